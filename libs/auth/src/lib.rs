@@ -1,0 +1,1 @@
+//! Token in, claims out; API keys and their scopes.

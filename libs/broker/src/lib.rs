@@ -1,0 +1,1 @@
+//! How nodes tell each other: publish, subscribe; in memory or by Redis.

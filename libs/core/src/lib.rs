@@ -1,0 +1,21 @@
+//! The vocabulary of Tidings: what every crate means by a channel, an event, a publication.
+//!
+//! Plain values only. Nothing here awaits, reads a clock or opens a socket, and nothing here is a wire
+//! type: formats live where bytes enter and leave (`protocol`, `broker`, each service's `grpc.rs`).
+//!
+//! In reading order: [`channel`] names, [`event`] is what a backend says, [`publication`] is what a channel
+//! carries, [`client`] is who listens, [`namespace`] is what they may do.
+
+pub mod channel;
+pub mod client;
+pub mod event;
+pub mod glob;
+pub mod namespace;
+pub mod publication;
+
+pub use channel::Channel;
+pub use client::{ClientId, ClientInfo};
+pub use event::Event;
+pub use glob::Glob;
+pub use namespace::{Namespace, Namespaces};
+pub use publication::{Position, Publication, TraceContext};

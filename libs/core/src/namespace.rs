@@ -1,0 +1,185 @@
+//! What a channel offers and who may do what in it: options by namespace.
+//!
+//! Names and meanings are Centrifugo's where the meaning is the same; every permission is off by default.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use crate::Channel;
+
+/// The options of all channels with one prefix: `[[namespace]]` in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Namespace {
+    /// The part of a channel's name before the first `:`; empty for channels without one.
+    pub name: String,
+    /// Keep who is there.
+    #[serde(default)]
+    pub presence: bool,
+    /// Clients with a user may subscribe.
+    #[serde(default)]
+    pub allow_subscribe_for_client: bool,
+    /// Clients without a user may subscribe too.
+    #[serde(default)]
+    pub allow_subscribe_for_anonymous: bool,
+    /// Clients with a user may publish.
+    #[serde(default)]
+    pub allow_publish_for_client: bool,
+    /// Clients without a user may publish too.
+    #[serde(default)]
+    pub allow_publish_for_anonymous: bool,
+    /// Clients subscribed to the channel may publish to it.
+    #[serde(default)]
+    pub allow_publish_for_subscriber: bool,
+    /// Clients with a user may ask who is there.
+    #[serde(default)]
+    pub allow_presence_for_client: bool,
+    /// Clients without a user may ask too.
+    #[serde(default)]
+    pub allow_presence_for_anonymous: bool,
+    /// Clients subscribed to the channel may ask who is there in it.
+    #[serde(default)]
+    pub allow_presence_for_subscriber: bool,
+}
+
+impl Namespace {
+    /// Everything is on and allowed: what `tidings dev` gives to channels that nobody configured.
+    #[must_use]
+    pub fn open(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            presence: true,
+            allow_subscribe_for_client: true,
+            allow_subscribe_for_anonymous: true,
+            allow_publish_for_client: true,
+            allow_publish_for_anonymous: true,
+            allow_publish_for_subscriber: true,
+            allow_presence_for_client: true,
+            allow_presence_for_anonymous: true,
+            allow_presence_for_subscriber: true,
+        }
+    }
+}
+
+/// All configured namespaces.
+#[derive(Debug, Clone, Default)]
+pub struct Namespaces {
+    by_name: HashMap<String, Namespace>,
+    undeclared: Option<Namespace>,
+}
+
+/// Why a list of namespaces cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Two entries have one name.
+    #[error("namespace {name:?} is configured twice")]
+    Twice {
+        /// The name.
+        name: String,
+    },
+    /// A name that no channel can have.
+    #[error("namespace name {name:?}: {why}")]
+    Name {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl Namespaces {
+    /// Checks a list as a whole.
+    ///
+    /// # Errors
+    /// When a name stands twice or cannot be part of a channel name.
+    pub fn new(list: Vec<Namespace>) -> Result<Self, Error> {
+        let mut by_name = HashMap::with_capacity(list.len());
+        for namespace in list {
+            let name = namespace.name.clone();
+            if name.contains(':') || name.starts_with('$') {
+                let why = "must not have ':' in it or '$' before it".to_owned();
+                return Err(Error::Name { name, why });
+            }
+            if let Err(why) = Channel::parse(&format!("{name}:")) {
+                return Err(Error::Name {
+                    name,
+                    why: why.to_string(),
+                });
+            }
+            if by_name.insert(name.clone(), namespace).is_some() {
+                return Err(Error::Twice { name });
+            }
+        }
+        Ok(Self {
+            by_name,
+            undeclared: None,
+        })
+    }
+
+    /// The same, and every channel of a namespace that is not configured is open to all.
+    #[must_use]
+    pub fn with_undeclared_open(mut self) -> Self {
+        self.undeclared = Some(Namespace::open(""));
+        self
+    }
+
+    /// The options of a channel; `None` when its namespace is not configured. A channel without a namespace
+    /// has the options of the one named "".
+    #[must_use]
+    pub fn of(&self, channel: &Channel) -> Option<&Namespace> {
+        self.by_name
+            .get(channel.namespace().unwrap_or_default())
+            .or(self.undeclared.as_ref())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Namespace {
+        Namespace {
+            presence: false,
+            ..Namespace::open(name)
+        }
+    }
+
+    #[test]
+    fn a_channel_has_the_options_of_its_namespace_and_no_others() {
+        let namespaces = Namespaces::new(vec![named("tasks"), named("")]).unwrap();
+        let of = |name| {
+            namespaces
+                .of(&Channel::parse(name).unwrap())
+                .map(|n| n.name.clone())
+        };
+        assert_eq!(of("tasks:1").as_deref(), Some("tasks"));
+        assert_eq!(of("$tasks:1").as_deref(), Some("tasks"));
+        assert_eq!(of("tasks").as_deref(), Some(""));
+        assert_eq!(of("users:1"), None);
+    }
+
+    #[test]
+    fn undeclared_namespaces_are_open_only_where_that_was_asked_for() {
+        let channel = Channel::parse("anything:1").unwrap();
+        let closed = Namespaces::default();
+        assert!(closed.of(&channel).is_none());
+        assert!(closed.with_undeclared_open().of(&channel).is_some());
+    }
+
+    #[test]
+    fn a_list_with_an_impossible_name_is_refused() {
+        assert_eq!(
+            Namespaces::new(vec![named("a"), named("a")]).unwrap_err(),
+            Error::Twice { name: "a".into() }
+        );
+        assert!(matches!(
+            Namespaces::new(vec![named("a:b")]),
+            Err(Error::Name { .. })
+        ));
+        assert!(matches!(
+            Namespaces::new(vec![named("a{b")]),
+            Err(Error::Name { .. })
+        ));
+    }
+}

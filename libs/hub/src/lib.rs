@@ -1,0 +1,1 @@
+//! Who in this core wants what: channels, members, outboxes. Plain data, no locks.

@@ -1,0 +1,1 @@
+//! Client wire formats: bytes to commands, replies and pushes to bytes. Pure.

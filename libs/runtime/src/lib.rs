@@ -1,0 +1,1 @@
+//! Configuration loading, shutdown, the operators' door.

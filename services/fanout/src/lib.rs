@@ -1,0 +1,1 @@
+//! The fanout service: events in, publications out.
