@@ -12,6 +12,7 @@ pub mod event;
 pub mod glob;
 pub mod namespace;
 pub mod publication;
+pub mod secret;
 
 pub use channel::Channel;
 pub use client::{ClientId, ClientInfo};
@@ -19,3 +20,4 @@ pub use event::Event;
 pub use glob::Glob;
 pub use namespace::{Namespace, Namespaces};
 pub use publication::{Position, Publication, TraceContext};
+pub use secret::Secret;

@@ -4,12 +4,12 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::Channel;
 
 /// The options of all channels with one prefix: `[[namespace]]` in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespace {
     /// The part of a channel's name before the first `:`; empty for channels without one.
