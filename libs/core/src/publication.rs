@@ -24,6 +24,16 @@ pub struct TraceContext {
     pub tracestate: String,
 }
 
+/// What the data of a publication is, as checked where it entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Valid JSON on one line (no raw `\n` or `\r`), so that text protocols embed it as it is.
+    #[default]
+    Json,
+    /// Anything else. A client whose protocol speaks only JSON cannot have it.
+    Binary,
+}
+
 /// One message in a channel. The data is opaque from here on: nobody downstream of fanout parses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
@@ -33,6 +43,8 @@ pub struct Publication {
     pub kind: String,
     /// What clients get.
     pub data: Bytes,
+    /// What `data` is.
+    pub format: Format,
     /// Labels that subscribers can see and filter by.
     pub tags: BTreeMap<String, String>,
     /// The publisher, when it is a client.
@@ -48,11 +60,12 @@ pub struct Publication {
 impl Publication {
     /// A publication of `data` with everything else empty, accepted at `time`.
     #[must_use]
-    pub fn new(data: Bytes, time: SystemTime) -> Self {
+    pub fn new(data: Bytes, format: Format, time: SystemTime) -> Self {
         Self {
             id: String::new(),
             kind: String::new(),
             data,
+            format,
             tags: BTreeMap::new(),
             info: None,
             position: None,
