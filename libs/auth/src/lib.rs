@@ -1,1 +1,10 @@
-//! Token in, claims out; API keys and their scopes.
+//! Who is speaking: a client by its [`token`], a backend by its [`keys`].
+//!
+//! Pure: time is passed in, nothing awaits. What follows from a refusal (an error, a close code, a status) is
+//! decided where the bytes are: in the session and in each service's door.
+
+pub mod keys;
+pub mod token;
+
+pub use keys::{Key, Keys};
+pub use token::{Claims, Minter, Verifier};

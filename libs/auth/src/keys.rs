@@ -1,0 +1,319 @@
+//! API keys: what a backend shows at its door, and what it may do with it.
+
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+use tidings_core::{Channel, Glob, Secret, glob};
+
+/// One `[[backends.key]]` of the configuration.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who uses it; named in errors and logs in place of the key.
+    pub name: String,
+    /// The key itself: visible ASCII, so that it fits into a header.
+    pub key: Secret,
+    /// Event types that may be published, as globs (`task.*`). Absent: all. Empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<String>>,
+    /// Channels that may be published to and looked into, as globs (`tasks:*`). Absent: all. Empty: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<String>>,
+}
+
+/// All configured keys.
+#[derive(Debug, Clone, Default)]
+pub struct Keys(Vec<Key>);
+
+/// A checked key with its scopes. Its debug output shows the name and the scopes, never the key.
+#[derive(Debug, Clone)]
+pub struct Key {
+    name: String,
+    secret: Secret,
+    events: Option<Vec<Glob>>,
+    channels: Option<Vec<Glob>>,
+}
+
+/// Why a list of keys cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// A key without a name could not be told from others in logs.
+    #[error("backends.key number {number} has an empty name")]
+    NoName {
+        /// Its place in the list, from 1.
+        number: usize,
+    },
+    /// Two entries have one name.
+    #[error("backends.key {name:?} is configured twice")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// Two entries have one key, so its scopes would be those of either.
+    #[error("backends.key {first:?} and {second:?} have the same key; give each its own")]
+    SameKey {
+        /// The name of one.
+        first: String,
+        /// The name of the other.
+        second: String,
+    },
+    /// An empty key would let everyone in.
+    #[error("backends.key {name:?}: the key is empty")]
+    Empty {
+        /// The name.
+        name: String,
+    },
+    /// A key that could not be sent in a header.
+    #[error(
+        "backends.key {name:?}: the key has a character that is not visible ASCII (a space or a line break at its end?)"
+    )]
+    Character {
+        /// The name.
+        name: String,
+    },
+    /// A scope that is no glob.
+    #[error("backends.key {name:?}: {list}: {source}")]
+    Pattern {
+        /// The name.
+        name: String,
+        /// `events` or `channels`.
+        list: &'static str,
+        /// What is wrong with it.
+        source: glob::Error,
+    },
+}
+
+impl Keys {
+    /// Checks a list as a whole.
+    ///
+    /// # Errors
+    /// When a name or a key is empty or stands twice, a key does not fit into a header, or a scope is no glob.
+    pub fn new(list: Vec<Config>) -> Result<Self, Error> {
+        let mut keys: Vec<Key> = Vec::with_capacity(list.len());
+        for (index, config) in list.into_iter().enumerate() {
+            if config.name.is_empty() {
+                return Err(Error::NoName { number: index + 1 });
+            }
+            let key = Key::new(config)?;
+            for other in &keys {
+                if other.name == key.name {
+                    return Err(Error::SameName { name: key.name });
+                }
+                if other.secret.expose() == key.secret.expose() {
+                    return Err(Error::SameKey {
+                        first: other.name.clone(),
+                        second: key.name,
+                    });
+                }
+            }
+            keys.push(key);
+        }
+        Ok(Self(keys))
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The key that `presented` is, if any. All keys are compared in full, so the time taken says nothing about
+    /// how near a guess came (beyond the lengths of the keys).
+    #[must_use]
+    pub fn authenticate(&self, presented: &str) -> Option<&Key> {
+        let mut found = None;
+        for key in &self.0 {
+            let equal = key.secret.expose().as_bytes().ct_eq(presented.as_bytes());
+            if bool::from(equal) {
+                found = Some(key);
+            }
+        }
+        found
+    }
+}
+
+impl Key {
+    fn new(config: Config) -> Result<Self, Error> {
+        let Config {
+            name,
+            key,
+            events,
+            channels,
+        } = config;
+        if key.expose().is_empty() {
+            return Err(Error::Empty { name });
+        }
+        if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Error::Character { name });
+        }
+        Ok(Self {
+            events: compile(&name, "events", events, '.')?,
+            channels: compile(&name, "channels", channels, ':')?,
+            name,
+            secret: key,
+        })
+    }
+
+    /// The name it is configured by.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its bearer may publish events of the type `kind`.
+    #[must_use]
+    pub fn may_publish_event(&self, kind: &str) -> bool {
+        within(self.events.as_deref(), kind)
+    }
+
+    /// Whether its bearer may publish to `channel`.
+    #[must_use]
+    pub fn may_publish_to(&self, channel: &Channel) -> bool {
+        within(self.channels.as_deref(), channel.as_str())
+    }
+
+    /// Whether its bearer may ask who is in `channel`. The scope is the one for publishing.
+    #[must_use]
+    pub fn may_look_into(&self, channel: &Channel) -> bool {
+        within(self.channels.as_deref(), channel.as_str())
+    }
+}
+
+fn within(scope: Option<&[Glob]>, text: &str) -> bool {
+    scope.is_none_or(|globs| globs.iter().any(|glob| glob.matches(text)))
+}
+
+fn compile(
+    name: &str,
+    list: &'static str,
+    patterns: Option<Vec<String>>,
+    separator: char,
+) -> Result<Option<Vec<Glob>>, Error> {
+    let Some(patterns) = patterns else {
+        return Ok(None);
+    };
+    let globs = patterns.iter().map(|pattern| Glob::parse(pattern, separator));
+    match globs.collect() {
+        Ok(globs) => Ok(Some(globs)),
+        Err(source) => Err(Error::Pattern {
+            name: name.to_owned(),
+            list,
+            source,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str, key: &str) -> Config {
+        Config {
+            name: name.to_owned(),
+            key: key.to_owned().into(),
+            events: None,
+            channels: None,
+        }
+    }
+
+    fn scoped(events: &[&str], channels: &[&str]) -> Key {
+        let owned = |list: &[&str]| Some(list.iter().map(|&glob| glob.to_owned()).collect());
+        let config = Config {
+            events: owned(events),
+            channels: owned(channels),
+            ..config("tasks", "secret-key")
+        };
+        Key::new(config).unwrap()
+    }
+
+    #[test]
+    fn a_backend_is_known_by_its_whole_key_and_nothing_less() {
+        let keys = Keys::new(vec![config("a", "key-of-a"), config("b", "key-of-b")]).unwrap();
+        assert_eq!(keys.authenticate("key-of-a").unwrap().name(), "a");
+        assert_eq!(keys.authenticate("key-of-b").unwrap().name(), "b");
+        for wrong in ["", "key-of-", "key-of-aa", "KEY-OF-A", "key-of-c"] {
+            assert!(keys.authenticate(wrong).is_none(), "{wrong:?}");
+        }
+        assert!(Keys::default().authenticate("").is_none());
+    }
+
+    #[test]
+    fn a_key_without_scopes_may_everything_and_one_with_empty_scopes_nothing() {
+        let channel = Channel::parse("tasks:1").unwrap();
+        let free = Key::new(config("free", "k")).unwrap();
+        assert!(free.may_publish_event("task.created") && free.may_publish_to(&channel));
+        let none = scoped(&[], &[]);
+        assert!(!none.may_publish_event("task.created") && !none.may_publish_to(&channel));
+    }
+
+    #[test]
+    fn scopes_are_globs_by_the_segments_of_types_and_channels() {
+        let key = scoped(&["task.*", "audit.**"], &["tasks:*", "user:**"]);
+        for (kind, allowed) in [
+            ("task.created", true),
+            ("audit.a.b", true),
+            ("task", false),
+            ("task.a.b", false),
+            ("bill", false),
+        ] {
+            assert_eq!(key.may_publish_event(kind), allowed, "{kind}");
+        }
+        for (name, allowed) in [
+            ("tasks:1", true),
+            ("user:1:inbox", true),
+            ("tasks:1:2", false),
+            ("tasks", false),
+            ("$tasks:1", false),
+        ] {
+            let channel = Channel::parse(name).unwrap();
+            assert_eq!(key.may_publish_to(&channel), allowed, "{name}");
+            assert_eq!(key.may_look_into(&channel), allowed, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_meant_is_refused_by_name() {
+        let refused = |list: Vec<Config>| Keys::new(list).unwrap_err().to_string();
+        assert_eq!(
+            refused(vec![config("a", "1"), config("", "2")]),
+            "backends.key number 2 has an empty name"
+        );
+        assert_eq!(
+            refused(vec![config("a", "1"), config("a", "2")]),
+            r#"backends.key "a" is configured twice"#
+        );
+        assert_eq!(
+            refused(vec![config("a", "1"), config("b", "1")]),
+            r#"backends.key "a" and "b" have the same key; give each its own"#
+        );
+        assert_eq!(
+            refused(vec![config("a", "")]),
+            r#"backends.key "a": the key is empty"#
+        );
+        assert!(refused(vec![config("a", "1\n")]).contains("a line break at its end?"));
+        let glob = Config {
+            channels: Some(vec!["tasks:x*".to_owned()]),
+            ..config("a", "1")
+        };
+        let error = refused(vec![glob]);
+        assert!(
+            error.starts_with(r#"backends.key "a": channels: pattern "tasks:x*""#),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn no_output_shows_a_key() {
+        let keys = Keys::new(vec![config("a", "hunter2")]).unwrap();
+        assert!(!format!("{keys:?}").contains("hunter2"));
+        let error = Keys::new(vec![config("a", "hunter2"), config("b", "hunter2")]).unwrap_err();
+        assert!(!format!("{error:?} {error}").contains("hunter2"));
+        let shown = toml::to_string(&config("a", "hunter2")).unwrap();
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn an_unknown_field_is_named() {
+        let error = toml::from_str::<Config>("name = \"a\"\nkey = \"b\"\nevent = []").unwrap_err();
+        assert!(error.message().contains("unknown field `event`"), "{error}");
+    }
+}
