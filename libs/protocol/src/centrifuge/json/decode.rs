@@ -1,0 +1,237 @@
+//! Lines of JSON to commands.
+
+use bytes::Bytes;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+use tidings_core::{Format, json};
+
+use crate::{Command, Request, command};
+
+/// A frame that is not made of commands. The client is closed with 3501.
+#[derive(Debug, thiserror::Error)]
+pub enum Malformed {
+    /// Nothing between two line breaks, or in the whole frame.
+    #[error("line {line} is empty")]
+    Empty {
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A line that is not a command in JSON.
+    #[error("line {line} is not a command: {source}")]
+    Json {
+        /// Counted from 1.
+        line: usize,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+}
+
+/// The commands of a frame, in order. The iterator ends after the first error. One trailing line break is legal.
+pub fn commands(frame: &[u8]) -> impl Iterator<Item = Result<Command, Malformed>> + '_ {
+    let frame = frame.strip_suffix(b"\n").unwrap_or(frame);
+    let mut failed = false;
+    frame
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+        .map_while(move |(index, line)| {
+            if failed {
+                return None;
+            }
+            let command = decode(line, index + 1);
+            failed = command.is_err();
+            Some(command)
+        })
+}
+
+fn decode(line: &[u8], number: usize) -> Result<Command, Malformed> {
+    if line.iter().all(u8::is_ascii_whitespace) {
+        return Err(Malformed::Empty { line: number });
+    }
+    let wire: Wire<'_> =
+        serde_json::from_slice(line).map_err(|source| Malformed::Json { line: number, source })?;
+    Ok(Command {
+        id: wire.id,
+        request: wire.request(),
+    })
+}
+
+/// A command as it is on the wire. Unknown fields are ignored; the first field that is set decides.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(default)]
+    id: u32,
+    connect: Option<Connect>,
+    subscribe: Option<Channel>,
+    unsubscribe: Option<Channel>,
+    #[serde(borrow)]
+    publish: Option<Publish<'a>>,
+    presence: Option<Channel>,
+    presence_stats: Option<Channel>,
+    history: Option<IgnoredAny>,
+    rpc: Option<IgnoredAny>,
+    send: Option<IgnoredAny>,
+    refresh: Option<Refresh>,
+    sub_refresh: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(default)]
+#[derive(Default)]
+struct Connect {
+    token: String,
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Channel {
+    #[serde(default)]
+    channel: String,
+}
+
+#[derive(Deserialize)]
+struct Publish<'a> {
+    #[serde(default)]
+    channel: String,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Refresh {
+    #[serde(default)]
+    token: String,
+}
+
+impl Wire<'_> {
+    fn request(self) -> Request {
+        if self.id == 0 {
+            return if self.send.is_some() {
+                Request::Send
+            } else {
+                Request::Pong
+            };
+        }
+        if let Some(Connect { token, name }) = self.connect {
+            return Request::Connect(command::Connect { token, name });
+        }
+        if let Some(Channel { channel }) = self.subscribe {
+            return Request::Subscribe(command::Subscribe { channel });
+        }
+        if let Some(Channel { channel }) = self.unsubscribe {
+            return Request::Unsubscribe { channel };
+        }
+        if let Some(Publish { channel, data }) = self.publish {
+            let data = data
+                .map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()))
+                .unwrap_or_default();
+            return Request::Publish {
+                channel,
+                data: json::one_line(data),
+                format: Format::Json,
+            };
+        }
+        if let Some(Channel { channel }) = self.presence {
+            return Request::Presence { channel };
+        }
+        if let Some(Channel { channel }) = self.presence_stats {
+            return Request::PresenceStats { channel };
+        }
+        if self.history.is_some() || self.rpc.is_some() || self.sub_refresh.is_some() {
+            return Request::NotOffered;
+        }
+        if self.send.is_some() {
+            return Request::Send;
+        }
+        match self.refresh {
+            Some(Refresh { token }) => Request::Refresh { token },
+            None => Request::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn one(frame: &str) -> Command {
+        let mut all: Vec<_> = commands(frame.as_bytes()).map(Result::unwrap).collect();
+        assert_eq!(all.len(), 1, "{frame}");
+        all.remove(0)
+    }
+
+    #[test]
+    fn the_sdks_first_frame_is_a_connect_and_its_subscriptions_in_order() {
+        let frame = "{\"connect\":{\"token\":\"t\",\"name\":\"js\"},\"id\":1}\n{\"subscribe\":{\"channel\":\"a\",\"flag\":1},\"id\":2}\n";
+        let all: Vec<_> = commands(frame.as_bytes()).map(Result::unwrap).collect();
+        let connect = command::Connect {
+            token: "t".into(),
+            name: "js".into(),
+        };
+        let subscribe = command::Subscribe { channel: "a".into() };
+        assert_eq!(
+            all,
+            [
+                Command {
+                    id: 1,
+                    request: Request::Connect(connect)
+                },
+                Command {
+                    id: 2,
+                    request: Request::Subscribe(subscribe)
+                },
+            ]
+        );
+    }
+
+    #[test]
+    fn a_command_without_an_id_is_a_pong_unless_it_is_a_send() {
+        assert_eq!(one("{}").request, Request::Pong);
+        assert_eq!(one("{\"subscribe\":{\"channel\":\"a\"}}").request, Request::Pong);
+        assert_eq!(one("{\"send\":{\"data\":1}}").request, Request::Send);
+        assert_eq!(one("{\"id\":7}").request, Request::Unknown);
+    }
+
+    #[test]
+    fn published_data_is_kept_as_it_was_written() {
+        let command = one("{\"id\":1,\"publish\":{\"channel\":\"a\",\"data\":{\"z\":1.0, \"a\":[]}}}");
+        let data = Bytes::from_static(b"{\"z\":1.0, \"a\":[]}");
+        assert_eq!(
+            command.request,
+            Request::Publish {
+                channel: "a".into(),
+                data,
+                format: Format::Json
+            }
+        );
+    }
+
+    #[test]
+    fn an_empty_line_or_bad_json_is_said_with_its_line() {
+        let error = |frame: &str| {
+            commands(frame.as_bytes())
+                .last()
+                .unwrap()
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(error(""), "line 1 is empty");
+        assert_eq!(error("{\"id\":1}\n\n{}"), "line 2 is empty");
+        assert!(error("{\"id\":1}\n{nope").starts_with("line 2 is not a command: "));
+        assert!(error("{\"id\":-1}").starts_with("line 1 is not a command: "));
+        assert_eq!(commands(b"nope\n{}").count(), 1, "nothing is read after an error");
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(frame in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = commands(&frame).count();
+        }
+
+        #[test]
+        fn almost_commands_never_panic(frame in "(\\{\"id\":[0-9]{0,12},\"(connect|subscribe|publish|send)\":(\\{\"(channel|token|data)\":[^\n]{0,9}\\}|null|1)\\}\n?){1,3}") {
+            let _ = commands(frame.as_bytes()).count();
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Reasons that end a connection, and what the client does about each.
+//!
+//! The number is the WebSocket close code. 3000 to 3499 and 4000 to 4499: the client comes back with backoff.
+//! 3500 to 3999 and 4500 to 4999: it stays away, because coming back would end the same way.
+
+/// Why the server ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseReason {
+    /// The client, or the network, ended it. Nothing is sent.
+    Gone,
+    /// This node stops; others go on.
+    Shutdown,
+    /// Something behind the gateway failed.
+    Internal,
+    /// The token ran out and was not renewed.
+    Expired,
+    /// More waited for the client than the outbox may hold.
+    Slow,
+    /// The client did not answer a ping in time.
+    NoPong,
+    /// The client floods.
+    TooManyRequests,
+    /// The token is not one of ours.
+    InvalidToken,
+    /// The client does not speak the protocol, or shows no credentials where some are required.
+    BadRequest,
+    /// The client did not say who it is in time.
+    Stale,
+    /// A publication cannot be written in the client's format.
+    InappropriateProtocol,
+    /// The client may not do this.
+    PermissionDenied,
+    /// The server does not offer this.
+    NotAvailable,
+    /// The client broke the rules of RFC 6455: 1002, 1007 or 1009.
+    WebSocket(u16),
+}
+
+impl CloseReason {
+    /// The close code.
+    #[must_use]
+    pub fn code(self) -> u16 {
+        match self {
+            Self::Gone => 1000,
+            Self::Shutdown => 3001,
+            Self::Internal => 3004,
+            Self::Expired => 3005,
+            Self::Slow => 3008,
+            Self::NoPong => 3012,
+            Self::TooManyRequests => 3013,
+            Self::InvalidToken => 3500,
+            Self::BadRequest => 3501,
+            Self::Stale => 3502,
+            Self::InappropriateProtocol => 3506,
+            Self::PermissionDenied => 3507,
+            Self::NotAvailable => 3508,
+            Self::WebSocket(code) => code,
+        }
+    }
+
+    /// The text beside the code; never valid JSON, which an old client would take for instructions.
+    #[must_use]
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Gone => "connection closed",
+            Self::Shutdown => "shutdown",
+            Self::Internal => "internal server error",
+            Self::Expired => "connection expired",
+            Self::Slow => "slow",
+            Self::NoPong => "no pong",
+            Self::TooManyRequests => "too many requests",
+            Self::InvalidToken => "invalid token",
+            Self::BadRequest => "bad request",
+            Self::Stale => "stale",
+            Self::InappropriateProtocol => "inappropriate protocol",
+            Self::PermissionDenied => "permission denied",
+            Self::NotAvailable => "not available",
+            Self::WebSocket(1007) => "invalid UTF-8",
+            Self::WebSocket(1009) => "message too big",
+            Self::WebSocket(_) => "protocol error",
+        }
+    }
+
+    /// Whether what waits for the client is still sent before the close. For a slow client it is what made it
+    /// slow; a client that is gone hears nothing.
+    #[must_use]
+    pub fn flushes(self) -> bool {
+        !matches!(self, Self::Gone | Self::Slow)
+    }
+}

@@ -1,0 +1,63 @@
+//! Errors that fail one command and leave the connection open.
+//!
+//! Codes 0 to 399 are the protocol's; 400 to 1999 belong to applications. A client retries by itself what is
+//! `temporary`.
+
+use std::borrow::Cow;
+
+/// What a client is told when a command fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    /// The protocol's number.
+    pub code: u32,
+    /// For the person who reads the client's log.
+    pub message: Cow<'static, str>,
+    /// Trying again may help.
+    pub temporary: bool,
+}
+
+impl Error {
+    /// Something behind the gateway is away.
+    pub const INTERNAL: Self = Self::temporary(100, "internal server error");
+    /// The channel's namespace is not configured.
+    pub const UNKNOWN_CHANNEL: Self = Self::permanent(102, "unknown channel");
+    /// The client may not do this here.
+    pub const PERMISSION_DENIED: Self = Self::permanent(103, "permission denied");
+    /// The client has this subscription.
+    pub const ALREADY_SUBSCRIBED: Self = Self::permanent(105, "already subscribed");
+    /// Too many channels.
+    pub const LIMIT_EXCEEDED: Self = Self::permanent(106, "limit exceeded");
+    /// The command makes no sense.
+    pub const BAD_REQUEST: Self = Self::permanent(107, "bad request");
+    /// The channel or the server does not offer this.
+    pub const NOT_AVAILABLE: Self = Self::permanent(108, "not available");
+    /// The token was good until it ran out: get a new one.
+    pub const TOKEN_EXPIRED: Self = Self::permanent(109, "token expired");
+    /// Too many commands.
+    pub const TOO_MANY_REQUESTS: Self = Self::temporary(111, "too many requests");
+
+    const fn permanent(code: u32, message: &'static str) -> Self {
+        Self {
+            code,
+            message: Cow::Borrowed(message),
+            temporary: false,
+        }
+    }
+
+    const fn temporary(code: u32, message: &'static str) -> Self {
+        Self {
+            code,
+            message: Cow::Borrowed(message),
+            temporary: true,
+        }
+    }
+
+    /// The same error, saying what exactly was wrong.
+    #[must_use]
+    pub fn because(&self, why: impl std::fmt::Display) -> Self {
+        Self {
+            message: format!("{}: {why}", self.message).into(),
+            ..self.clone()
+        }
+    }
+}

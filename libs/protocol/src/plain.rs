@@ -1,0 +1,74 @@
+//! The plain protocol: each message is one publication's bare data, in both directions.
+//!
+//! What the Centrifuge protocol says in commands is in the URL here: the channel in the path, the token in the
+//! query. Nothing is replied; what fails ends the connection with the code of [`close_for`].
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use tidings_core::{Format, json};
+
+use crate::{CloseReason, Command, Error, Request, command};
+
+/// What a client that asks for `/ws/{channel}?token=…` means.
+#[must_use]
+pub fn opening(channel: String, token: String) -> [Command; 2] {
+    let connect = command::Connect {
+        token,
+        name: String::new(),
+    };
+    [
+        Command {
+            id: 1,
+            request: Request::Connect(connect),
+        },
+        Command {
+            id: 2,
+            request: Request::Subscribe(command::Subscribe { channel }),
+        },
+    ]
+}
+
+/// What a client means that sends a message: it publishes to its channel.
+#[must_use]
+pub fn publish(channel: String, text: Bytes) -> Command {
+    let (data, format) = match serde_json::from_slice::<IgnoredAny>(&text) {
+        Ok(_) => (json::one_line(text), Format::Json),
+        Err(_) => (text, Format::Binary),
+    };
+    Command {
+        id: 3,
+        request: Request::Publish {
+            channel,
+            data,
+            format,
+        },
+    }
+}
+
+/// How a connection ends where no error can be replied.
+#[must_use]
+pub fn close_for(error: &Error) -> CloseReason {
+    match error.code {
+        102 | 105 | 106 | 107 => CloseReason::BadRequest,
+        103 => CloseReason::PermissionDenied,
+        108 => CloseReason::NotAvailable,
+        109 => CloseReason::Expired,
+        111 => CloseReason::TooManyRequests,
+        _ => CloseReason::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_json_when_it_can_be_and_anything_else_when_not() {
+        let format = |text: &'static str| match publish("c".into(), text.into()).request {
+            Request::Publish { data, format, .. } => (data, format),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(format("{\"a\":\n1}"), ("{\"a\": 1}".into(), Format::Json));
+        assert_eq!(format("hello\nworld"), ("hello\nworld".into(), Format::Binary));
+    }
+}
