@@ -1,0 +1,30 @@
+//! What all sessions of a gateway have in common.
+
+use std::time::Duration;
+
+use tidings_core::Namespaces;
+
+/// The limits and permissions that apply to every connection.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// What clients are told of the server's version.
+    pub version: &'static str,
+    /// How often a client is pinged. Longer than `pong_timeout`.
+    pub ping_interval: Duration,
+    /// How long it may take to answer.
+    pub pong_timeout: Duration,
+    /// How long it may take to say who it is.
+    pub connect_timeout: Duration,
+    /// How long an expired token is still good while the client fetches another.
+    pub expired_grace: Duration,
+    /// Channels per client.
+    pub channels: usize,
+    /// Commands per second and client, on average; bursts of four seconds' worth are let through.
+    pub commands_per_second: u32,
+    /// Clients without a token are let in, as nobody.
+    pub allow_anonymous: bool,
+    /// No permission is checked. Only in `tidings dev`.
+    pub insecure: bool,
+    /// What each channel offers, and to whom.
+    pub namespaces: Namespaces,
+}

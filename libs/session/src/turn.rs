@@ -1,0 +1,90 @@
+//! Whose turn it is: which command may start while the answer to another is awaited.
+//!
+//! Commands take effect in the order they were sent. Only subscribes overlap, with each other: an SDK sends all
+//! of its own at once and the bus confirms them together. Everything else waits until nothing is under way, so
+//! that a client that subscribes and then publishes hears itself.
+
+use std::collections::VecDeque;
+
+use tidings_protocol::{Command, Request};
+
+/// The most commands that may wait, and the most bytes in them.
+const WAITING: usize = 256;
+const WAITING_BYTES: usize = 256 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    busy: Busy,
+    waiting: VecDeque<Command>,
+    bytes: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Busy {
+    #[default]
+    No,
+    Subscribing(u32),
+    Alone,
+}
+
+/// More commands wait than a client may leave waiting.
+pub(crate) struct TooMany;
+
+impl Turn {
+    /// The command, if it may start now; otherwise it waits.
+    pub(crate) fn take(&mut self, command: Command) -> Result<Option<Command>, TooMany> {
+        if self.waiting.is_empty() && self.may_start(&command) {
+            return Ok(Some(command));
+        }
+        let bytes = self.bytes + command.size();
+        if self.waiting.len() >= WAITING || bytes > WAITING_BYTES {
+            return Err(TooMany);
+        }
+        self.bytes = bytes;
+        self.waiting.push_back(command);
+        Ok(None)
+    }
+
+    /// The command that waited longest, if it may start now.
+    pub(crate) fn next(&mut self) -> Option<Command> {
+        let front = self.waiting.front()?;
+        if !self.may_start(front) {
+            return None;
+        }
+        let command = self.waiting.pop_front()?;
+        self.bytes -= command.size();
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new(); // an idle connection holds nothing
+        }
+        Some(command)
+    }
+
+    /// An answer is awaited from here on.
+    pub(crate) fn begin_subscribe(&mut self) {
+        self.busy = match self.busy {
+            Busy::Subscribing(n) => Busy::Subscribing(n + 1),
+            _ => Busy::Subscribing(1),
+        };
+    }
+
+    /// An answer is awaited from here on, and nothing else happens before it.
+    pub(crate) fn begin_alone(&mut self) {
+        self.busy = Busy::Alone;
+    }
+
+    /// An awaited answer came.
+    pub(crate) fn end(&mut self) {
+        self.busy = match self.busy {
+            Busy::Subscribing(n) if n > 1 => Busy::Subscribing(n - 1),
+            _ => Busy::No,
+        };
+    }
+
+    fn may_start(&self, command: &Command) -> bool {
+        match self.busy {
+            Busy::No => true,
+            Busy::Subscribing(_) => matches!(command.request, Request::Subscribe(_)),
+            Busy::Alone => false,
+        }
+    }
+}
