@@ -1,0 +1,255 @@
+//! The one accept loop behind every HTTP door: clients', backends' and operators'.
+//!
+//! HTTP/1.1 and cleartext HTTP/2 on one port, upgrades included. A peer can hold neither memory nor a place
+//! without saying anything: a connection has [`Limits::header_timeout`] to bring its first request, and at most
+//! [`Limits::max_connections`] are open. After an upgrade the plain socket comes back out of hyper with
+//! `hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>`.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tower::ServiceExt as _;
+
+use crate::Shutdown;
+
+/// What one door allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// How many connections may be open. Those beyond it wait in the operating system's accept queue, which
+    /// is itself bounded ([`BACKLOG`]); when that is full the system turns them away. Default 10,000.
+    pub max_connections: usize,
+    /// How long a connection may take to bring its first request, and an HTTP/1 connection each later one: an
+    /// idle keep-alive connection is closed after it too. Default 10 s.
+    pub header_timeout: Duration,
+}
+
+impl Limits {
+    /// The defaults.
+    pub const DEFAULT: Self = Self {
+        max_connections: 10_000,
+        header_timeout: Duration::from_secs(10),
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// How many connections the operating system may keep for a door that has not accepted them yet. Large enough
+/// for everybody who reconnects at once after another node died; the system may lower it (`net.core.somaxconn`).
+pub const BACKLOG: u32 = 4096;
+
+/// How often an idle HTTP/2 peer is asked whether it is still there, and how long it has to answer.
+const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
+
+/// How long to leave a listener alone that could not accept, most often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How large the headers of one request may be, in bytes.
+const HEADER_SIZE: u32 = 16 * 1024;
+
+/// A door that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the {door}' door on {address}: {hint}")]
+pub struct BindError {
+    door: String,
+    address: SocketAddr,
+    hint: String,
+    #[source]
+    source: io::Error,
+}
+
+/// A connection's place among [`Limits::max_connections`], found in the extensions of every request. A handler
+/// that upgrades its connection and wants it to go on counting keeps a clone as long as the socket lives.
+#[derive(Debug, Clone)]
+pub struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
+/// Opens the door called `door` (whose it is: `"clients"`, `"backends"`, `"operators"`) on `address`.
+///
+/// # Errors
+///
+/// When the address is taken, is not this machine's, or needs rights: the error names the door and the address,
+/// and says what to do.
+pub fn bind(door: &str, address: SocketAddr) -> Result<TcpListener, BindError> {
+    let open = || {
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        // A restart must not wait for the connections of the process before it to time out.
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|source| BindError {
+        door: door.to_owned(),
+        address,
+        hint: hint(door, &source),
+        source,
+    })
+}
+
+fn hint(door: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("the port is in use; stop what listens there, or choose another with {door}.listen")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine does not have that address; set {door}.listen to one that it has")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("not permitted; ports below 1024 need rights, choose a higher one with {door}.listen")
+        }
+        _ => format!("{error}; see {door}.listen"),
+    }
+}
+
+/// Accepts connections on `listener` and answers them with `router` until `shutdown` is requested.
+///
+/// Every socket has `TCP_NODELAY`. Every request has the peer's address ([`ConnectInfo<SocketAddr>`]) and its
+/// connection's [`Place`] among its extensions. Every connection is a task of `shutdown`.
+///
+/// When shutdown is requested it stops accepting and returns at once: idle connections are closed, requests in
+/// flight are answered, and [`Shutdown::wait`] says when the last has ended. Forcing drops them. An upgraded
+/// connection is no longer a task of this loop: its new owner keeps a [`Hold`](crate::shutdown::Hold).
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
+    let places = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
+    let http = http(limits);
+    loop {
+        let next = async {
+            // The place comes first: a connection that has none is better off in the accept queue.
+            let permit = places.clone().acquire_owned().await.ok()?;
+            let (socket, peer) = accept(&listener).await;
+            Some((
+                socket,
+                peer,
+                Place {
+                    _permit: Arc::new(permit),
+                },
+            ))
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.requested() => None,
+            accepted = next => accepted,
+        };
+        let Some((socket, peer, place)) = accepted else {
+            return;
+        };
+        let connection = connection(
+            http.clone(),
+            socket,
+            peer,
+            place,
+            router.clone(),
+            limits,
+            shutdown.clone(),
+        );
+        drop(shutdown.spawn(connection));
+    }
+}
+
+fn http(limits: Limits) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(HEADER_SIZE as usize);
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(HEADER_SIZE)
+        .keep_alive_interval(HTTP2_PING.0)
+        .keep_alive_timeout(HTTP2_PING.1);
+    http
+}
+
+/// The next connection. A peer that has gone again is no reason to pause; a system that has run out is.
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => return accepted,
+            Err(error) if is_the_peers(&error) => {}
+            Err(error) => {
+                tracing::error!(%error, "cannot accept connections; trying again in a second");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn is_the_peers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Answers one connection until it ends, is upgraded, or has brought no request in time.
+async fn connection(
+    http: auto::Builder<TokioExecutor>,
+    socket: TcpStream,
+    peer: SocketAddr,
+    place: Place,
+    router: Router,
+    limits: Limits,
+    shutdown: Shutdown,
+) {
+    // It fails only for a peer that is gone, which the first read will say too.
+    let _ = socket.set_nodelay(true);
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(place.clone());
+        router.clone().oneshot(request)
+    });
+    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    // hyper times headers, but not the bytes before it knows which HTTP this is.
+    let mut first_request = pin!(tokio::time::sleep(limits.header_timeout));
+    let (mut waiting, mut ending) = (true, false);
+    loop {
+        tokio::select! {
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%peer, error, "connection ended");
+                }
+                return;
+            }
+            () = first_request.as_mut(), if waiting => {
+                if !asked.load(Ordering::Relaxed) {
+                    tracing::debug!(%peer, "connection closed: no request in time");
+                    return;
+                }
+                waiting = false;
+            }
+            () = shutdown.requested(), if !ending => {
+                ending = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! How a process ends: asked once, it finishes what it has begun; asked twice, it stops.
+//!
+//! One [`Shutdown`] is made in `main` and cloned into everything that runs. It carries two signals and the set
+//! of running tasks, so that ending is the same three lines everywhere: wait until it is requested, stop taking
+//! new work, return. `main` then waits for the tasks, and forces them when the grace period is over.
+
+use std::future::Future;
+
+use tokio::task::JoinHandle;
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture},
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+
+/// A request to end, and the tasks that have to end. Clones are the same shutdown.
+///
+/// It only moves forward: running, then *requested*, then *forced*. Forced implies requested.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    requested: CancellationToken,
+    forced: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Shutdown {
+    /// A shutdown that nobody has asked for yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A shutdown tied to the process's signals: the first SIGTERM or SIGINT requests it, the second forces it.
+    /// Must be called inside a tokio runtime; from then on the signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system refuses to hand over the signals.
+    pub fn on_signals() -> std::io::Result<Self> {
+        let shutdown = Self::new();
+        let mut signals = signals()?;
+        let asked = shutdown.clone();
+        // Not among the tasks that `wait` waits for: it has to listen for the second signal while they end.
+        TaskTracker::new().spawn(async move {
+            signals.recv().await;
+            tracing::info!("shutting down; a second signal stops at once");
+            asked.request();
+            signals.recv().await;
+            tracing::warn!("stopping at once: a second signal came");
+            asked.force();
+        });
+        Ok(shutdown)
+    }
+
+    /// Asks everything to finish: no new work, complete what has begun. Asking again changes nothing.
+    pub fn request(&self) {
+        self.requested.cancel();
+    }
+
+    /// Completes once it is requested; at once when it already is. Safe to drop and ask again, as in `select!`.
+    pub fn requested(&self) -> WaitForCancellationFuture<'_> {
+        self.requested.cancelled()
+    }
+
+    /// Whether it is requested.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        self.requested.is_cancelled()
+    }
+
+    /// Insists: requests it, and drops every task of [`spawn`](Self::spawn) at the await it is at.
+    pub fn force(&self) {
+        self.requested.cancel();
+        self.forced.cancel();
+    }
+
+    /// Completes once it is forced; at once when it already is.
+    pub fn forced(&self) -> WaitForCancellationFuture<'_> {
+        self.forced.cancelled()
+    }
+
+    /// Runs `future` as a task that [`wait`](Self::wait) waits for. Its handle may be dropped; the task goes on.
+    ///
+    /// The task has to watch [`requested`](Self::requested) itself. When the shutdown is forced it is dropped,
+    /// and its handle answers `None`. Must be called inside a tokio runtime.
+    pub fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.tasks
+            .spawn(self.forced.clone().run_until_cancelled_owned(future))
+    }
+
+    /// Something else that [`wait`](Self::wait) waits for until it is dropped: a thread, an upgraded socket.
+    /// Forcing does not end it; its owner has to watch [`forced`](Self::forced).
+    #[must_use = "it is waited for only as long as it is held"]
+    pub fn hold(&self) -> Hold {
+        Hold {
+            _token: self.tasks.token(),
+        }
+    }
+
+    /// Completes when every task and every [`Hold`] is gone. Requests nothing by itself: call it after
+    /// [`request`](Self::request), inside the grace period, and [`force`](Self::force) when that is over.
+    pub async fn wait(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Keeps [`Shutdown::wait`] waiting.
+#[derive(Debug)]
+pub struct Hold {
+    _token: TaskTrackerToken,
+}
+
+/// SIGTERM and SIGINT as one stream.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+fn signals() -> std::io::Result<Signals> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok(Signals {
+        terminate: signal(SignalKind::terminate())?,
+        interrupt: signal(SignalKind::interrupt())?,
+    })
+}
+
+#[cfg(not(unix))]
+#[expect(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
+fn signals() -> std::io::Result<Signals> {
+    Ok(Signals {})
+}
+
+impl Signals {
+    #[cfg(unix)]
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn recv(&mut self) {
+        // Without Ctrl-C there is nothing to listen to: wait for ever.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
