@@ -1,5 +1,7 @@
 //! API keys: what a backend shows at its door, and what it may do with it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tidings_core::{Channel, Glob, Secret, glob};
@@ -22,7 +24,7 @@ pub struct Config {
 
 /// All configured keys.
 #[derive(Debug, Clone, Default)]
-pub struct Keys(Vec<Key>);
+pub struct Keys(Vec<Arc<Key>>);
 
 /// A checked key with its scopes. Its debug output shows the name and the scopes, never the key.
 #[derive(Debug, Clone)]
@@ -88,20 +90,22 @@ impl Keys {
     /// # Errors
     /// When a name or a key is empty or stands twice, a key does not fit into a header, or a scope is no glob.
     pub fn new(list: Vec<Config>) -> Result<Self, Error> {
-        let mut keys: Vec<Key> = Vec::with_capacity(list.len());
+        let mut keys: Vec<Arc<Key>> = Vec::with_capacity(list.len());
         for (index, config) in list.into_iter().enumerate() {
             if config.name.is_empty() {
                 return Err(Error::NoName { number: index + 1 });
             }
-            let key = Key::new(config)?;
+            let key = Key::new(config).map(Arc::new)?;
             for other in &keys {
                 if other.name == key.name {
-                    return Err(Error::SameName { name: key.name });
+                    return Err(Error::SameName {
+                        name: key.name.clone(),
+                    });
                 }
                 if other.secret.expose() == key.secret.expose() {
                     return Err(Error::SameKey {
                         first: other.name.clone(),
-                        second: key.name,
+                        second: key.name.clone(),
                     });
                 }
             }
@@ -119,7 +123,7 @@ impl Keys {
     /// The key that `presented` is, if any. All keys are compared in full, so the time taken says nothing about
     /// how near a guess came (beyond the lengths of the keys).
     #[must_use]
-    pub fn authenticate(&self, presented: &str) -> Option<&Key> {
+    pub fn authenticate(&self, presented: &str) -> Option<&Arc<Key>> {
         let mut found = None;
         for key in &self.0 {
             let equal = key.secret.expose().as_bytes().ct_eq(presented.as_bytes());
