@@ -1,0 +1,208 @@
+//! One trace from a backend's publish to every gateway: its spans, and its context as text.
+//!
+//! The context travels as the two W3C headers (`traceparent`, `tracestate`; Trace Context, sections 3.2 and
+//! 3.3): between backends and fanout in gRPC metadata, between nodes inside the bus's envelope. A node that
+//! exports nothing hands on what it was given, so that the trace goes on behind it.
+//!
+//! ```text
+//! the backend's span -> tidings.fanout.v1.Fanout/Publish -> publish CHANNEL -> deliver CHANNEL, per gateway
+//! ```
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http::HeaderMap;
+use opentelemetry::{
+    propagation::{Extractor, Injector, TextMapPropagator as _},
+    trace::TraceContextExt as _,
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing::{Span, field::Empty, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+
+/// As global as the subscriber that [`crate::init`] sets.
+static ENABLED: AtomicBool = AtomicBool::new(false);
+
+/// A place in a trace, as text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    /// The `traceparent` header: version, trace, span and flags.
+    pub traceparent: String,
+    /// The `tracestate` header; may be empty.
+    pub tracestate: String,
+}
+
+/// Whether spans are exported: one relaxed atomic load. What is made only for spans can be left out when not.
+#[must_use]
+pub fn enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+pub(crate) fn set_enabled(enabled: bool) {
+    ENABLED.store(enabled, Ordering::Relaxed);
+}
+
+/// The context in a request's headers (gRPC metadata: `request.metadata().as_ref()`), if there is one.
+///
+/// It is as the caller sent it, and may be nonsense: [`continue_from`] starts a new trace then.
+#[must_use]
+pub fn of_headers(headers: &HeaderMap) -> Option<Context> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    Some(Context {
+        traceparent: text(TRACEPARENT)?.to_owned(),
+        tracestate: text(TRACESTATE).unwrap_or_default().to_owned(),
+    })
+}
+
+/// The context of `span`, for those who continue it. `None` when spans are not exported.
+#[must_use]
+pub fn of(span: &Span) -> Option<Context> {
+    if !enabled() {
+        return None;
+    }
+    let context = span.context();
+    if !context.span().span_context().is_valid() {
+        return None;
+    }
+    let mut text = Context {
+        traceparent: String::new(),
+        tracestate: String::new(),
+    };
+    TraceContextPropagator::new().inject_context(&context, &mut text);
+    Some(text)
+}
+
+/// What to send onward from `span`: its context, or the `incoming` one unchanged when spans are not exported.
+#[must_use]
+pub fn onward(span: &Span, incoming: Option<Context>) -> Option<Context> {
+    of(span).or(incoming)
+}
+
+/// Puts what to send onward from `span` into a request's headers; see [`onward`].
+pub fn inject_headers(span: &Span, incoming: Option<Context>, headers: &mut HeaderMap) {
+    let Some(context) = onward(span, incoming) else {
+        return;
+    };
+    if let Ok(traceparent) = context.traceparent.parse() {
+        headers.insert(TRACEPARENT, traceparent);
+    }
+    if !context.tracestate.is_empty()
+        && let Ok(tracestate) = context.tracestate.parse()
+    {
+        headers.insert(TRACESTATE, tracestate);
+    }
+}
+
+/// Makes `span` a child of the span that `context` names, somewhere else. It must be done before the span is
+/// entered or has children. A context that is no valid `traceparent` leaves it the root of a new trace.
+pub fn continue_from(span: &Span, context: &Context) {
+    if !enabled() || span.is_disabled() {
+        return;
+    }
+    let parent = TraceContextPropagator::new().extract_with_context(&opentelemetry::Context::new(), context);
+    if !parent.span().span_context().is_valid() {
+        return;
+    }
+    if let Err(error) = span.set_parent(parent) {
+        tracing::debug!(%error, "a span could not continue its caller's trace");
+    }
+}
+
+/// The server's span of a gRPC call to `method` (`tidings.fanout.v1.Fanout/Publish`), continuing the caller's.
+/// Record `rpc.response.status_code`, and `otel.status_code` = `"ERROR"` when the fault is ours.
+#[must_use]
+pub fn server(method: &'static str, incoming: Option<&Context>) -> Span {
+    if !enabled() {
+        return Span::none();
+    }
+    let span = info_span!(
+        parent: None,
+        "server",
+        otel.name = method,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        rpc.response.status_code = Empty,
+    );
+    if let Some(context) = incoming {
+        continue_from(&span, context);
+    }
+    span
+}
+
+/// The producer's span of one publication to `channel`, a child of `parent`: `publish CHANNEL`. `system` is the
+/// bus: `redis` or `memory`.
+#[must_use]
+pub fn publish(system: &'static str, channel: &str, id: &str, bytes: usize, parent: &Span) -> Span {
+    if !enabled() {
+        return Span::none();
+    }
+    info_span!(
+        parent: parent,
+        "publish",
+        otel.name = format!("publish {channel}"),
+        otel.kind = "producer",
+        otel.status_code = Empty,
+        messaging.system = system,
+        messaging.operation.name = "publish",
+        messaging.operation.type = "send",
+        messaging.destination.name = channel,
+        messaging.message.id = id,
+        messaging.message.body.size = bytes,
+    )
+}
+
+/// The consumer's span of one gateway's delivery of one publication, continuing the publisher's: `deliver
+/// CHANNEL`. Record `tidings.subscribers`, `tidings.delivered_bytes` and `tidings.slow_clients` when they are known.
+#[must_use]
+pub fn deliver(system: &'static str, channel: &str, id: &str, bytes: usize, from: Option<&Context>) -> Span {
+    if !enabled() {
+        return Span::none();
+    }
+    let span = info_span!(
+        parent: None,
+        "deliver",
+        otel.name = format!("deliver {channel}"),
+        otel.kind = "consumer",
+        messaging.system = system,
+        messaging.operation.name = "deliver",
+        messaging.operation.type = "process",
+        messaging.destination.name = channel,
+        messaging.message.id = id,
+        messaging.message.body.size = bytes,
+        tidings.subscribers = Empty,
+        tidings.delivered_bytes = Empty,
+        tidings.slow_clients = Empty,
+    );
+    if let Some(context) = from {
+        continue_from(&span, context);
+    }
+    span
+}
+
+impl Injector for Context {
+    fn set(&mut self, key: &str, value: String) {
+        match key {
+            TRACEPARENT => self.traceparent = value,
+            TRACESTATE => self.tracestate = value,
+            _ => {}
+        }
+    }
+}
+
+impl Extractor for Context {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            TRACEPARENT => Some(&self.traceparent),
+            TRACESTATE => Some(&self.tracestate),
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![TRACEPARENT, TRACESTATE]
+    }
+}
