@@ -1,0 +1,57 @@
+//! The `[presence]` table.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// Where presence is, and how long it waits before it believes that somebody is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The internal door's address, when the role runs here. Default `0.0.0.0:9001`.
+    pub listen: SocketAddr,
+    /// Where gateways and fanout find presence when it does not run in their process: `http://presence:9001`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// How long a gateway's members outlive its last heartbeat, 1 s to 10 min. Gateways ask for it when they
+    /// attach. Shorter notices a dead gateway sooner; longer forgives longer pauses. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub lease: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9001)),
+            url: None,
+            lease: Duration::from_secs(10),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_says_nothing_is_the_default_and_a_full_one_is_itself() {
+        assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
+        let full = Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7001)),
+            url: Some("http://presence:9001".to_owned()),
+            lease: Duration::from_millis(2500),
+        };
+        let text = toml::to_string(&full).unwrap();
+        assert!(text.contains(r#"lease = "2s 500ms""#), "{text}");
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), full);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let error = toml::from_str::<Config>("leese = '10s'").unwrap_err();
+        assert!(error.to_string().contains("leese"), "{error}");
+    }
+}

@@ -1,0 +1,57 @@
+//! Errors as gRPC statuses, with `google.rpc` details that a program can act on.
+
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{attach::Refusal, store};
+
+/// What callers are asked to wait before they try again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A field of the request is wrong.
+pub(super) fn invalid(field: &str, why: impl Into<String>) -> Status {
+    let why = why.into();
+    let details = ErrorDetails::with_bad_request_violation(field, &why);
+    Status::with_error_details(Code::InvalidArgument, format!("{field}: {why}"), details)
+}
+
+pub(super) fn wrong_door() -> Status {
+    Status::permission_denied(
+        "Attach is for gateways and served at presence' internal door (port 9001 by default); here are the reads",
+    )
+}
+
+pub(super) fn closing() -> Status {
+    unavailable("this presence replica is stopping; attach to another")
+}
+
+pub(super) fn silent(patience: Duration) -> Status {
+    Status::deadline_exceeded(format!(
+        "nothing came for {} ms; attach again",
+        patience.as_millis()
+    ))
+}
+
+fn unavailable(why: impl Into<String>) -> Status {
+    Status::with_error_details(Code::Unavailable, why, ErrorDetails::with_retry_info(Some(RETRY)))
+}
+
+impl From<store::Error> for Status {
+    fn from(error: store::Error) -> Self {
+        match &error {
+            store::Error::Ended { .. } => Self::aborted(format!("{error}; attach again and report everyone")),
+            store::Error::Unavailable(cause) => unavailable(format!("{error}: {cause}")),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::OutOfOrder { field, why } => invalid(field, why),
+            Refusal::Store(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Who is there, kept: one contract, in memory for a process of its own, in Redis for everyone else.
+//!
+//! A member is written under the lease of the attachment that reported it and is visible while that lease
+//! lives. The rules that both stores keep, and that `contract.rs` checks:
+//!
+//! - A change under an older lease of a gateway never undoes what a newer one wrote.
+//! - A member is removed only while it is still under the lease it is removed for; whoever removes it is told
+//!   so, and nobody else. So leaves are reported once, whatever runs at the same time.
+//! - A lease that has ended stays ended. Its gateway has to attach again and report everyone.
+
+mod memory;
+mod redis;
+
+#[cfg(test)]
+mod contract;
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
+
+use tidings_core::{Channel, ClientId};
+
+use crate::member::{Change, GatewayId, Lease, Member, MemberId};
+
+/// How many members one call of [`Store::sweep`] removes at most.
+pub const SWEEP_PAGE: usize = 1_000;
+
+/// Where the truth is. Clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store(Backend);
+
+#[derive(Debug, Clone)]
+enum Backend {
+    Memory(memory::Memory),
+    Redis(redis::Redis),
+}
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The gateway did not renew in time, or has attached again since. Attaching again is the way on.
+    #[error("lease {lease} has ended")]
+    Ended {
+        /// The lease.
+        lease: Lease,
+    },
+    /// Redis cannot be reached, is too slow, or answers with an error. Trying again later is the way on.
+    #[error("presence cannot use its Redis")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// What a batch of changes did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Members that were not there before.
+    pub joined: Vec<MemberId>,
+    /// Members that were there and no longer are.
+    pub left: Vec<MemberId>,
+}
+
+/// What one step of a sweep did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swept {
+    /// The members that this call removed; nobody else is told about them.
+    pub left: Vec<MemberId>,
+    /// Nothing is left under the lease, and the lease itself is gone.
+    pub done: bool,
+}
+
+/// A part of a channel's members.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    /// Ordered by client id; each with the gateway that holds the connection.
+    pub members: Vec<(Member, GatewayId)>,
+    /// Whether there are more after the last of them.
+    pub more: bool,
+}
+
+/// How many are in a channel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections.
+    pub clients: usize,
+    /// Different users among them; all anonymous clients together are one.
+    pub users: usize,
+}
+
+/// Which leases to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Which {
+    Live,
+    Ended,
+}
+
+impl Store {
+    /// The embedded store: for one process, gone with it.
+    #[must_use]
+    pub fn memory() -> Self {
+        Self(Backend::Memory(memory::Memory::default()))
+    }
+
+    /// The store in the Redis behind `pool`, its keys under `prefix` (`tidings`).
+    #[must_use]
+    pub fn redis(pool: deadpool_redis::Pool, prefix: &str) -> Self {
+        Self(Backend::Redis(redis::Redis::new(pool, prefix)))
+    }
+
+    /// A new lease for a gateway that attaches, good for `length` from now. Its older leases go on until
+    /// [`supersede`](Self::supersede), so that nobody vanishes while it reports its members again.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn attach(&self, gateway: &GatewayId, length: Duration) -> Result<Lease, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.attach(gateway, length)),
+            Backend::Redis(redis) => redis.attach(gateway, length).await,
+        }
+    }
+
+    /// Makes the lease good for `length` from now. Touches no member.
+    ///
+    /// # Errors
+    /// [`Error::Ended`] when it has ended, [`Error::Unavailable`].
+    pub async fn renew(&self, lease: &Lease, length: Duration) -> Result<(), Error> {
+        let live = match &self.0 {
+            Backend::Memory(memory) => memory.renew(lease, length),
+            Backend::Redis(redis) => redis.renew(lease, length).await?,
+        };
+        if live {
+            Ok(())
+        } else {
+            Err(Error::Ended { lease: lease.clone() })
+        }
+    }
+
+    /// Writes changes under a lease, the later ones over the earlier: a member that joins and leaves in one
+    /// batch was never there.
+    ///
+    /// Does not ask whether the lease still lives: [`renew`](Self::renew) afterwards, and when that says
+    /// [`Error::Ended`], [`end`](Self::end) it again, so that what was written too late is swept. Readers see
+    /// nothing of it in between.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; some of the changes may have been made then, and all may be given again.
+    pub async fn apply(&self, lease: &Lease, changes: Vec<Change>) -> Result<Applied, Error> {
+        let changes = last_of_each(changes);
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.apply(lease, changes)),
+            Backend::Redis(redis) => redis.apply(lease, changes).await,
+        }
+    }
+
+    /// Ends the gateway's older leases: the members still under them are the ones that it did not report again.
+    /// Readers stop seeing these at once; [`sweep`](Self::sweep) removes them.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn supersede(&self, lease: &Lease) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Memory(memory) => {
+                memory.supersede(lease);
+                Ok(())
+            }
+            Backend::Redis(redis) => redis.supersede(lease).await,
+        }
+    }
+
+    /// Ends a lease now: readers stop seeing its members, and [`ended`](Self::ended) names it until it is swept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn end(&self, lease: &Lease) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Memory(memory) => {
+                memory.end(lease);
+                Ok(())
+            }
+            Backend::Redis(redis) => redis.end(lease).await,
+        }
+    }
+
+    /// The leases that have ended and wait to be swept.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn ended(&self) -> Result<Vec<Lease>, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.leases(Which::Ended)),
+            Backend::Redis(redis) => redis.leases(Which::Ended).await,
+        }
+    }
+
+    /// Removes up to [`SWEEP_PAGE`] members of a lease that has ended. Any number of replicas may sweep the same
+    /// lease at the same time, and one that dies in the middle leaves the rest to the others.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; call it again.
+    pub async fn sweep(&self, lease: &Lease) -> Result<Swept, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.sweep(lease)),
+            Backend::Redis(redis) => redis.sweep(lease).await,
+        }
+    }
+
+    /// Up to `limit` members of a channel, those with a client id after `after`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn members(
+        &self,
+        channel: &Channel,
+        after: Option<ClientId>,
+        limit: usize,
+    ) -> Result<Page, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.members(channel, after, limit)),
+            Backend::Redis(redis) => redis.members(channel, after, limit).await,
+        }
+    }
+
+    /// How many members a channel has.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn stats(&self, channel: &Channel) -> Result<Stats, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.stats(channel)),
+            Backend::Redis(redis) => redis.stats(channel).await,
+        }
+    }
+}
+
+impl Stats {
+    /// Counts one client per user given.
+    fn count<U: std::hash::Hash + Eq>(users: impl Iterator<Item = U>) -> Self {
+        let mut clients = 0;
+        let users: HashSet<U> = users.inspect(|_| clients += 1).collect();
+        Self {
+            clients,
+            users: users.len(),
+        }
+    }
+}
+
+/// What a batch comes to, by channel: each member as it is in the end, `None` when it has left.
+type Changes = BTreeMap<Channel, BTreeMap<ClientId, Option<Member>>>;
+
+fn last_of_each(changes: Vec<Change>) -> Changes {
+    let mut last = Changes::new();
+    for change in changes {
+        let (MemberId { channel, client }, member) = match change {
+            Change::Joined(member) => (member.id(), Some(member)),
+            Change::Left(id) => (id, None),
+        };
+        last.entry(channel).or_default().insert(client, member);
+    }
+    last
+}
