@@ -1,1 +1,259 @@
-//! How nodes tell each other: publish, subscribe; in memory or by Redis.
+//! How nodes tell each other: what is published on one node reaches the subscribers of all of them.
+//!
+//! A process has one [`Broker`] and takes two kinds of handles from it: a [`Publisher`] for whoever has something
+//! to say, and one [`Subscriber`] per gateway, whose [`Sink`] gets what the bus brings. The bus is either Redis or,
+//! for a single process, memory; both keep the same promises, checked by one suite (`tests/contract.rs`):
+//!
+//! - a publication reaches every subscriber that wants its channel and no other;
+//! - a channel's publications reach all subscribers in one order;
+//! - subscribing returns once the bus has confirmed it, so that a publication sent afterwards is received;
+//! - nothing of a channel arrives after unsubscribing from it has returned;
+//! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden.
+//!
+//! In reading order: this file is what callers see, `memory` is the bus of one process, [`redis`] the one between
+//! processes, `envelope` what travels on it.
+
+mod envelope;
+mod error;
+mod memory;
+pub mod redis;
+#[cfg(feature = "test-util")]
+pub mod test_util;
+
+use std::{fmt, sync::Arc};
+
+use tidings_core::{Channel, ClientInfo, Position, Publication};
+use tokio::sync::watch;
+
+pub use error::Error;
+
+/// What the bus brings to a subscriber.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Incoming {
+    /// Something was published to a channel.
+    Publication(Channel, Publication),
+    /// A member came to a channel.
+    Join(Channel, ClientInfo),
+    /// A member left a channel.
+    Leave(Channel, ClientInfo),
+    /// The bus may have lost something on every channel since the last message.
+    Gap,
+}
+
+/// Where a subscriber's messages go.
+///
+/// Any `Fn(Incoming)` is one.
+pub trait Sink: Send + Sync + 'static {
+    /// Takes one message, in the order of the bus. Called on the bus' own thread (memory: on the publisher's), so it
+    /// must neither block nor call the broker: it hands the message on and returns.
+    fn incoming(&self, incoming: Incoming);
+}
+
+impl<F: Fn(Incoming) + Send + Sync + 'static> Sink for F {
+    fn incoming(&self, incoming: Incoming) {
+        self(incoming);
+    }
+}
+
+/// Whether the bus can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// It answers, and every subscriber's interest is in force.
+    Up,
+    /// It does not. The broker keeps trying; nothing needs to be done here.
+    Away {
+        /// Which peer, its password masked, and what is wrong with it.
+        reason: String,
+    },
+}
+
+/// A process' access to the bus. Cheap to clone; one per process.
+///
+/// The bus is left, and its thread ends, when the last of the broker and the handles made from it is dropped.
+#[derive(Clone)]
+pub struct Broker(Bus);
+
+#[derive(Clone)]
+enum Bus {
+    Memory(Arc<memory::Bus>),
+    Redis(Arc<redis::Bus>),
+}
+
+impl Broker {
+    /// The embedded broker: all publishers and subscribers are in this process. Always [`Status::Up`].
+    #[must_use]
+    pub fn memory() -> Self {
+        Self(Bus::Memory(Arc::default()))
+    }
+
+    /// A broker on Redis. It does not wait for Redis, which may be away now and come later: see
+    /// [`status`](Self::status).
+    ///
+    /// # Errors
+    /// When the configuration cannot be meant, or the system has no thread for the bus.
+    pub fn redis(config: &redis::Config) -> Result<Self, Error> {
+        redis::Bus::start(config).map(|bus| Self(Bus::Redis(bus)))
+    }
+
+    /// A handle to publish with.
+    #[must_use]
+    pub fn publisher(&self) -> Publisher {
+        Publisher(self.0.clone())
+    }
+
+    /// A subscriber that wants nothing yet; `sink` gets what it will want.
+    ///
+    /// The bus keeps the sink until the last clone of the subscriber is dropped, so a sink that owns its subscriber
+    /// keeps both alive for good.
+    #[must_use]
+    pub fn subscriber(&self, sink: Arc<dyn Sink>) -> Subscriber {
+        Subscriber(match &self.0 {
+            Bus::Memory(bus) => Interest::Memory(Arc::new(memory::Interest::new(bus.clone(), sink))),
+            Bus::Redis(bus) => Interest::Redis(redis::Interest::new(bus.clone(), sink)),
+        })
+    }
+
+    /// Whether the bus can be used, now and whenever that changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Status> {
+        match &self.0 {
+            Bus::Memory(bus) => bus.status(),
+            Bus::Redis(bus) => bus.status(),
+        }
+    }
+
+    /// The pool of connections for commands, for whoever keeps something in the same Redis; `None` when embedded.
+    #[must_use]
+    pub fn redis_pool(&self) -> Option<deadpool_redis::Pool> {
+        match &self.0 {
+            Bus::Memory(_) => None,
+            Bus::Redis(bus) => Some(bus.pool()),
+        }
+    }
+
+    /// What every Redis key and channel name begins with, before a `:`; `None` when embedded.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&str> {
+        match &self.0 {
+            Bus::Memory(_) => None,
+            Bus::Redis(bus) => Some(bus.prefix()),
+        }
+    }
+}
+
+/// A handle to publish with. Cheap to clone.
+#[derive(Clone)]
+pub struct Publisher(Bus);
+
+impl Publisher {
+    /// Sends one publication to all its channels, pipelined. One result per channel, in order; `Ok(None)` when the
+    /// channel keeps no stream.
+    ///
+    /// Returns within the command timeout, at once when the bus is known to be away. [`Error::Away`] leaves open
+    /// whether the publication was sent.
+    pub async fn publish(
+        &self,
+        channels: &[Channel],
+        publication: &Publication,
+    ) -> Vec<Result<Option<Position>, Error>> {
+        match &self.0 {
+            Bus::Memory(bus) => {
+                for channel in channels {
+                    bus.send(
+                        channel,
+                        Incoming::Publication(channel.clone(), publication.clone()),
+                    );
+                }
+                vec![Ok(None); channels.len()]
+            }
+            Bus::Redis(bus) => {
+                let message = envelope::publication(publication);
+                let sent = bus.send(channels, &message).await;
+                sent.into_iter().map(|sent| sent.map(|()| None)).collect()
+            }
+        }
+    }
+
+    /// Announces that a member came.
+    ///
+    /// # Errors
+    /// As those of [`publish`](Self::publish).
+    pub async fn joined(&self, channel: &Channel, info: &ClientInfo) -> Result<(), Error> {
+        match &self.0 {
+            Bus::Memory(bus) => {
+                bus.send(channel, Incoming::Join(channel.clone(), info.clone()));
+                Ok(())
+            }
+            Bus::Redis(bus) => bus.send_one(channel, &envelope::join(info)).await,
+        }
+    }
+
+    /// Announces that a member left.
+    ///
+    /// # Errors
+    /// As those of [`publish`](Self::publish).
+    pub async fn left(&self, channel: &Channel, info: &ClientInfo) -> Result<(), Error> {
+        match &self.0 {
+            Bus::Memory(bus) => {
+                bus.send(channel, Incoming::Leave(channel.clone(), info.clone()));
+                Ok(())
+            }
+            Bus::Redis(bus) => bus.send_one(channel, &envelope::leave(info)).await,
+        }
+    }
+}
+
+/// The channels one gateway wants. Cheap to clone; all clones share one set, and dropping the last empties it.
+///
+/// Interest is a set, not a count: two `subscribe` calls are undone by one `unsubscribe`. Concurrent calls for one
+/// channel take effect in the order in which they were first polled.
+#[derive(Clone)]
+pub struct Subscriber(Interest);
+
+#[derive(Clone)]
+enum Interest {
+    Memory(Arc<memory::Interest>),
+    Redis(redis::Interest),
+}
+
+impl Subscriber {
+    /// Records the interest, and returns when the bus has confirmed it.
+    ///
+    /// # Errors
+    /// [`Error::Away`]: the interest stays recorded and is taken up without further calls when the bus returns, which
+    /// one [`Incoming::Gap`] tells. [`Error::Refused`]: the interest is not recorded.
+    pub async fn subscribe(&self, channel: &Channel) -> Result<(), Error> {
+        match &self.0 {
+            Interest::Memory(interest) => {
+                interest.subscribe(channel);
+                Ok(())
+            }
+            Interest::Redis(interest) => interest.subscribe(channel).await,
+        }
+    }
+
+    /// Forgets the interest, and returns when nothing of the channel can arrive any more. That is so at once while the
+    /// bus is away.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the bus did not allow it.
+    pub async fn unsubscribe(&self, channel: &Channel) -> Result<(), Error> {
+        match &self.0 {
+            Interest::Memory(interest) => {
+                interest.unsubscribe(channel);
+                Ok(())
+            }
+            Interest::Redis(interest) => interest.unsubscribe(channel).await,
+        }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bus = match &self.0 {
+            Bus::Memory(_) => "memory",
+            Bus::Redis(bus) => bus.peer(),
+        };
+        f.debug_tuple("Broker").field(&bus).finish()
+    }
+}

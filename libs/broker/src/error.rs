@@ -1,0 +1,72 @@
+//! What can go wrong with the bus, by what a caller does about it.
+
+use std::sync::Arc;
+
+use ::redis::{ErrorKind, RedisError, RetryMethod};
+
+use crate::redis::url;
+
+/// Why the bus did not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The bus cannot be reached, did not answer in time, or asks to come back later. What was asked may or may not
+    /// have happened. Try again later: the broker reconnects by itself.
+    #[error("{reason}")]
+    Away {
+        /// Which peer, its password masked, and what is wrong with it.
+        reason: String,
+    },
+    /// The bus answered, and said no: a permission, a password, its memory. The same call fails again until somebody
+    /// changes something.
+    #[error("{peer} refused: {source}")]
+    Refused {
+        /// Which peer, its password masked.
+        peer: Arc<str>,
+        /// Its answer.
+        source: RedisError,
+    },
+    /// The address is none.
+    #[error(transparent)]
+    Url(#[from] url::Error),
+    /// A setting cannot be meant.
+    #[error("{key} {why}")]
+    Setting {
+        /// The setting's key.
+        key: &'static str,
+        /// What is wrong with its value.
+        why: &'static str,
+    },
+    /// The system has no thread for the bus.
+    #[error("cannot start the thread that reads the bus: {0}")]
+    Thread(#[source] Arc<std::io::Error>),
+}
+
+impl Error {
+    /// What a failed command means, by Redis' own word for it.
+    pub(crate) fn from_redis(peer: &Arc<str>, source: RedisError) -> Self {
+        if is_temporary(&source) {
+            Self::away(peer, source)
+        } else {
+            Self::Refused {
+                peer: peer.clone(),
+                source,
+            }
+        }
+    }
+
+    pub(crate) fn away(peer: &str, why: impl std::fmt::Display) -> Self {
+        Self::Away {
+            reason: format!("{peer} is away: {why}"),
+        }
+    }
+}
+
+/// Whether the same command can succeed without anybody changing anything: Redis was not reached, or said that it is
+/// loading, failing over, or a replica now.
+pub(crate) fn is_temporary(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Io => true,
+        ErrorKind::AuthenticationFailed => false,
+        _ => !matches!(error.retry_method(), RetryMethod::NoRetry),
+    }
+}

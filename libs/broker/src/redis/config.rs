@@ -1,0 +1,161 @@
+//! The `[redis]` section of the configuration.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::RedisUrl;
+use crate::Error;
+
+/// Which Redis, and how long to wait for it.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `redis://` or, with TLS, `rediss://`.
+    pub url: RedisUrl,
+    /// What every key and channel name in Redis begins with, so that several installations can share one; by default
+    /// `tidings`.
+    #[serde(default = "default_prefix")]
+    pub prefix: String,
+    /// How long one attempt to connect may take; by default 2 s.
+    #[serde(default = "default_connect_timeout", with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// How long a command may take, everything included; by default 1 s.
+    #[serde(default = "default_command_timeout", with = "humantime_serde")]
+    pub command_timeout: Duration,
+    /// How often a command that could not be sent is tried again within its timeout; by default 3. A command that was
+    /// sent is never repeated: it may have taken effect.
+    #[serde(default = "default_max_retries")]
+    pub max_retries: u32,
+    /// The most connections for commands; by default 16.
+    #[serde(default = "default_pool_size")]
+    pub pool_size: NonZeroUsize,
+}
+
+impl Config {
+    /// The defaults for the Redis at `url`.
+    #[must_use]
+    pub fn new(url: RedisUrl) -> Self {
+        Self {
+            url,
+            prefix: default_prefix(),
+            connect_timeout: default_connect_timeout(),
+            command_timeout: default_command_timeout(),
+            max_retries: default_max_retries(),
+            pool_size: default_pool_size(),
+        }
+    }
+
+    /// Whether the values can be meant. Connects to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Setting`], which names the first key that is wrong.
+    pub fn check(&self) -> Result<(), Error> {
+        let wrong = |key, why| Err(Error::Setting { key, why });
+        if self.prefix.is_empty() {
+            return wrong("redis.prefix", "is empty");
+        }
+        if !self
+            .prefix
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'{' | b'}'))
+        {
+            return wrong(
+                "redis.prefix",
+                "may have only printable ASCII without space, '{' and '}'",
+            );
+        }
+        if self.connect_timeout.is_zero() {
+            return wrong("redis.connect_timeout", "is zero; nothing could ever connect");
+        }
+        if self.command_timeout.is_zero() {
+            return wrong("redis.command_timeout", "is zero; no command could ever succeed");
+        }
+        Ok(())
+    }
+}
+
+fn default_prefix() -> String {
+    "tidings".to_owned()
+}
+
+fn default_connect_timeout() -> Duration {
+    Duration::from_secs(2)
+}
+
+fn default_command_timeout() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_max_retries() -> u32 {
+    3
+}
+
+fn default_pool_size() -> NonZeroUsize {
+    const { NonZeroUsize::new(16).expect("16 is not zero") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_url_has_to_be_said() {
+        let config: Config = serde_json::from_str(r#"{"url": "redis://cache"}"#).unwrap();
+        assert_eq!(config.prefix, "tidings");
+        assert_eq!(config.command_timeout, Duration::from_secs(1));
+        config.check().unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_addresses_are_refused_by_name() {
+        let check = |json, expected: &str| {
+            let error = serde_json::from_str::<Config>(json).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(r#"{"url": "redis://cache", "prefx": ""}"#, "prefx");
+        check(r#"{"url": "http://cache"}"#, "redis://");
+        check(r#"{"url": "redis://cache", "pool_size": 0}"#, "nonzero");
+    }
+
+    #[test]
+    fn values_that_cannot_be_meant_are_refused_by_key() {
+        let config = Config::new(RedisUrl::parse("redis://cache").unwrap());
+        let check = |config: Config, key: &str| {
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(key), "{error}");
+        };
+        for prefix in ["", "a b", "a{b", "é"] {
+            let prefix = prefix.to_owned();
+            check(
+                Config {
+                    prefix,
+                    ..config.clone()
+                },
+                "redis.prefix",
+            );
+        }
+        let zero = Duration::ZERO;
+        check(
+            Config {
+                connect_timeout: zero,
+                ..config.clone()
+            },
+            "redis.connect_timeout",
+        );
+        check(
+            Config {
+                command_timeout: zero,
+                ..config
+            },
+            "redis.command_timeout",
+        );
+    }
+
+    #[test]
+    fn the_password_is_not_printed() {
+        let config = Config::new(RedisUrl::parse("redis://me:hunter2@cache").unwrap());
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
+    }
+}

@@ -1,0 +1,185 @@
+//! How Redis is, as told by everything that holds a connection to it.
+//!
+//! The bus is up when all its parts are: the monitor, and every subscriber's reader. Each reports for itself; the
+//! change of the whole is logged once, here.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::Status;
+
+/// The parts' reports, and what they amount to.
+pub(super) struct Health {
+    peer: Arc<str>,
+    status: watch::Sender<Status>,
+    parts: Mutex<Parts>,
+}
+
+#[derive(Default)]
+struct Parts {
+    /// What each part last reported: why it is away, `None` when it is up. A part that has just started is not in
+    /// here: it has nothing to say yet and changes nothing for the others.
+    reports: BTreeMap<u64, Option<String>>,
+    next_id: u64,
+    /// Whether the last log line said that Redis is up.
+    logged: Option<bool>,
+}
+
+/// One connection's say. Dropping it withdraws the report.
+pub(super) struct Part {
+    id: u64,
+    health: Arc<Health>,
+}
+
+impl Health {
+    pub(super) fn new(peer: Arc<str>) -> Self {
+        let status = Status::Away {
+            reason: format!("{peer}: not connected yet"),
+        };
+        Self {
+            peer,
+            status: watch::Sender::new(status),
+            parts: Mutex::default(),
+        }
+    }
+
+    pub(super) fn part(self: &Arc<Self>) -> Part {
+        let mut parts = self.parts.lock();
+        parts.next_id += 1;
+        Part {
+            id: parts.next_id,
+            health: self.clone(),
+        }
+    }
+
+    pub(super) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+
+    /// Why Redis is away, when that is known. Before the first report nothing is.
+    pub(super) fn known_away(&self) -> Option<String> {
+        self.parts.lock().away().map(str::to_owned)
+    }
+
+    fn settle(&self, parts: &mut Parts) {
+        let now = match parts.away() {
+            Some(reason) => Status::Away {
+                reason: reason.to_owned(),
+            },
+            None if parts.reports.is_empty() => return,
+            None => Status::Up,
+        };
+        let up = now == Status::Up;
+        if parts.logged.replace(up) != Some(up) {
+            match &now {
+                Status::Up => info!(redis.url = %self.peer, "connected to Redis"),
+                Status::Away { reason } => warn!(reason, "Redis is away, trying again until it is back"),
+            }
+        }
+        // Under the lock, so that receivers see the changes in the order in which they happened.
+        self.status.send_if_modified(|status| {
+            let changed = *status != now;
+            *status = now;
+            changed
+        });
+    }
+}
+
+impl Parts {
+    fn away(&self) -> Option<&str> {
+        self.reports.values().find_map(Option::as_deref)
+    }
+}
+
+impl Part {
+    pub(super) fn up(&self) {
+        self.report(None);
+    }
+
+    /// `reason` names the peer, its password masked.
+    pub(super) fn away(&self, reason: String) {
+        self.report(Some(reason));
+    }
+
+    fn report(&self, report: Option<String>) {
+        let mut parts = self.health.parts.lock();
+        parts.reports.insert(self.id, report);
+        self.health.settle(&mut parts);
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let mut parts = self.health.parts.lock();
+        parts.reports.remove(&self.id);
+        self.health.settle(&mut parts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Arc<Health> {
+        Arc::new(Health::new("redis://cache".into()))
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_report() {
+        let health = health();
+        assert!(
+            matches!(&*health.status().borrow(), Status::Away { reason } if reason.contains("not connected"))
+        );
+        assert_eq!(health.known_away(), None);
+    }
+
+    #[test]
+    fn the_bus_is_up_when_all_its_parts_are() {
+        let health = health();
+        let status = health.status();
+        let (monitor, reader) = (health.part(), health.part());
+        monitor.up();
+        assert_eq!(
+            *status.borrow(),
+            Status::Up,
+            "a reader that has just started changes nothing"
+        );
+        reader.away("lost".into());
+        monitor.away("refused".into());
+        monitor.up();
+        assert_eq!(
+            *status.borrow(),
+            Status::Away {
+                reason: "lost".into()
+            }
+        );
+        assert_eq!(health.known_away().as_deref(), Some("lost"));
+        reader.up();
+        assert_eq!(*status.borrow(), Status::Up);
+        assert_eq!(health.known_away(), None);
+    }
+
+    #[test]
+    fn a_part_that_is_gone_has_no_say() {
+        let health = health();
+        let (monitor, reader) = (health.part(), health.part());
+        monitor.up();
+        reader.away("lost".into());
+        drop(reader);
+        assert_eq!(*health.status().borrow(), Status::Up);
+    }
+
+    #[test]
+    fn a_repeated_report_wakes_nobody() {
+        let health = health();
+        let part = health.part();
+        part.up();
+        let mut status = health.status();
+        status.mark_unchanged();
+        part.up();
+        assert!(!status.has_changed().unwrap());
+    }
+}

@@ -1,0 +1,177 @@
+//! One dedicated connection that notices when it is lost, even if nobody says so.
+//!
+//! RESP3 with a callback for pushed messages: they are handed on by the task that reads the socket, with no queue in
+//! between.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use bytes::Bytes;
+use redis::{
+    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
+    aio::MultiplexedConnection,
+};
+use tokio::sync::Notify;
+
+use super::Config;
+use crate::Error;
+
+/// How long a connection may be idle before it is asked whether it is alive. Together with the command timeout, the
+/// time within which a connection that died without a word is noticed.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// How long to wait before each attempt to connect anew: from 50 ms to 2 s, with jitter, forever.
+pub(super) fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(1)) // jitter adds up to as much again
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// Makes links to one Redis.
+#[derive(Clone)]
+pub(super) struct Connector {
+    client: Client,
+    peer: Arc<str>,
+    connect_timeout: Duration,
+    command_timeout: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(config: &Config, peer: Arc<str>) -> Result<Self, Error> {
+        let info = config.url.connection_info()?;
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings));
+        Ok(Self {
+            client: client.map_err(|error| Error::from_redis(&peer, error))?,
+            peer,
+            connect_timeout: config.connect_timeout,
+            command_timeout: config.command_timeout,
+        })
+    }
+
+    /// Connects within the connect timeout. `on_message` gets the Redis channel and the value of every message,
+    /// on the task that reads the socket.
+    pub(super) async fn connect(
+        &self,
+        on_message: impl Fn(&[u8], Bytes) + Send + Sync + 'static,
+    ) -> Result<Link, RedisError> {
+        let lost = Arc::new(Notify::new());
+        let heard = Arc::new(AtomicBool::new(false));
+        let on_push = {
+            let (lost, heard) = (lost.clone(), heard.clone());
+            move |push: PushInfo| -> Result<(), std::convert::Infallible> {
+                heard.store(true, Relaxed);
+                match push.kind {
+                    PushKind::Message => {
+                        if let Ok([Value::BulkString(name), Value::BulkString(value)]) =
+                            <[Value; 2]>::try_from(push.data)
+                        {
+                            on_message(&name, value.into());
+                        }
+                    }
+                    PushKind::Disconnection => lost.notify_one(),
+                    _ => {}
+                }
+                Ok(())
+            }
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(self.connect_timeout))
+            .set_response_timeout(Some(self.command_timeout))
+            .set_push_sender(on_push);
+        let connection = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await?;
+        Ok(Link {
+            connection,
+            lost,
+            heard,
+        })
+    }
+
+    /// The reason of an outage, with the name of the peer.
+    pub(super) fn away(&self, why: &RedisError) -> String {
+        Error::away(&self.peer, why).to_string()
+    }
+
+    /// What a command that failed means to who asked for it.
+    pub(super) fn error(&self, why: RedisError) -> Error {
+        Error::from_redis(&self.peer, why)
+    }
+}
+
+/// A live connection, as far as anyone knows. Dropping it closes it.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    lost: Arc<Notify>,
+    /// Whether anything was pushed since the flag was last cleared.
+    heard: Arc<AtomicBool>,
+}
+
+impl Link {
+    /// Changes what is subscribed, in one round trip: the results of the two changes, each for all its names.
+    pub(super) async fn change(
+        &self,
+        subscribe: &[String],
+        unsubscribe: &[String],
+    ) -> (Result<(), RedisError>, Result<(), RedisError>) {
+        let (mut one, mut two) = (self.connection.clone(), self.connection.clone());
+        tokio::join!(
+            async {
+                if subscribe.is_empty() {
+                    Ok(())
+                } else {
+                    one.subscribe(subscribe).await
+                }
+            },
+            async {
+                if unsubscribe.is_empty() {
+                    Ok(())
+                } else {
+                    two.unsubscribe(unsubscribe).await
+                }
+            },
+        )
+    }
+
+    /// Returns when the connection is lost, and why. May be cancelled and called again.
+    pub(super) async fn lost(&mut self) -> RedisError {
+        loop {
+            tokio::select! {
+                () = self.lost.notified() => return closed(),
+                () = tokio::time::sleep(PROBE) => {}
+            }
+            if let Err(why) = self.probe().await {
+                return why;
+            }
+        }
+    }
+
+    /// Asks the peer for a sign of life. A message is one too: behind a flood of them the answer may be late.
+    async fn probe(&mut self) -> Result<(), RedisError> {
+        self.heard.store(false, Relaxed);
+        match redis::cmd("PING").exec_async(&mut self.connection).await {
+            Err(why) if why.is_timeout() && self.heard.load(Relaxed) => Ok(()),
+            answer => answer,
+        }
+    }
+}
+
+fn closed() -> RedisError {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the connection was closed by the other side",
+    )
+    .into()
+}

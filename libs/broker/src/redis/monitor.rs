@@ -1,0 +1,23 @@
+//! Keeps one idle connection, so that a process knows how Redis is even when it only publishes, or does nothing.
+
+use super::{
+    health::Part,
+    link::{Connector, backoff},
+};
+
+/// Connects, reports, waits for the loss, and again, forever.
+pub(super) async fn run(connector: Connector, part: Part) {
+    let mut delays = backoff();
+    loop {
+        let why = match connector.connect(|_, _| {}).await {
+            Ok(mut link) => {
+                part.up();
+                delays = backoff();
+                link.lost().await
+            }
+            Err(why) => why,
+        };
+        part.away(connector.away(&why));
+        tokio::time::sleep(delays.next().unwrap_or_default()).await;
+    }
+}

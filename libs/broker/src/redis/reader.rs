@@ -1,0 +1,215 @@
+//! Reads the bus for one subscriber: keeps a connection subscribed to what is wanted, whatever happens to it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use backon::ExponentialBackoff;
+use bytes::Bytes;
+use redis::RedisError;
+use tidings_core::Channel;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+
+use super::{
+    health::Part,
+    keys::Keys,
+    link::{Connector, Link, backoff},
+};
+use crate::{Error, Incoming, Sink, envelope, error::is_temporary};
+
+/// The most channels in one SUBSCRIBE, so that Redis is not held up for others.
+const BATCH: usize = 500;
+
+/// That a channel is wanted, or no longer.
+pub(super) struct Request {
+    pub(super) channel: Channel,
+    pub(super) wanted: bool,
+    pub(super) reply: oneshot::Sender<Result<(), Error>>,
+}
+
+/// One subscriber's connection, and what is wanted on it.
+pub(super) struct Reader {
+    connector: Connector,
+    keys: Keys,
+    sink: Arc<dyn Sink>,
+    part: Part,
+    requests: mpsc::Receiver<Request>,
+    wanted: HashSet<Channel>,
+    delays: ExponentialBackoff,
+    /// Why there is no connection; `None` before the first attempt and while there is one.
+    away: Option<String>,
+}
+
+impl Reader {
+    pub(super) fn new(
+        connector: Connector,
+        keys: Keys,
+        sink: Arc<dyn Sink>,
+        part: Part,
+        requests: mpsc::Receiver<Request>,
+    ) -> Self {
+        Self {
+            connector,
+            keys,
+            sink,
+            part,
+            requests,
+            wanted: HashSet::new(),
+            delays: backoff(),
+            away: None,
+        }
+    }
+
+    /// Runs until the subscriber is dropped.
+    pub(super) async fn run(mut self) {
+        let connector = self.connector.clone();
+        loop {
+            let connecting = connector.connect(deliver(self.keys.clone(), self.sink.clone()));
+            let why = match self.meanwhile(connecting).await {
+                Some(Ok(link)) => self.serve(link).await,
+                Some(Err(why)) => Some(why),
+                None => None,
+            };
+            let Some(why) = why else { return };
+            let reason = self.connector.away(&why);
+            self.part.away(reason.clone());
+            self.away = Some(reason);
+            let delay = self.delays.next().unwrap_or_default();
+            if self.meanwhile(tokio::time::sleep(delay)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for `work`. While the bus is known to be away, requests are recorded and answered meanwhile; before the
+    /// first attempt has ended they wait for it. `None` when the subscriber was dropped.
+    async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        loop {
+            let request = tokio::select! {
+                done = &mut work => return Some(done),
+                request = self.requests.recv(), if self.away.is_some() => request?,
+            };
+            self.record(&request.channel, request.wanted);
+            let answer = match &self.away {
+                Some(reason) if request.wanted => Err(Error::Away {
+                    reason: reason.clone(),
+                }),
+                _ => Ok(()),
+            };
+            // Who asked may have stopped waiting.
+            let _ = request.reply.send(answer);
+        }
+    }
+
+    /// Takes up everything wanted on a new connection, then serves requests until it is lost; returns why, or `None`
+    /// when the subscriber was dropped.
+    async fn serve(&mut self, mut link: Link) -> Option<RedisError> {
+        let names: Vec<String> = self
+            .wanted
+            .iter()
+            .map(|channel| self.keys.channel(channel))
+            .collect();
+        for names in names.chunks(BATCH) {
+            if let (Err(why), _) = link.change(names, &[]).await {
+                return Some(why);
+            }
+        }
+        if !names.is_empty() {
+            self.sink.incoming(Incoming::Gap);
+        }
+        self.away = None;
+        self.delays = backoff();
+        self.part.up();
+
+        let mut batch = Vec::new();
+        loop {
+            tokio::select! {
+                received = self.requests.recv_many(&mut batch, BATCH) => if received == 0 {
+                    return None;
+                },
+                why = link.lost() => return Some(why),
+            }
+            if let Err(why) = self.fulfil(&link, &mut batch).await {
+                return Some(why);
+            }
+        }
+    }
+
+    /// Does what a batch of requests amounts to, in one round trip, and answers all of them. An error is the end of
+    /// the connection.
+    async fn fulfil(&mut self, link: &Link, batch: &mut Vec<Request>) -> Result<(), RedisError> {
+        // Of several requests for one channel the last decides.
+        let latest: HashMap<&Channel, bool> = batch
+            .iter()
+            .map(|request| (&request.channel, request.wanted))
+            .collect();
+        let names = |wanted| -> Vec<String> {
+            let channels = latest.iter().filter(|(_, latest)| **latest == wanted);
+            channels.map(|(channel, _)| self.keys.channel(channel)).collect()
+        };
+        let (subscribed, unsubscribed) = link.change(&names(true), &names(false)).await;
+
+        let lost = [&subscribed, &unsubscribed]
+            .into_iter()
+            .find_map(|answer| answer.as_ref().err().filter(|why| is_temporary(why)))
+            .cloned();
+        for Request {
+            channel,
+            wanted,
+            reply,
+        } in batch.drain(..)
+        {
+            let answer = match (&lost, wanted) {
+                (Some(why), true) => Err(self.connector.error(why.clone())),
+                // Nothing comes from a connection that is closed.
+                (Some(_), false) => Ok(()),
+                (None, true) => subscribed.clone().map_err(|why| self.connector.error(why)),
+                (None, false) => unsubscribed.clone().map_err(|why| self.connector.error(why)),
+            };
+            let refused = matches!(answer, Err(Error::Refused { .. }));
+            self.record(&channel, wanted != refused);
+            let _ = reply.send(answer);
+        }
+        match lost {
+            Some(why) => Err(why),
+            None => Ok(()),
+        }
+    }
+
+    fn record(&mut self, channel: &Channel, wanted: bool) {
+        if wanted {
+            self.wanted.insert(channel.clone());
+        } else {
+            self.wanted.remove(channel);
+        }
+    }
+}
+
+/// Decodes messages into the sink. What cannot be decoded is skipped.
+fn deliver(keys: Keys, sink: Arc<dyn Sink>) -> impl Fn(&[u8], Bytes) + Send + Sync + 'static {
+    let skipped = AtomicU64::new(0);
+    move |name, message| {
+        let Some(channel) = keys.parse_channel(name) else {
+            return; // we subscribe to no such channel
+        };
+        match envelope::decode(channel, message) {
+            Ok(incoming) => sink.incoming(incoming),
+            Err(error) => {
+                // The 1st, 2nd, 4th, 8th … are logged: the log stays small however many come.
+                let skipped = skipped.fetch_add(1, Relaxed) + 1;
+                if skipped.is_power_of_two() {
+                    let name = String::from_utf8_lossy(name);
+                    warn!(redis.channel = %name, skipped, %error, "skipped a message on the bus; does another \
+                        program, or another version of this one, publish under the same prefix?");
+                }
+            }
+        }
+    }
+}
