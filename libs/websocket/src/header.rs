@@ -137,3 +137,78 @@ impl Start {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MASK: [u8; 4] = [1, 2, 3, 4];
+
+    fn decode(parts: &[&[u8]]) -> Result<Option<(Header, usize)>, Error> {
+        Header::decode(&parts.concat())
+    }
+
+    #[test]
+    fn a_length_stands_in_7_16_or_64_bits() {
+        for (bytes, len, size) in [
+            (&b"\x82\x80"[..], 0, 6),
+            (b"\x82\xFD", 125, 6),
+            (b"\x82\xFE\x00\x7E", 126, 8),
+            (b"\x82\xFE\xFF\xFF", 0xFFFF, 8),
+            (b"\x82\xFF\x00\x00\x00\x00\x00\x01\x00\x00", 0x10000, 14),
+            (b"\x82\xFF\x7F\xFF\xFF\xFF\xFF\xFF\xFF\xFF", u64::MAX >> 1, 14),
+        ] {
+            let header = Header {
+                fin: true,
+                opcode: Opcode::Binary,
+                mask: MASK,
+                len,
+            };
+            assert_eq!(decode(&[bytes, &MASK, b"payload"]), Ok(Some((header, size))));
+        }
+    }
+
+    #[test]
+    fn a_header_is_awaited_byte_by_byte_and_no_byte_more_is_taken() {
+        let mut bytes = *b"\x01\xFF\x00\x00\x00\x00\x00\x01\x00\x00\x01\x02\x03\x04payload";
+        for cut in 1..MAX_LEN {
+            let (mut first, mut second) = bytes.split_at_mut(cut);
+            assert_eq!(Header::decode(first), Ok(None));
+            let mut start = Start::default();
+            assert_eq!(start.complete(&mut first), Ok(None));
+            assert!(!start.is_empty() && first.is_empty());
+            let header = start.complete(&mut second).unwrap().unwrap();
+            assert_eq!(
+                (header.fin, header.opcode, header.len),
+                (false, Opcode::Text, 0x10000)
+            );
+            assert_eq!((start.is_empty(), &*second), (true, &b"payload"[..]));
+        }
+    }
+
+    #[test]
+    fn a_bad_header_is_refused_at_the_byte_that_shows_it() {
+        for (bytes, error) in [
+            (&b"\xC1"[..], Error::ReservedBits),
+            (b"\xA1", Error::ReservedBits),
+            (b"\x91", Error::ReservedBits),
+            (b"\x83", Error::ReservedOpcode(3)),
+            (b"\x87", Error::ReservedOpcode(7)),
+            (b"\x8B", Error::ReservedOpcode(11)),
+            (b"\x8F", Error::ReservedOpcode(15)),
+            (b"\x08", Error::FragmentedControl),
+            (b"\x81\x05", Error::Unmasked),
+            (b"\x89\xFE", Error::LongControl),
+            (b"\x8A\xFF", Error::LongControl),
+            (b"\x81\xFE\x00\x7D", Error::LongLength(125)),
+            (
+                b"\x81\xFF\x00\x00\x00\x00\x00\x00\xFF\xFF",
+                Error::LongLength(0xFFFF),
+            ),
+            (b"\x81\xFF\x80\x00\x00\x00\x00\x00\x00\x00", Error::HugeLength),
+        ] {
+            assert_eq!(decode(&[&bytes[..bytes.len() - 1]]), Ok(None), "{bytes:x?}");
+            assert_eq!(decode(&[bytes]), Err(error), "{bytes:x?}");
+        }
+    }
+}

@@ -14,9 +14,9 @@ use crate::{
 
 /// Parses what one client sends after the handshake.
 ///
-/// Between messages it owns no heap memory. While a message is unfinished it holds the bytes that have arrived,
-/// never more than the limit and never the declared length in advance. Whatever the input's cuts, the results are
-/// the same.
+/// Between messages it owns no heap memory. While a message is unfinished it holds the bytes that have arrived, in
+/// a buffer of at most twice their size: never more than the limit allows, and nothing for what was only declared.
+/// However the input is cut into reads, the results are the same.
 #[derive(Debug)]
 pub struct Parser {
     limit: usize,
@@ -84,7 +84,7 @@ impl Parser {
     /// worthless afterwards. `None` when no message ends in `input`: then all of it has been taken.
     ///
     /// A message that is whole in `input` costs one allocation, its own `Bytes`. After [`Message::Close`] or an
-    /// error the rest of the input, and all input to come, is discarded.
+    /// error the rest of this input, and all input to come, is discarded.
     ///
     /// # Errors
     /// When the client breaks the protocol or exceeds the limit: answer with [`Error::close_code`] and close.
@@ -211,7 +211,11 @@ impl Parser {
 
 /// Cuts up to `len` bytes off the front of `input`.
 fn take<'a>(input: &mut &'a mut [u8], len: usize) -> &'a mut [u8] {
-    let (taken, rest) = std::mem::take(input).split_at_mut(len.min(input.len()));
+    let len = len.min(input.len());
+    let (taken, rest) = std::mem::take(input).split_at_mut(len);
     *input = rest;
     taken
 }
+
+#[cfg(test)]
+mod tests;

@@ -44,6 +44,12 @@ impl Pieces {
         self.data.len()
     }
 
+    /// How many bytes are held for them.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.data.capacity()
+    }
+
     /// Adds an unmasked piece; text that has become invalid fails at once and not when the message ends.
     pub(crate) fn push(&mut self, piece: &[u8]) -> Result<(), Error> {
         self.data.extend_from_slice(piece);
