@@ -1,7 +1,7 @@
 //! Configuration from a file and the environment, with errors for people.
 //!
-//! Defaults, then the file, then `TIDINGS_A__B=value`: each overrides the one before, key by key; tables are
-//! merged, arrays are replaced. What may be configured is whatever the type `T` of [`load`] deserializes. Its
+//! Defaults, then the file, then `TIDINGS_A__B=value`: each overrides the one before, key by key. A variable
+//! replaces all of what its key had, also an array or a table. What may be configured is whatever the type `T` of [`load`] deserializes. Its
 //! structs carry `#[serde(default, deny_unknown_fields)]`: the first makes every key optional, the second makes
 //! a misspelt key an error that names the nearest valid one.
 //!
@@ -11,6 +11,8 @@
 pub mod environment;
 pub mod error;
 mod read;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::{

@@ -141,3 +141,76 @@ fn status(well: bool) -> StatusCode {
         StatusCode::SERVICE_UNAVAILABLE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use hyper::Request;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::health;
+
+    /// What `GET path` answers: status, content type, body.
+    async fn get(health: &Health, path: &str) -> (u16, String, String) {
+        let answers = Answers {
+            health: health.clone(),
+            metrics: Arc::new(|| "# EOF\n".to_owned()),
+            stats: Arc::new(|| Box::pin(async { json!({ "local_connections": 3 }) })),
+        };
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router(answers).oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let content_type = response.headers()[header::CONTENT_TYPE]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        let body = to_bytes(response.into_body(), 1024).await.unwrap();
+        (status, content_type, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn check(health: &Health, path: &str, status: u16, body: &str) {
+        let json = "application/json".to_owned();
+        assert_eq!(get(health, path).await, (status, json, body.to_owned()), "{path}");
+    }
+
+    #[tokio::test]
+    async fn a_process_is_alive_before_it_is_ready_and_after() {
+        let health = Health::new();
+        check(&health, "/health/live", 200, r#"{"status":"live"}"#).await;
+        check(&health, "/health/ready", 503, r#"{"status":"starting"}"#).await;
+        health.ready();
+        check(&health, "/health/ready", 200, r#"{"status":"ready"}"#).await;
+        health.drain();
+        check(&health, "/health/live", 200, r#"{"status":"live"}"#).await;
+        check(&health, "/health/ready", 503, r#"{"status":"draining"}"#).await;
+    }
+
+    #[tokio::test]
+    async fn redis_away_is_503_for_redis_and_200_for_the_balancer() {
+        let health = Health::new();
+        health.ready();
+        check(&health, "/health/redis", 200, r#"{"status":"disabled"}"#).await;
+        let redis = health.component("redis");
+        redis.set(health::State::Away("connection refused".to_owned()));
+        let away = r#"{"status":"away","reason":"connection refused"}"#;
+        check(&health, "/health/redis", 503, away).await;
+        let degraded = r#"{"status":"degraded","reasons":{"redis":"connection refused"}}"#;
+        check(&health, "/health/ready", 200, degraded).await;
+        redis.set(health::State::Up);
+        check(&health, "/health/redis", 200, r#"{"status":"up"}"#).await;
+    }
+
+    #[tokio::test]
+    async fn metrics_are_openmetrics_and_stats_are_json() {
+        let health = Health::new();
+        let metrics = (200, OPENMETRICS.to_owned(), "# EOF\n".to_owned());
+        assert_eq!(get(&health, "/metrics").await, metrics);
+        check(&health, "/stats", 200, r#"{"local_connections":3}"#).await;
+    }
+
+    #[test]
+    fn the_door_is_on_loopback_unless_told_otherwise() {
+        assert_eq!(Config::default().listen.to_string(), "127.0.0.1:9100");
+    }
+}

@@ -25,6 +25,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
 };
 use tower::ServiceExt as _;
 
@@ -37,7 +38,8 @@ pub struct Limits {
     /// is itself bounded ([`BACKLOG`]); when that is full the system turns them away. Default 10,000.
     pub max_connections: usize,
     /// How long a connection may take to bring its first request, and an HTTP/1 connection each later one: an
-    /// idle keep-alive connection is closed after it too. Default 10 s.
+    /// idle keep-alive connection is closed after it too. A peer that does not let itself be closed politely is
+    /// dropped after as long again. Default 10 s.
     pub header_timeout: Duration,
 }
 
@@ -64,6 +66,9 @@ const HTTP2_PING: (Duration, Duration) = (Duration::from_secs(30), Duration::fro
 
 /// How long to leave a listener alone that could not accept, most often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a door that stays full says so.
+const FULL_AGAIN: Duration = Duration::from_secs(60);
 
 /// How large the headers of one request may be, in bytes.
 const HEADER_SIZE: u32 = 16 * 1024;
@@ -139,7 +144,17 @@ fn hint(door: &str, error: &io::Error) -> String {
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
     let http = http(limits);
+    let mut last_told: Option<Instant> = None;
     loop {
+        if places.available_permits() == 0 && last_told.is_none_or(|told| told.elapsed() >= FULL_AGAIN) {
+            last_told = Some(Instant::now());
+            let (address, max) = (listener.local_addr().ok(), limits.max_connections);
+            tracing::warn!(
+                ?address,
+                max_connections = max,
+                "a door is full; connections wait for a place"
+            );
+        }
         let next = async {
             // The place comes first: a connection that has none is better off in the accept queue.
             let permit = places.clone().acquire_owned().await.ok()?;
@@ -228,9 +243,9 @@ async fn connection(
         router.clone().oneshot(request)
     });
     let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    // hyper times headers, but not the bytes before it knows which HTTP this is.
+    // hyper times headers, but neither the bytes before it knows which HTTP this is, nor HTTP/2's handshake.
     let mut first_request = pin!(tokio::time::sleep(limits.header_timeout));
-    let (mut waiting, mut ending) = (true, false);
+    let (mut waiting, mut late, mut ending) = (true, false, false);
     loop {
         tokio::select! {
             result = connection.as_mut() => {
@@ -240,11 +255,17 @@ async fn connection(
                 return;
             }
             () = first_request.as_mut(), if waiting => {
-                if !asked.load(Ordering::Relaxed) {
-                    tracing::debug!(%peer, "connection closed: no request in time");
+                waiting = !asked.load(Ordering::Relaxed);
+                if waiting && late {
+                    tracing::debug!(%peer, "connection dropped: no request in time");
                     return;
                 }
-                waiting = false;
+                if waiting {
+                    // Politely first: gRPC clients open connections ahead of their calls, and come back.
+                    late = true;
+                    connection.as_mut().graceful_shutdown();
+                    first_request.as_mut().reset(Instant::now() + limits.header_timeout);
+                }
             }
             () = shutdown.requested(), if !ending => {
                 ending = true;
@@ -253,3 +274,6 @@ async fn connection(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

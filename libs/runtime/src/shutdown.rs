@@ -154,3 +154,60 @@ impl Signals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{future::pending, time::Duration};
+
+    use futures_util::FutureExt as _;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_reaches_every_clone_and_stays() {
+        let shutdown = Shutdown::new();
+        let clone = shutdown.clone();
+        assert!(!clone.is_requested());
+        assert_eq!(clone.requested().now_or_never(), None);
+        shutdown.request();
+        shutdown.request();
+        assert!(clone.is_requested());
+        clone.requested().await;
+        clone.requested().await;
+        assert_eq!(clone.forced().now_or_never(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waiting_ends_when_the_last_task_and_the_last_hold_have() {
+        let shutdown = Shutdown::new();
+        let task = shutdown.clone();
+        let handle = shutdown.spawn(async move {
+            task.requested().await;
+            "done"
+        });
+        let hold = shutdown.hold();
+        assert!(timeout(Duration::from_secs(60), shutdown.wait()).await.is_err());
+        shutdown.request();
+        assert_eq!(handle.await.unwrap(), Some("done"));
+        assert!(timeout(Duration::from_secs(60), shutdown.wait()).await.is_err());
+        drop(hold);
+        shutdown.wait().await;
+    }
+
+    #[tokio::test]
+    async fn waiting_with_nothing_to_wait_for_ends_at_once() {
+        Shutdown::new().wait().await;
+    }
+
+    #[tokio::test]
+    async fn forcing_requests_and_drops_the_tasks_that_go_on() {
+        let shutdown = Shutdown::new();
+        let stuck = shutdown.spawn(pending::<()>());
+        shutdown.force();
+        assert!(shutdown.is_requested());
+        shutdown.forced().await;
+        shutdown.wait().await;
+        assert_eq!(stuck.await.unwrap(), None);
+    }
+}

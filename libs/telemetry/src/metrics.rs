@@ -58,7 +58,7 @@ mod tests {
         });
         joins.inc();
         assert_eq!(
-            metrics.clone().encode(),
+            metrics.encode(),
             "# HELP tidings_presence_joins Members written.\n\
              # TYPE tidings_presence_joins counter\n\
              tidings_presence_joins_total 1\n\

@@ -5,7 +5,7 @@ use std::{collections::btree_map, vec};
 
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, Error as _, Expected, IntoDeserializer, MapAccess,
-    SeqAccess, Visitor,
+    SeqAccess, Unexpected, Visitor,
     value::{MapAccessDeserializer, StringDeserializer},
 };
 
@@ -118,6 +118,10 @@ impl<'de> Deserializer<'de> for Value {
         _fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, KeyError> {
+        // serde would fill a struct's fields from an array, one after the other.
+        if let Data::Array(_) = self.data {
+            return Err(KeyError::invalid_type(Unexpected::Seq, &visitor));
+        }
         self.any(visitor)
     }
 

@@ -64,7 +64,10 @@ impl Table {
                 data: Data::Table(Self::default()),
                 origin: origin.clone(),
             });
-            // What is no table cannot hold the key: the variable wins, as it does over any other value.
+            if let Data::Untyped(text) = &value.data {
+                value.data = typed(text.clone(), &value.origin);
+            }
+            // What is no table cannot hold the key: the longer variable wins, as it does over the file.
             if !matches!(value.data, Data::Table(_)) {
                 *value = Value {
                     data: Data::Table(Self::default()),
