@@ -1,0 +1,172 @@
+//! The backends' door: gRPC and HTTP on one port.
+//!
+//! Everything that can be wrong with the configuration is said by [`Fanout::bind`], before anything listens; from
+//! then on the port is taken, and [`Fanout::run`] answers on it.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::StatusCode,
+    middleware,
+    response::{IntoResponse as _, Response},
+};
+use prometheus_client::registry::Registry;
+use tidings_broker::Broker;
+use tidings_proto::{
+    FILE_DESCRIPTOR_SET, fanout::fanout_server::FanoutServer, presence::presence_server::PresenceServer,
+};
+use tidings_runtime::{
+    Shutdown,
+    serve::{self, BindError, Limits},
+};
+use tokio::net::TcpListener;
+use tonic::{Status, body::Body, service::Routes as Services, transport};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+use tonic_reflection::server::Builder as Reflection;
+
+use crate::{
+    config::{self, Config, Route},
+    grpc::{
+        self,
+        guard::{self, Guard},
+        presence::Reads,
+    },
+    metrics::Metrics,
+    publish::Publish,
+    routing::{self, Routes},
+};
+
+/// What `grpc.health.v1` is asked about; the empty name is the server as a whole.
+const SERVICES: [&str; 3] = [
+    "",
+    tidings_proto::fanout::fanout_server::SERVICE_NAME,
+    tidings_proto::presence::presence_server::SERVICE_NAME,
+];
+
+/// The fanout service, its port already taken.
+#[derive(Debug)]
+pub struct Fanout {
+    listener: TcpListener,
+    address: SocketAddr,
+    router: Router,
+    health: HealthReporter,
+}
+
+/// Why the door cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `[backends]` is wrong.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// A `[[route]]` is wrong.
+    #[error(transparent)]
+    Routes(#[from] routing::ConfigError),
+    /// The port cannot be had.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system does not say which port it gave.
+    #[error("cannot tell the address of the backends' door: {0}")]
+    Address(#[source] io::Error),
+}
+
+impl Fanout {
+    /// Checks the configuration and takes the port. `presence` is where `List` and `Stats` are passed on to; `None`
+    /// when it is not known where presence runs.
+    ///
+    /// Must be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`Error`]; nothing listens then.
+    pub fn bind(
+        config: &Config,
+        routes: &[Route],
+        broker: &Broker,
+        presence: Option<transport::Channel>,
+        registry: &mut Registry,
+    ) -> Result<Self, Error> {
+        let keys = config.check()?;
+        let routes = Routes::compile(routes)?;
+        let listener = serve::bind("backends", config.listen)?;
+        let address = listener.local_addr().map_err(Error::Address)?;
+
+        let metrics = Metrics::register(registry);
+        let message_size = usize::try_from(config.message_size.as_u64()).unwrap_or(usize::MAX);
+        let fanout = grpc::Fanout {
+            publish: Publish::new(broker, routes, metrics.clone()),
+            metrics: metrics.clone(),
+        };
+        let guard = Arc::new(Guard {
+            keys,
+            message_size,
+            metrics,
+        });
+        let guarded = Services::from(Router::new())
+            .add_service(FanoutServer::new(fanout).max_decoding_message_size(message_size))
+            .add_service(PresenceServer::new(Reads { presence }).max_decoding_message_size(message_size))
+            .into_axum_router()
+            .layer(middleware::from_fn_with_state(guard, guard::guard));
+        let health = HealthReporter::new();
+        let router = guarded.merge(open(health.clone())).fallback(no_such_path);
+        Ok(Self {
+            listener,
+            address,
+            router,
+            health,
+        })
+    }
+
+    /// Where it listens; the port is the real one when port 0 was configured.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `shutdown` is requested. Requests in flight are then finished by tasks of `shutdown`.
+    pub async fn run(self, shutdown: Shutdown) {
+        let Self {
+            listener,
+            router,
+            mut health,
+            ..
+        } = self;
+        for name in SERVICES {
+            health.set_service_status(name, ServingStatus::Serving).await;
+        }
+        serve::serve(listener, router, Limits::default(), shutdown).await;
+        for name in SERVICES {
+            health.set_service_status(name, ServingStatus::NotServing).await;
+            // Ends the streams of those who watch: they would keep the shutdown waiting.
+            health.clear_service_status(name).await;
+        }
+    }
+}
+
+/// What anyone may ask without a key: is it up, and what does it speak.
+fn open(health: HealthReporter) -> Router {
+    let reflection = || Reflection::configure().register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET);
+    let valid = "the descriptors were made by this build";
+    Services::from(Router::new())
+        .add_service(HealthServer::new(HealthService::from_health_reporter(health)))
+        .add_service(reflection().build_v1().expect(valid))
+        .add_service(reflection().build_v1alpha().expect(valid))
+        .into_axum_router()
+}
+
+/// The answer to a path that is not served: a status for gRPC, JSON for everyone else.
+async fn no_such_path(request: Request) -> Response {
+    let path = request.uri().path();
+    if guard::is_grpc(request.headers()) {
+        let status = Status::unimplemented(format!("there is no method {path} here"));
+        return status.into_http::<Body>().map(axum::body::Body::new);
+    }
+    let why = format!(
+        "{path} is not here: this is the backends' door, which speaks gRPC (tidings.fanout.v1.Fanout)"
+    );
+    (StatusCode::NOT_FOUND, guard::error_json(&why)).into_response()
+}

@@ -1,0 +1,131 @@
+//! The API key, asked for before anything of a request's body is read.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use tidings_auth::{Key, Keys};
+use tonic::{Code, Status, body::Body};
+
+use super::{Caller, status};
+use crate::metrics::Metrics;
+
+const HOW: &str = "send one as metadata `x-api-key: KEY` or `authorization: Bearer KEY`";
+
+/// What stands before the services.
+pub(crate) struct Guard {
+    /// `None`: no key is asked for.
+    pub(crate) keys: Option<Keys>,
+    /// The largest request, in bytes.
+    pub(crate) message_size: usize,
+    pub(crate) metrics: Metrics,
+}
+
+/// Lets a request with a key through, with its [`Caller`] among the extensions.
+pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request, next: Next) -> Response {
+    if !is_grpc(request.headers()) {
+        let path = request.uri().path();
+        let why =
+            format!("{path} is a gRPC method: call it with a gRPC client (content-type application/grpc)");
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, error_json(&why)).into_response();
+    }
+    let key = match guard.authenticate(request.headers()) {
+        Ok(key) => key,
+        Err(status) => {
+            guard.metrics.keys_refused.inc();
+            return status.into_http::<Body>().map(axum::body::Body::new);
+        }
+    };
+    request.extensions_mut().insert(Caller(key));
+    guard.name_the_limit(next.run(request).await)
+}
+
+impl Guard {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Arc<Key>>, Status> {
+        let Some(keys) = &self.keys else {
+            return Ok(None);
+        };
+        let refused = |reason, message| Err(status::refused(Code::Unauthenticated, reason, message, &[]));
+        let Some(presented) = presented(headers) else {
+            return refused("API_KEY_MISSING", format!("an API key is required: {HOW}"));
+        };
+        match keys.authenticate(presented) {
+            Some(key) => Ok(Some(key.clone())),
+            None => refused(
+                "API_KEY_INVALID",
+                format!("the API key is none of those configured: {HOW}"),
+            ),
+        }
+    }
+
+    /// tonic says OUT_OF_RANGE of a message that is too large, where gRPC's other implementations say
+    /// RESOURCE_EXHAUSTED; nothing else here says OUT_OF_RANGE.
+    fn name_the_limit(&self, response: Response) -> Response {
+        let is_too_large = Status::from_header_map(response.headers())
+            .is_some_and(|status| status.code() == Code::OutOfRange);
+        if !is_too_large {
+            return response;
+        }
+        let limit = self.message_size.to_string();
+        let message = format!("the request is larger than {limit} bytes, which backends.message_size allows");
+        status::refused(
+            Code::ResourceExhausted,
+            "REQUEST_TOO_LARGE",
+            message,
+            &[("limit", &limit)],
+        )
+        .into_http::<Body>()
+        .map(axum::body::Body::new)
+    }
+}
+
+/// Whether a request is gRPC, by its content type: `application/grpc`, `application/grpc+proto`.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|content_type| content_type.starts_with("application/grpc"))
+}
+
+/// An error for whoever speaks HTTP to this port.
+pub(crate) fn error_json(message: &str) -> axum::Json<serde_json::Value> {
+    axum::Json(serde_json::json!({ "error": message }))
+}
+
+/// `x-api-key: K`, `authorization: apikey K` or `authorization: Bearer K`.
+fn presented(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().ok();
+    }
+    let (scheme, key) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    let known = scheme.eq_ignore_ascii_case("apikey") || scheme.eq_ignore_ascii_case("bearer");
+    known.then_some(key.trim_start())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_in_every_place_where_clients_put_one() {
+        let check = |name: &'static str, value: &'static str, expected| {
+            let headers = HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+            assert_eq!(presented(&headers), expected, "{name}: {value}");
+        };
+        check("x-api-key", "k", Some("k"));
+        check("authorization", "apikey k", Some("k"));
+        check("authorization", "Bearer k", Some("k"));
+        check("authorization", "bearer  k", Some("k"));
+        check("authorization", "Basic k", None);
+        check("authorization", "k", None);
+        check("other", "k", None);
+    }
+}

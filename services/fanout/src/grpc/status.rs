@@ -1,0 +1,132 @@
+//! How a call is refused: a status whose message says what to do, and `google.rpc` details for programs.
+
+use std::{collections::HashMap, time::Duration};
+
+use tidings_broker as broker;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
+
+use crate::{publish, routing, template};
+
+/// Who says so, in `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "tidings";
+
+/// When to come back after UNAVAILABLE: about as long as the broker takes to notice that its bus has returned.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// INVALID_ARGUMENT with the fields that are wrong; there is at least one.
+pub(crate) fn invalid(violations: Vec<FieldViolation>) -> Status {
+    let message = match violations.as_slice() {
+        [one] => format!("{}: {}", one.field, one.description),
+        [first, rest @ ..] => {
+            format!(
+                "{}: {} (and {} more, see the details)",
+                first.field,
+                first.description,
+                rest.len()
+            )
+        }
+        [] => "the request is invalid".to_owned(),
+    };
+    Status::with_error_details(
+        Code::InvalidArgument,
+        message,
+        ErrorDetails::with_bad_request(violations),
+    )
+}
+
+/// A refusal that a program can tell by `reason`.
+pub(crate) fn refused(
+    code: Code,
+    reason: &str,
+    message: impl Into<String>,
+    about: &[(&str, &str)],
+) -> Status {
+    let about: HashMap<String, String> = about
+        .iter()
+        .map(|&(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    Status::with_error_details(
+        code,
+        message,
+        ErrorDetails::with_error_info(reason, DOMAIN, about),
+    )
+}
+
+/// UNAVAILABLE with the time after which to try again.
+pub(crate) fn away(reason: &str, message: impl Into<String>) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+    details.set_error_info(reason, DOMAIN, HashMap::new());
+    Status::with_error_details(Code::Unavailable, message, details)
+}
+
+/// What to tell a backend whose event was not published.
+pub(crate) fn of(error: &publish::Error) -> Status {
+    let message = error.to_string();
+    match error {
+        publish::Error::Event { key, kind } => refused(
+            Code::PermissionDenied,
+            "EVENT_OUT_OF_SCOPE",
+            format!("{message}; its scope is backends.key.events"),
+            &[("key", key), ("event_type", kind)],
+        ),
+        publish::Error::Channel { key, channel } => refused(
+            Code::PermissionDenied,
+            "CHANNEL_OUT_OF_SCOPE",
+            format!("{message}; its scope is backends.key.channels"),
+            &[("key", key), ("channel", channel.as_str())],
+        ),
+        publish::Error::Routing(error) => invalid(vec![FieldViolation::new(field_of(error), message)]),
+        publish::Error::Bus(error) => match code_of(error) {
+            Code::Unavailable => away("BUS_AWAY", format!("{message}; retry with the same event id")),
+            code => refused(code, "BUS_REFUSED", message, &[]),
+        },
+    }
+}
+
+/// What a failure of the bus is called on the wire.
+pub(crate) fn code_of(error: &broker::Error) -> Code {
+    match error {
+        broker::Error::Away { .. } => Code::Unavailable,
+        // The rest is for an operator to put right: permissions, memory, settings.
+        _ => Code::FailedPrecondition,
+    }
+}
+
+/// The field of the request that a route needed.
+fn field_of(error: &routing::Error) -> String {
+    use template::Error;
+    let routing::Error::Template { source, .. } = error else {
+        return "event".to_owned();
+    };
+    match source.as_ref() {
+        Error::Missing { field } | Error::Kind { field, .. } | Error::Value { field, .. } => {
+            format!("event.{field}")
+        }
+        Error::NotJson { .. } => "event.data_content_type".to_owned(),
+        Error::Name { .. } | Error::TooMany => "event".to_owned(),
+    }
+}
+
+/// A code by its name on the wire, as OpenTelemetry wants it.
+pub(crate) fn name_of(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}

@@ -1,0 +1,155 @@
+//! What fanout counts and times.
+
+use std::{collections::HashSet, sync::Arc};
+
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+use tidings_core::Channel;
+
+/// Namespaces beyond this many are counted together as [`OTHER`]: channel names come from outside, and a series
+/// for each would never end.
+const MAX_NAMESPACES: usize = 100;
+const OTHER: &str = "(other)";
+
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    events: Family<EventLabels, Counter>,
+    pub(crate) unrouted: Counter,
+    publications: Family<PublicationLabels, Counter>,
+    pub(crate) publish_duration: Histogram,
+    pub(crate) keys_refused: Counter,
+    namespaces: Arc<Mutex<HashSet<String>>>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum EventResult {
+    /// All its channels have it.
+    Published,
+    /// Some of them do.
+    Partly,
+    /// It was malformed, or a route could not be applied to it.
+    Invalid,
+    /// It is outside the key's scopes.
+    Denied,
+    /// The bus did not take it.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabels {
+    result: EventResult,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PublicationLabels {
+    namespace: String,
+    result: PublicationResult,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+enum PublicationResult {
+    Published,
+    Failed,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            events: Family::default(),
+            unrouted: Counter::default(),
+            publications: Family::default(),
+            // 0.25 ms to 8 s.
+            publish_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            keys_refused: Counter::default(),
+            namespaces: Arc::default(),
+        };
+        registry.register(
+            "events",
+            "Events that backends sent, by what became of them",
+            metrics.events.clone(),
+        );
+        registry.register(
+            "events_unrouted",
+            "Events that named no channel and matched no route",
+            metrics.unrouted.clone(),
+        );
+        registry.register(
+            "publications",
+            "Publications handed to the bus, by the channel's namespace",
+            metrics.publications.clone(),
+        );
+        registry.register(
+            "publish_duration_seconds",
+            "From an event's arrival until the bus had it in all its channels",
+            metrics.publish_duration.clone(),
+        );
+        registry.register(
+            "api_keys_refused",
+            "Calls at the backends' door without a valid API key",
+            metrics.keys_refused.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn event(&self, result: EventResult) {
+        self.events.get_or_create(&EventLabels { result }).inc();
+    }
+
+    pub(crate) fn publication(&self, channel: &Channel, published: bool) {
+        let result = if published {
+            PublicationResult::Published
+        } else {
+            PublicationResult::Failed
+        };
+        let namespace = self.label(channel.namespace().unwrap_or_default()).to_owned();
+        self.publications
+            .get_or_create(&PublicationLabels { namespace, result })
+            .inc();
+    }
+
+    fn label<'n>(&self, namespace: &'n str) -> &'n str {
+        let mut known = self.namespaces.lock();
+        if known.contains(namespace) {
+            return namespace;
+        }
+        if known.len() >= MAX_NAMESPACES {
+            return OTHER;
+        }
+        known.insert(namespace.to_owned());
+        namespace
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_beyond_the_bound_are_counted_together() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        for number in 0..2 * MAX_NAMESPACES {
+            let channel = Channel::parse(&format!("n{number}:1")).unwrap();
+            metrics.publication(&channel, true);
+        }
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(
+            text.contains(r#"publications_total{namespace="n0",result="Published"} 1"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"publications_total{namespace="(other)",result="Published"} 100"#),
+            "{text}"
+        );
+    }
+}

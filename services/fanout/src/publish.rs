@@ -1,0 +1,212 @@
+//! An event to the bus: is it allowed, who hears of it, and one publication for each of them.
+
+use std::{sync::Arc, time::SystemTime};
+
+use futures_util::future;
+use tidings_auth::Key;
+use tidings_broker::{self as broker, Broker};
+use tidings_core::{Channel, Event, Position, Publication, TraceContext};
+use tidings_telemetry::trace;
+use tokio::time::Instant;
+use tracing::Span;
+
+use crate::{
+    metrics::{EventResult, Metrics},
+    payload::Payload,
+    routing::{self, Routes, Target},
+};
+
+/// Up to this many channels a traced event has a span for each; beyond, one for all of them.
+const MAX_SPANS: usize = 16;
+
+pub(crate) struct Publish {
+    publisher: broker::Publisher,
+    /// The bus, as traces call it.
+    system: &'static str,
+    routes: Routes,
+    metrics: Metrics,
+}
+
+/// An accepted event and what it came with.
+pub(crate) struct Request {
+    pub(crate) event: Event,
+    /// Explicit targets; empty: the routes decide.
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) accepted: SystemTime,
+    /// Whose it is; `None` where no key is asked for.
+    pub(crate) key: Option<Arc<Key>>,
+    /// The caller's trace.
+    pub(crate) trace: Option<trace::Context>,
+}
+
+/// What became of it, channel by channel, in order.
+pub(crate) type Results = Vec<(Channel, Result<Option<Position>, broker::Error>)>;
+
+/// Why nothing of an event was published.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("the API key {key:?} may not publish events of type {kind:?}")]
+    Event { key: String, kind: String },
+    #[error("the API key {key:?} may not publish to channel {channel}")]
+    Channel { key: String, channel: Channel },
+    #[error(transparent)]
+    Routing(#[from] routing::Error),
+    #[error("published to none of the channels: {0}")]
+    Bus(broker::Error),
+}
+
+impl Publish {
+    pub(crate) fn new(broker: &Broker, routes: Routes, metrics: Metrics) -> Self {
+        Self {
+            publisher: broker.publisher(),
+            system: if broker.prefix().is_some() {
+                "redis"
+            } else {
+                "memory"
+            },
+            routes,
+            metrics,
+        }
+    }
+
+    /// Publishes an event to all its channels. No results: no route matched.
+    ///
+    /// Some results can be errors; when all would be, that is the error. `span` is the request's.
+    pub(crate) async fn publish(&self, request: Request, span: &Span) -> Result<Results, Error> {
+        let begin = Instant::now();
+        let outcome = self.attempt(request, span).await;
+        if outcome.is_ok() {
+            self.metrics
+                .publish_duration
+                .observe(begin.elapsed().as_secs_f64());
+        }
+        self.metrics.event(match &outcome {
+            Ok(results) if results.iter().all(|(_, result)| result.is_ok()) => EventResult::Published,
+            Ok(_) => EventResult::Partly,
+            Err(Error::Event { .. } | Error::Channel { .. }) => EventResult::Denied,
+            Err(Error::Routing(_)) => EventResult::Invalid,
+            Err(Error::Bus(_)) => EventResult::Failed,
+        });
+        outcome
+    }
+
+    async fn attempt(&self, request: Request, span: &Span) -> Result<Results, Error> {
+        let Request {
+            event,
+            channels,
+            accepted,
+            key,
+            trace,
+        } = request;
+        let key = key.as_deref();
+        if let Some(key) = key.filter(|key| !key.may_publish_event(&event.kind)) {
+            return Err(Error::Event {
+                key: key.name().to_owned(),
+                kind: event.kind,
+            });
+        }
+        let targets = self.targets(&event, channels)?;
+        if let Some(key) = key
+            && let Some(target) = targets.iter().find(|target| !key.may_publish_to(&target.channel))
+        {
+            return Err(Error::Channel {
+                key: key.name().to_owned(),
+                channel: target.channel.clone(),
+            });
+        }
+
+        // Neighbours of one form are sent together; nearly always that is all of them.
+        let runs = targets.chunk_by(|one, next| one.payload == next.payload);
+        let sent = future::join_all(runs.map(|run| {
+            let channels = run.iter().map(|target| target.channel.clone()).collect();
+            let publication = stamp(&event, run[0].payload, accepted);
+            self.send(channels, publication, trace.clone(), span)
+        }));
+        let sent = sent.await.into_iter().flatten();
+        let results: Results = targets
+            .iter()
+            .map(|target| target.channel.clone())
+            .zip(sent)
+            .collect();
+
+        for (channel, result) in &results {
+            self.metrics.publication(channel, result.is_ok());
+        }
+        match results.iter().find_map(|(_, result)| result.as_ref().err()) {
+            Some(error) if results.iter().all(|(_, result)| result.is_err()) => {
+                Err(Error::Bus(error.clone()))
+            }
+            _ => Ok(results),
+        }
+    }
+
+    /// Explicit channels get the whole event, as a route that does not say otherwise would give it.
+    fn targets(&self, event: &Event, channels: Vec<Channel>) -> Result<Vec<Target>, Error> {
+        if !channels.is_empty() {
+            let targets = channels.into_iter().map(|channel| Target {
+                channel,
+                payload: Payload::default(),
+            });
+            return Ok(targets.collect());
+        }
+        let targets = self.routes.targets(event)?;
+        if targets.is_empty() {
+            self.metrics.unrouted.inc();
+        }
+        Ok(targets)
+    }
+
+    async fn send(
+        &self,
+        channels: Vec<Channel>,
+        publication: Publication,
+        trace: Option<trace::Context>,
+        span: &Span,
+    ) -> Vec<Result<Option<Position>, broker::Error>> {
+        if !trace::enabled() || channels.len() > MAX_SPANS {
+            let name = format!("({} channels)", channels.len());
+            return self.send_traced(&channels, &name, publication, trace, span).await;
+        }
+        let each = channels.iter().map(|channel| {
+            let (publication, trace) = (publication.clone(), trace.clone());
+            self.send_traced(
+                std::slice::from_ref(channel),
+                channel.as_str(),
+                publication,
+                trace,
+                span,
+            )
+        });
+        future::join_all(each).await.concat()
+    }
+
+    async fn send_traced(
+        &self,
+        channels: &[Channel],
+        name: &str,
+        mut publication: Publication,
+        trace: Option<trace::Context>,
+        span: &Span,
+    ) -> Vec<Result<Option<Position>, broker::Error>> {
+        let span = trace::publish(self.system, name, &publication.id, publication.data.len(), span);
+        publication.trace = trace::onward(&span, trace).map(|context| TraceContext {
+            traceparent: context.traceparent,
+            tracestate: context.tracestate,
+        });
+        let results = self.publisher.publish(channels, &publication).await;
+        if results.iter().any(Result::is_err) {
+            span.record("otel.status_code", "ERROR");
+        }
+        results
+    }
+}
+
+/// What all channels of one form get.
+fn stamp(event: &Event, payload: Payload, accepted: SystemTime) -> Publication {
+    let (data, format) = payload.render(event);
+    Publication {
+        id: event.id.clone(),
+        kind: event.kind.clone(),
+        ..Publication::new(data, format, accepted)
+    }
+}
