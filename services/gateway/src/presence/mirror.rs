@@ -1,0 +1,378 @@
+//! This gateway's members, as they are, and what of it presence has not been told yet.
+//!
+//! What is not told yet is a set of ids, not a queue of changes: how a member is now is looked up when it is
+//! told. So a client that joins and leaves a thousand times costs one entry, and the order within a member
+//! needs no care. Before a snapshot, everything is untold anyway and nothing is noted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidings_core::{Channel, ClientId, ClientInfo};
+use tokio::sync::Notify;
+
+/// How many untold leaves are kept; the untold joins are members, which are bounded already. Beyond it, a
+/// snapshot is cheaper than the changes.
+const UNTOLD_MAX: usize = 10_000;
+
+/// What presence takes of a user id, and of each info, in bytes.
+const USER_MAX: usize = 1024;
+const INFO_MAX: usize = 64 * 1024;
+
+/// What identifies a member.
+pub(super) type Id = (Channel, ClientId);
+
+/// A member of this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) channel: Channel,
+    pub(super) info: ClientInfo,
+    /// Unix milliseconds.
+    pub(super) joined_at_ms: i64,
+}
+
+/// What happened to a member, last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    Joined(Member),
+    Left(Id),
+}
+
+/// What an id, and the fields' tags and lengths, take in an update, in bytes and about.
+const FRAME: usize = 64;
+
+impl Member {
+    /// How much of an update it takes, in bytes and about.
+    pub(super) fn size(&self) -> usize {
+        let ClientInfo {
+            user,
+            client: _,
+            conn_info,
+            chan_info,
+        } = &self.info;
+        FRAME + self.channel.as_str().len() + user.len() + conn_info.len() + chan_info.len()
+    }
+}
+
+impl Change {
+    /// Likewise.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Joined(member) => member.size(),
+            Self::Left((channel, _)) => FRAME + channel.as_str().len(),
+        }
+    }
+}
+
+/// The mirror behind its lock, which nobody holds across an await, and the bell of the task that tells.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    mirror: Mutex<Mirror>,
+    changed: Notify,
+}
+
+impl Shared {
+    pub(super) fn joined(&self, channel: &Channel, info: &ClientInfo) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = now.as_millis().try_into().unwrap_or(i64::MAX);
+        self.mirror.lock().joined(channel, info, now_ms);
+        self.changed.notify_one();
+    }
+
+    pub(super) fn left(&self, channel: &Channel, client: ClientId) {
+        self.mirror.lock().left(channel, client);
+        self.changed.notify_one();
+    }
+
+    /// Completes when something changed since it last completed.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Does something with the mirror. Must be short: cores wait for it.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Mirror) -> T) -> T {
+        f(&mut self.mirror.lock())
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Mirror {
+    members: BTreeMap<Id, Kept>,
+    untold: Untold,
+}
+
+#[derive(Debug)]
+struct Kept {
+    info: ClientInfo,
+    joined_at_ms: i64,
+}
+
+#[derive(Debug, Default)]
+enum Untold {
+    /// The next snapshot tells.
+    #[default]
+    Everyone,
+    /// Only how these are.
+    These(BTreeSet<Id>),
+}
+
+impl Mirror {
+    fn joined(&mut self, channel: &Channel, info: &ClientInfo, now_ms: i64) {
+        // One member that presence refuses would keep it from hearing of all the others.
+        if info.user.len() > USER_MAX {
+            tracing::warn!(client.id = %info.client, channel.name = %channel, "user id too long: kept out of presence");
+            return;
+        }
+        let at_most = |info: &Bytes| {
+            if info.len() > INFO_MAX {
+                Bytes::new()
+            } else {
+                info.clone()
+            }
+        };
+        let info = ClientInfo {
+            user: info.user.clone(),
+            client: info.client,
+            conn_info: at_most(&info.conn_info),
+            chan_info: at_most(&info.chan_info),
+        };
+        let id = (channel.clone(), info.client);
+        match self.members.get_mut(&id) {
+            // Still the same stay.
+            Some(kept) => kept.info = info,
+            None => {
+                self.members.insert(
+                    id.clone(),
+                    Kept {
+                        info,
+                        joined_at_ms: now_ms,
+                    },
+                );
+            }
+        }
+        self.note(id);
+    }
+
+    fn left(&mut self, channel: &Channel, client: ClientId) {
+        let id = (channel.clone(), client);
+        if self.members.remove(&id).is_some() {
+            self.note(id);
+        }
+    }
+
+    fn note(&mut self, id: Id) {
+        if let Untold::These(ids) = &mut self.untold {
+            ids.insert(id);
+            if ids.len() > self.members.len() + UNTOLD_MAX {
+                self.untold = Untold::Everyone;
+            }
+        }
+    }
+
+    /// A snapshot begins: from now on changes are noted, to be told after its last part.
+    pub(super) fn begin_snapshot(&mut self) {
+        self.untold = Untold::These(BTreeSet::new());
+    }
+
+    /// The members after `after`, ordered by id, as many as `room` says yes to. Whoever joins or leaves between
+    /// two parts may be in one or not, and is noted.
+    pub(super) fn part(&self, after: Option<&Id>, mut room: impl FnMut(&Member) -> bool) -> Vec<Member> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let members = self.members.range::<Id, _>((from, Bound::Unbounded));
+        members
+            .map(|(id, kept)| kept.member(id))
+            .take_while(|member| room(member))
+            .collect()
+    }
+
+    /// The ids that presence has to be told about, and it is told from then on; `None`: everyone.
+    pub(super) fn take_untold(&mut self) -> Option<BTreeSet<Id>> {
+        match &mut self.untold {
+            Untold::Everyone => None,
+            Untold::These(ids) => Some(std::mem::take(ids)),
+        }
+    }
+
+    /// How a member is now.
+    pub(super) fn change(&self, id: &Id) -> Change {
+        match self.members.get(id) {
+            Some(kept) => Change::Joined(kept.member(id)),
+            None => Change::Left(id.clone()),
+        }
+    }
+}
+
+impl Kept {
+    fn member(&self, (channel, _): &Id) -> Member {
+        Member {
+            channel: channel.clone(),
+            info: self.info.clone(),
+            joined_at_ms: self.joined_at_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> Channel {
+        Channel::parse(name).unwrap()
+    }
+
+    fn someone() -> ClientInfo {
+        ClientInfo {
+            user: "ada".into(),
+            client: ClientId::random(),
+            conn_info: Bytes::new(),
+            chan_info: Bytes::new(),
+        }
+    }
+
+    fn untold(mirror: &mut Mirror) -> Vec<Change> {
+        let ids = mirror.take_untold().expect("a snapshot has begun");
+        ids.iter().map(|id| mirror.change(id)).collect()
+    }
+
+    #[test]
+    fn what_happened_before_a_snapshot_is_in_it_and_what_happens_after_is_told() {
+        let (mut mirror, tasks, ada, bob) = (Mirror::default(), channel("tasks"), someone(), someone());
+        mirror.joined(&tasks, &ada, 1);
+        assert_eq!(mirror.take_untold(), None);
+        mirror.begin_snapshot();
+        let everyone = mirror.part(None, |_| true);
+        assert_eq!(
+            everyone,
+            [Member {
+                channel: tasks.clone(),
+                info: ada.clone(),
+                joined_at_ms: 1
+            }]
+        );
+        assert_eq!(untold(&mut mirror), []);
+
+        mirror.joined(&tasks, &bob, 2);
+        let joined = Change::Joined(Member {
+            channel: tasks.clone(),
+            info: bob,
+            joined_at_ms: 2,
+        });
+        assert_eq!(untold(&mut mirror), [joined]);
+        mirror.left(&tasks, ada.client);
+        assert_eq!(untold(&mut mirror), [Change::Left((tasks, ada.client))]);
+        assert_eq!(untold(&mut mirror), []);
+    }
+
+    #[test]
+    fn only_the_last_of_a_members_changes_is_told() {
+        let (mut mirror, tasks, ada) = (Mirror::default(), channel("tasks"), someone());
+        mirror.begin_snapshot();
+        for at in 0..1000 {
+            mirror.joined(&tasks, &ada, at);
+            mirror.left(&tasks, ada.client);
+        }
+        mirror.joined(&tasks, &ada, 1000);
+        let joined = Change::Joined(Member {
+            channel: tasks,
+            info: ada,
+            joined_at_ms: 1000,
+        });
+        assert_eq!(untold(&mut mirror), [joined]);
+    }
+
+    #[test]
+    fn new_info_is_told_and_the_stay_goes_on() {
+        let (mut mirror, tasks, ada) = (Mirror::default(), channel("tasks"), someone());
+        mirror.joined(&tasks, &ada, 1);
+        mirror.begin_snapshot();
+        let renamed = ClientInfo {
+            conn_info: Bytes::from_static(b"{}"),
+            ..ada
+        };
+        mirror.joined(&tasks, &renamed, 2);
+        let joined = Change::Joined(Member {
+            channel: tasks,
+            info: renamed,
+            joined_at_ms: 1,
+        });
+        assert_eq!(untold(&mut mirror), [joined]);
+    }
+
+    #[test]
+    fn a_stranger_who_leaves_is_no_change() {
+        let mut mirror = Mirror::default();
+        mirror.begin_snapshot();
+        mirror.left(&channel("tasks"), ClientId::random());
+        assert_eq!(untold(&mut mirror), []);
+    }
+
+    #[test]
+    fn what_presence_would_refuse_is_not_told() {
+        let (mut mirror, tasks) = (Mirror::default(), channel("tasks"));
+        mirror.begin_snapshot();
+        mirror.joined(
+            &tasks,
+            &ClientInfo {
+                user: "x".repeat(USER_MAX + 1).into(),
+                ..someone()
+            },
+            1,
+        );
+        assert_eq!(untold(&mut mirror), []);
+        let talkative = ClientInfo {
+            conn_info: vec![b' '; INFO_MAX + 1].into(),
+            ..someone()
+        };
+        mirror.joined(&tasks, &talkative, 1);
+        let info = ClientInfo {
+            conn_info: Bytes::new(),
+            ..talkative
+        };
+        assert_eq!(
+            untold(&mut mirror),
+            [Change::Joined(Member {
+                channel: tasks,
+                info,
+                joined_at_ms: 1
+            })]
+        );
+    }
+
+    #[test]
+    fn parts_put_together_are_everyone_once() {
+        let mut mirror = Mirror::default();
+        for n in 0..25 {
+            mirror.joined(&channel(&format!("tasks:{}", n % 3)), &someone(), n);
+        }
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let mut room = 10;
+            let part = mirror.part(after.as_ref(), |_| {
+                room -= 1;
+                room >= 0
+            });
+            let Some(last) = part.last() else { break };
+            assert!(part.len() <= 10);
+            after = Some((last.channel.clone(), last.info.client));
+            all.extend(part);
+        }
+        assert_eq!(all, mirror.part(None, |_| true));
+        assert_eq!(all.len(), 25);
+    }
+
+    #[test]
+    fn more_untold_leaves_than_are_kept_become_a_snapshot() {
+        let (mut mirror, tasks) = (Mirror::default(), channel("tasks"));
+        mirror.begin_snapshot();
+        for _ in 0..=UNTOLD_MAX {
+            let passer_by = someone();
+            mirror.joined(&tasks, &passer_by, 1);
+            mirror.left(&tasks, passer_by.client);
+        }
+        assert_eq!(mirror.take_untold(), None);
+    }
+}
