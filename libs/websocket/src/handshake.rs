@@ -140,11 +140,11 @@ mod tests {
     }
 
     /// What a request answers whose header is replaced by these lines.
-    fn with(header: HeaderName, lines: &[&'static str]) -> Result<String, Error> {
+    fn with(header: &HeaderName, lines: &[&'static str]) -> Result<String, Error> {
         let mut headers = request();
-        headers.remove(&header);
+        headers.remove(header);
         for line in lines {
-            headers.append(&header, HeaderValue::from_static(line));
+            headers.append(header, HeaderValue::from_static(line));
         }
         check(&Method::GET, &headers)
     }
@@ -172,7 +172,7 @@ mod tests {
             (UPGRADE, &[]),
             (UPGRADE, &["h2c"]),
         ] {
-            let error = with(header, lines).unwrap_err();
+            let error = with(&header, lines).unwrap_err();
             assert_eq!(
                 (error, error.status()),
                 (Error::NoUpgrade, StatusCode::UPGRADE_REQUIRED)
@@ -182,14 +182,14 @@ mod tests {
 
     #[test]
     fn an_upgrade_is_found_among_others_and_on_any_line() {
-        assert!(with(UPGRADE, &["h2c, websocket"]).is_ok());
-        assert!(with(CONNECTION, &["keep-alive", "UPGRADE"]).is_ok());
+        assert!(with(&UPGRADE, &["h2c, websocket"]).is_ok());
+        assert!(with(&CONNECTION, &["keep-alive", "UPGRADE"]).is_ok());
     }
 
     #[test]
     fn another_version_is_told_which_one_there_is() {
         for lines in [&[][..], &["8"], &["13", "13"], &["13, 8"]] {
-            let error = with(SEC_WEBSOCKET_VERSION, lines).unwrap_err();
+            let error = with(&SEC_WEBSOCKET_VERSION, lines).unwrap_err();
             assert_eq!(
                 (error, error.status()),
                 (Error::Version, StatusCode::UPGRADE_REQUIRED)
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn a_key_is_sixteen_bytes_in_base64_and_stands_once() {
         const GOOD: &str = "AQIDBAUGBwgJCgsMDQ4PEC==";
-        assert!(with(SEC_WEBSOCKET_KEY, &[GOOD]).is_ok());
+        assert!(with(&SEC_WEBSOCKET_KEY, &[GOOD]).is_ok());
         for lines in [
             &[][..],
             &[""],
@@ -208,7 +208,7 @@ mod tests {
             &["SGVsbG8sIHdvcmxkIQ=="],
             &[GOOD, GOOD],
         ] {
-            let error = with(SEC_WEBSOCKET_KEY, lines).unwrap_err();
+            let error = with(&SEC_WEBSOCKET_KEY, lines).unwrap_err();
             assert_eq!((error, error.status()), (Error::Key, StatusCode::BAD_REQUEST));
         }
     }
