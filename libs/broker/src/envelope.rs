@@ -165,7 +165,7 @@ mod tests {
             (id, kind, data, binary) in any::<(String, String, Vec<u8>, bool)>(),
             tags in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
             info in prop::option::of(infos()),
-            position in prop::option::of((1.., any::<String>())),
+            position in prop::option::of((1_u64.., any::<String>())),
             time_ms in -8_000_000_000_000..8_000_000_000_000_i64,
             trace in prop::option::of((".+", any::<String>())),
         ) -> Publication {

@@ -28,6 +28,10 @@ use tokio::sync::watch;
 pub use error::Error;
 
 /// What the bus brings to a subscriber.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every message is a publication; a box would cost each an allocation"
+)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
     /// Something was published to a channel.

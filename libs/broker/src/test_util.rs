@@ -1,1 +1,180 @@
-//! A real `redis-server` for tests.
+//! A real `redis-server` for tests, on a port of its own, that can be killed, started again and made to hang.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::redis::{Config, RedisUrl};
+
+/// A server that keeps nothing on disk and ends when this is dropped.
+pub struct RedisServer {
+    port: u16,
+    arguments: Vec<String>,
+    dir: TempDir,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    /// Starts a server. `None`, said on standard output, when `redis-server` is not installed.
+    ///
+    /// # Panics
+    /// When it does not start; and when it is not installed although `CI` or `TIDINGS_REQUIRE_REDIS` is set.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with further command line arguments.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
+        let mut server = Self::reserve(arguments)?;
+        server.up();
+        Some(server)
+    }
+
+    /// A server that is not running yet.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn reserve(arguments: &[&str]) -> Option<Self> {
+        let version = Command::new("redis-server")
+            .arg("--version")
+            .stdout(Stdio::null())
+            .status();
+        if version.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            let required = ["CI", "TIDINGS_REQUIRE_REDIS"]
+                .iter()
+                .any(|name| std::env::var_os(name).is_some());
+            assert!(
+                !required,
+                "redis-server is not installed, and the environment requires it"
+            );
+            println!("SKIPPED: redis-server is not installed");
+            return None;
+        }
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port");
+        Some(Self {
+            port: listener
+                .local_addr()
+                .expect("a bound socket has an address")
+                .port(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            dir: tempfile::tempdir().expect("no directory for temporary files"),
+            process: None,
+        })
+    }
+
+    /// Starts it, empty, on the same port as before, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn up(&mut self) {
+        let port = self.port.to_string();
+        let process = Command::new("redis-server")
+            .args([
+                "--port",
+                &port,
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+            ])
+            .arg(self.dir.path())
+            .args(&self.arguments)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server does not start");
+        let process = self.process.insert(process);
+        for _ in 0..2000 {
+            let ended = process.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "redis-server on port {port} ended: {ended:?}");
+            if answers(self.port) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("redis-server on port {port} does not answer");
+    }
+
+    /// Kills it; its connections are closed.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // Both fail only when it has ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// Makes it hang: its connections stay open and silent.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Ends what [`pause`](Self::pause) began.
+    pub fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The default configuration for it.
+    ///
+    /// # Panics
+    /// Never: its address is valid.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        Config::new(RedisUrl::parse(&self.url()).expect("the address of a server on loopback"))
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.process.as_ref().expect("the server is running");
+        let pid = process.id().to_string();
+        let status = Command::new("kill").args([signal, &pid]).status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "cannot signal redis-server"
+        );
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Whether a server answers: `+PONG`, or `-NOAUTH`.
+fn answers(port: u16) -> bool {
+    let ask = || -> std::io::Result<u8> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"PING\r\n")?;
+        let mut answer = [0];
+        stream.read_exact(&mut answer)?;
+        Ok(answer[0])
+    };
+    ask().is_ok_and(|first| matches!(first, b'+' | b'-'))
+}

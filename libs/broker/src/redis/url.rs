@@ -151,3 +151,80 @@ impl Serialize for RedisUrl {
         serializer.serialize_str(&self.masked)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_with_its_password_masked() {
+        let check = |text, shown: &str| {
+            let url = RedisUrl::parse(text).unwrap();
+            assert_eq!(url.to_string(), shown);
+            assert_eq!(format!("{url:?}"), format!("{shown:?}"));
+            assert_eq!(serde_json::to_string(&url).unwrap(), format!("{shown:?}"));
+        };
+        check("redis://cache", "redis://cache");
+        check("redis://cache:6380/2", "redis://cache:6380/2");
+        check("rediss://me:hunter2@cache/0", "rediss://me:***@cache/0");
+        check("redis://:hunter2@cache", "redis://:***@cache");
+        check("redis://me@cache", "redis://me@cache");
+        check("redis://[::1]:6379", "redis://[::1]:6379");
+        check(" redis://cache\n", "redis://cache");
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_and_nothing_of_it_repeated() {
+        let check = |text: &str, expected: Error| {
+            let error = RedisUrl::parse(text).unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+            assert_eq!(error, expected, "{text}");
+        };
+        check("http://me:hunter2@cache", Error::Scheme);
+        check("hunter2:6379", Error::Scheme);
+        check("hunter2", Error::Syntax(url::ParseError::RelativeUrlWithoutBase));
+        check(
+            "redis://me:hunter2@cache:x",
+            Error::Syntax(url::ParseError::InvalidPort),
+        );
+        check("redis:///0", Error::Host);
+        check("redis:cache", Error::Host);
+        check("redis://cache/tidings", Error::Database);
+        check("redis://cache/-1", Error::Database);
+        check("redis://cache/?protocol=resp2", Error::Parameters);
+        check("rediss://cache/#insecure", Error::Parameters);
+        check("redis://me:hunter2%ff@cache", Error::Credentials);
+    }
+
+    #[test]
+    fn parts_arrive_at_the_client_as_they_were_given() {
+        let check = |host: &str, password: &str, tls| {
+            let url = RedisUrl::from_parts(host, 6380, Some("me@home"), Some(password), 3, tls).unwrap();
+            let info = url.connection_info().unwrap();
+            assert_eq!(info.addr().to_string(), format!("{host}:6380"));
+            assert_eq!(matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }), tls);
+            let settings = info.redis_settings();
+            assert_eq!(settings.username(), Some("me@home"));
+            assert_eq!(settings.password(), Some(password));
+            assert_eq!(settings.db(), 3);
+        };
+        check("cache", "hunter2", false);
+        check("10.0.0.7", "a:b/c@d?e#f g", true);
+        check("::1", "100%25 %41 ü", false);
+    }
+
+    #[test]
+    fn parts_without_credentials_have_none() {
+        let url = RedisUrl::from_parts("cache", 6379, None, None, 0, false).unwrap();
+        assert_eq!(url.to_string(), "redis://cache:6379/0");
+        assert_eq!(url.connection_info().unwrap().redis_settings().password(), None);
+        assert_eq!(
+            RedisUrl::from_parts("a b", 6379, None, None, 0, false).unwrap_err(),
+            Error::Host
+        );
+        assert_eq!(
+            RedisUrl::from_parts("", 6379, None, None, 0, false).unwrap_err(),
+            Error::Host
+        );
+    }
+}
