@@ -5,8 +5,8 @@
 //! structs carry `#[serde(default, deny_unknown_fields)]`: the first makes every key optional, the second makes
 //! a misspelt key an error that names the nearest valid one.
 //!
-//! [`environment`] reads the process's variables, [`value`] merges what was found and remembers where each
-//! value came from, [`read`] turns it into a `T`, [`error`] says what is wrong with it.
+//! `environment` reads the process's variables, `value` merges what was found and remembers where each
+//! value came from, `read` turns it into a `T`, `error` says what is wrong with it.
 
 pub mod environment;
 pub mod error;

@@ -75,7 +75,7 @@ const HEADER_SIZE: u32 = 16 * 1024;
 
 /// A door that could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open the {door}' door on {address}: {hint}")]
+#[error("cannot open the {door} door on {address}: {hint}")]
 pub struct BindError {
     door: String,
     address: SocketAddr,

@@ -1,6 +1,6 @@
 //! Traces by OTLP over gRPC, set up from the standard `OTEL_*` variables.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use opentelemetry::KeyValue;
 use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
@@ -8,6 +8,7 @@ use opentelemetry_sdk::{
     Resource,
     trace::{Sampler, SdkTracerProvider},
 };
+use percent_encoding::percent_decode_str;
 use tonic::metadata::{MetadataKey, MetadataMap};
 
 use crate::{Error, Options};
@@ -134,19 +135,11 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, String)> {
         .filter(|(key, _)| !key.is_empty())
 }
 
-/// The text with each `%41` as the byte it stands for; unchanged where that is not UTF-8.
+/// The text without its percent escapes; unchanged where that would be no UTF-8.
 fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = (first == b'%')
-            .then(|| std::str::from_utf8(tail.get(..2)?).ok())
-            .flatten()
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        bytes.push(escaped.unwrap_or(first));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text)
+        .decode_utf8()
+        .map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 fn sampler(options: &Options) -> Result<Sampler, Error> {
@@ -180,5 +173,140 @@ fn ratio(options: &Options) -> Result<f64, Error> {
             name: NAME,
             problem: format!("`{text}` is no number from 0 to 1"),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::Key;
+
+    use super::*;
+    use crate::LogFormat;
+
+    fn options<const N: usize>(environment: [(&str, &str); N]) -> Options {
+        Options {
+            service: "fanout".to_owned(),
+            instance: "node-1".to_owned(),
+            log: LogFormat::Text,
+            filter: "info".to_owned(),
+            environment: environment
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        }
+    }
+
+    #[track_caller]
+    fn refuses<const N: usize>(environment: [(&str, &str); N], expected: &str) {
+        let mut options = options(environment);
+        options.environment.insert(
+            "OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(),
+            "http://localhost:4317".to_owned(),
+        );
+        assert_eq!(provider(&options).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn nothing_is_exported_without_a_collector_or_when_switched_off() {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317");
+        assert!(provider(&options([])).unwrap().is_none());
+        assert!(
+            provider(&options([("OTEL_EXPORTER_OTLP_ENDPOINT", " ")]))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            provider(&options([endpoint, ("OTEL_SDK_DISABLED", "TRUE")]))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            provider(&options([endpoint, ("OTEL_TRACES_EXPORTER", "none")]))
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_collector_without_a_runtime_is_an_error_and_no_panic() {
+        refuses([], "traces can be exported only from inside a tokio runtime");
+    }
+
+    #[tokio::test]
+    async fn a_variable_that_cannot_be_used_is_an_error_that_names_it() {
+        refuses(
+            [("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")],
+            "OTEL_EXPORTER_OTLP_PROTOCOL: `http/protobuf` is not spoken here; set `grpc`",
+        );
+        refuses(
+            [("OTEL_EXPORTER_OTLP_TIMEOUT", "10s")],
+            "OTEL_EXPORTER_OTLP_TIMEOUT: `10s` is no number of milliseconds",
+        );
+        refuses(
+            [(
+                "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+                "authorization=ok,über=secret",
+            )],
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS: `über` cannot be sent as a header; \
+             write `name=value,name=value`",
+        );
+        refuses(
+            [("OTEL_TRACES_SAMPLER", "xray")],
+            "OTEL_TRACES_SAMPLER: `xray` is not known here; set `always_on`, `always_off` or `traceidratio`, \
+             or one of them after `parentbased_`",
+        );
+        refuses(
+            [
+                ("OTEL_TRACES_SAMPLER", "traceidratio"),
+                ("OTEL_TRACES_SAMPLER_ARG", "10"),
+            ],
+            "OTEL_TRACES_SAMPLER_ARG: `10` is no number from 0 to 1",
+        );
+        let error = provider(&options([("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "not a url")])).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn the_sampler_is_the_one_that_is_named() {
+        let named = |name, arg| {
+            let environment = [("OTEL_TRACES_SAMPLER", name), ("OTEL_TRACES_SAMPLER_ARG", arg)];
+            format!("{:?}", sampler(&options(environment)).unwrap())
+        };
+        assert_eq!(
+            format!("{:?}", sampler(&options([])).unwrap()),
+            "ParentBased(AlwaysOn)"
+        );
+        assert_eq!(named("always_off", ""), "AlwaysOff");
+        assert_eq!(named("traceidratio", ""), "TraceIdRatioBased(1.0)");
+        assert_eq!(
+            named("parentbased_traceidratio", "0.25"),
+            "ParentBased(TraceIdRatioBased(0.25))"
+        );
+    }
+
+    #[test]
+    fn a_service_is_named_by_its_role_then_its_attributes_then_its_own_variable() {
+        let name = |environment: &[(&str, &str)]| {
+            let mut options = options([]);
+            options.environment = environment
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+                .collect();
+            resource(&options)
+                .get(&Key::new("service.name"))
+                .unwrap()
+                .to_string()
+        };
+        let attributes = (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "broken,service.name=from%2Dattributes",
+        );
+        assert_eq!(name(&[]), "tidings-fanout");
+        assert_eq!(name(&[attributes]), "from-attributes");
+        assert_eq!(name(&[attributes, ("OTEL_SERVICE_NAME", "own")]), "own");
     }
 }

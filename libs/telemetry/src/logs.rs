@@ -49,3 +49,79 @@ where
             .boxed(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        sync::{Arc, Mutex},
+    };
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written of one line at each of three levels.
+    fn written(format: LogFormat, filter: &str) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = layer(format, filter, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::debug!("a detail");
+            tracing::info!(client.id = "c1", "a client");
+            tracing::warn!("a warning");
+        });
+        String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap()
+    }
+
+    #[test]
+    fn the_filter_decides_which_lines_are_written() {
+        assert_eq!(written(LogFormat::Json, "off"), "");
+        assert_eq!(written(LogFormat::Json, "info").lines().count(), 2);
+        assert_eq!(
+            written(LogFormat::Json, "info,tidings_telemetry=debug")
+                .lines()
+                .count(),
+            3
+        );
+        assert_eq!(
+            written(LogFormat::Json, "debug,tidings_telemetry=warn")
+                .lines()
+                .count(),
+            1
+        );
+    }
+
+    #[test]
+    fn a_json_line_has_its_message_and_fields_at_the_top() {
+        let line = written(LogFormat::Json, "info");
+        assert!(
+            line.contains(r#""level":"INFO","message":"a client","client.id":"c1""#),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_understood_is_an_error_that_says_how_to_write_one() {
+        let error = layer::<tracing_subscriber::Registry, _>(LogFormat::Text, "[", io::stderr);
+        assert_eq!(
+            error.err().unwrap().to_string(),
+            "log filter `[`: invalid filter directive; \
+             write a level, or levels by module: `info,tidings_hub=debug`"
+        );
+    }
+}

@@ -206,3 +206,46 @@ impl Extractor for Context {
         vec![TRACEPARENT, TRACESTATE]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller() -> Context {
+        Context {
+            traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+            tracestate: "vendor=1".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_node_that_exports_nothing_hands_on_what_it_was_given() {
+        assert!(!enabled());
+        let span = server("test.Service/Call", Some(&caller()));
+        assert!(span.is_disabled());
+        assert_eq!(onward(&span, Some(caller())), Some(caller()));
+        assert_eq!(onward(&span, None), None);
+        let mut headers = HeaderMap::new();
+        inject_headers(&span, Some(caller()), &mut headers);
+        assert_eq!(of_headers(&headers), Some(caller()));
+    }
+
+    #[test]
+    fn headers_without_a_traceparent_have_no_context() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(of_headers(&headers), None);
+        headers.insert("tracestate", "vendor=1".parse().unwrap());
+        assert_eq!(of_headers(&headers), None);
+    }
+
+    #[test]
+    fn a_context_that_cannot_be_a_header_is_left_out() {
+        let mut headers = HeaderMap::new();
+        let broken = Context {
+            traceparent: "00\r\nx: y".to_owned(),
+            tracestate: "\n".to_owned(),
+        };
+        inject_headers(&Span::none(), Some(broken), &mut headers);
+        assert!(headers.is_empty());
+    }
+}

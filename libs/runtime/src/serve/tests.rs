@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{ConnectInfo, Request},
-    routing::{any, get},
+    routing::{any, get, post},
 };
 use hyper_util::server::conn::auto::upgrade::downcast;
 use tokio::{
@@ -167,6 +167,22 @@ async fn headers_that_are_too_large_are_refused() {
 }
 
 #[tokio::test]
+async fn a_body_may_be_larger_than_headers_may() {
+    let length = |body: String| async move { body.len().to_string() };
+    let (address, shutdown) = open(Router::new().route("/", post(length)), Limits::DEFAULT);
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let body = "x".repeat(1_000_000);
+    let request = format!(
+        "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    socket.write_all(request.as_bytes()).await.unwrap();
+    assert!(response(&mut socket).await.ends_with("1000000"));
+    shutdown.request();
+    shutdown.wait().await;
+}
+
+#[tokio::test]
 async fn a_connection_beyond_the_limit_waits_for_a_place() {
     let (address, shutdown) = open(
         hello(),
@@ -315,7 +331,7 @@ async fn a_port_in_use_is_an_error_that_says_whose_and_what_to_do() {
     assert_eq!(
         bind("operators", held).unwrap_err().to_string(),
         format!(
-            "cannot open the operators' door on {held}: the port is in use; stop what listens there, \
+            "cannot open the operators door on {held}: the port is in use; stop what listens there, \
              or choose another with operators.listen"
         )
     );
@@ -330,7 +346,7 @@ async fn an_address_of_another_machine_is_an_error_that_says_so() {
         .to_string();
     assert_eq!(
         error,
-        "cannot open the clients' door on 192.0.2.1:0: this machine does not have that address; \
+        "cannot open the clients door on 192.0.2.1:0: this machine does not have that address; \
          set clients.listen to one that it has"
     );
 }
