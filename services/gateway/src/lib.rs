@@ -1,1 +1,229 @@
-//! The gateway: holds the clients' connections.
+//! The gateway: holds the clients' connections and gives each of them what it subscribed to.
+//!
+//! A publication comes from the bus to [`deliver`], which gives it to the cores that want its channel; a [`core`]
+//! queues one shared frame for each of its subscribers and then writes to every socket once. A client's
+//! handshake is [`http`]; from then on its socket belongs to a core and its rules to `tidings-session`.
+//!
+//! In reading order: [`http`], [`core`], [`deliver`], [`interest`], [`node`], [`presence`].
+
+mod adopt;
+mod config;
+mod core;
+mod cores;
+mod deliver;
+mod delivery;
+mod http;
+mod inbox;
+mod interest;
+mod metrics;
+mod node;
+mod origin;
+pub mod presence;
+mod wire;
+
+use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+
+use prometheus_client::registry::Registry;
+use tidings_auth::token::Verifier;
+use tidings_broker::Broker;
+use tidings_core::Namespaces;
+use tidings_runtime::{
+    Shutdown,
+    serve::{self, BindError},
+};
+use tidings_session::Rules;
+use tokio::{net::TcpListener, sync::Semaphore};
+
+pub use config::{Config, Error as ConfigError, Limits, Token};
+pub use cores::Counts;
+
+use crate::{
+    cores::Cores,
+    deliver::Deliver,
+    http::Door,
+    inbox::Inbox,
+    interest::{Interest, MOST_CORES, Table},
+    metrics::Metrics,
+    node::Node,
+    origin::Origins,
+    presence::Members,
+};
+
+/// How long an expired token is still good while the client fetches another.
+const EXPIRED_GRACE: Duration = Duration::from_secs(25);
+
+/// Connections of the clients' door that are in their handshake, beyond those that clients may hold.
+const HANDSHAKES: usize = 1024;
+
+/// What a gateway needs from the rest of the process.
+pub struct Deps {
+    /// The bus.
+    pub broker: Broker,
+    /// What each channel offers.
+    pub namespaces: Namespaces,
+    /// How tokens are checked. `None` only where the configuration is insecure.
+    pub verifier: Option<Verifier>,
+    /// Where members are reported, and asked for.
+    pub members: Members,
+    /// Over how long clients are closed when the process ends.
+    pub drain_over: Duration,
+    /// Ends it.
+    pub shutdown: Shutdown,
+}
+
+/// Why a gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its door cannot be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The system has no threads for its cores.
+    #[error("cannot start the threads that hold connections: {0}")]
+    Threads(#[from] io::Error),
+}
+
+/// A gateway whose door is open, though nobody answers yet.
+pub struct Gateway {
+    listener: TcpListener,
+    limits: serve::Limits,
+    door: Arc<Door>,
+    members: Members,
+    drain_over: Duration,
+    shutdown: Shutdown,
+}
+
+impl Gateway {
+    /// Opens the clients' door and starts the cores. Must be called inside the multi-thread runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be had, or no thread.
+    pub fn bind(config: &Config, deps: Deps, registry: &mut Registry) -> Result<Self, Error> {
+        let listener = serve::bind("clients", config.listen)?;
+        let Deps {
+            broker,
+            namespaces,
+            verifier,
+            members,
+            drain_over,
+            shutdown,
+        } = deps;
+        let inboxes: Vec<_> = std::iter::repeat_with(|| Arc::new(Inbox::default()))
+            .take(core_count(config))
+            .collect();
+        let table = Arc::new(Table::new());
+        let metrics = Arc::new(Metrics::register(registry));
+        let deliver = Arc::new(Deliver {
+            table: table.clone(),
+            inboxes: inboxes.clone(),
+            metrics: metrics.clone(),
+            system: if broker.prefix().is_some() {
+                "redis"
+            } else {
+                "memory"
+            },
+        });
+        let subscriber = broker.subscriber(deliver.clone());
+        let node = Arc::new(Node {
+            rules: Arc::new(rules(config, namespaces)),
+            outbox: bytes(config.limits.outbox),
+            message: bytes(config.limits.message_size),
+            verifier,
+            interest: Interest::new(table, subscriber, inboxes.clone(), &shutdown),
+            members,
+            publisher: broker.publisher(),
+            bus: broker.status(),
+            deliver,
+            metrics,
+            publishes: Semaphore::new(node::PUBLISHES),
+            shutdown: shutdown.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        });
+        let members = node.members.clone();
+        let cores = Cores::start(&node, &inboxes)?;
+        let origins = Origins::new(&config.allowed_origins);
+        Ok(Self {
+            listener,
+            limits: serve::Limits {
+                max_connections: config.limits.connections.saturating_add(HANDSHAKES),
+                ..serve::Limits::DEFAULT
+            },
+            door: Arc::new(Door {
+                cores,
+                origins,
+                shutdown: shutdown.clone(),
+            }),
+            members,
+            drain_over,
+            shutdown,
+        })
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// A way to ask how many clients there are, while it runs.
+    #[must_use]
+    pub fn counter(&self) -> Counter {
+        Counter(self.door.cores.clone())
+    }
+
+    /// Serves clients until shutdown is requested; then closes them a few at a time, and tells presence when the
+    /// last has gone. Returns after that.
+    pub async fn run(self) {
+        let Self {
+            listener,
+            limits,
+            door,
+            members,
+            drain_over,
+            shutdown,
+        } = self;
+        serve::serve(listener, http::router(door.clone()), limits, shutdown).await;
+        door.cores.drain(drain_over).await;
+        members.goodbye().await;
+    }
+}
+
+/// Asks a running gateway how many clients it has.
+#[derive(Clone)]
+pub struct Counter(Cores);
+
+impl Counter {
+    /// How many there are now.
+    pub async fn count(&self) -> Counts {
+        self.0.count().await
+    }
+}
+
+fn core_count(config: &Config) -> usize {
+    let processors = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    config
+        .cores
+        .map_or_else(processors, std::num::NonZero::get)
+        .min(MOST_CORES)
+}
+
+fn bytes(size: bytesize::ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
+
+fn rules(config: &Config, namespaces: Namespaces) -> Rules {
+    let limits = &config.limits;
+    Rules {
+        version: concat!("tidings ", env!("CARGO_PKG_VERSION")),
+        ping_interval: limits.ping_interval,
+        pong_timeout: limits.pong_timeout,
+        connect_timeout: limits.connect_timeout,
+        expired_grace: EXPIRED_GRACE,
+        channels: limits.channels,
+        commands_per_second: limits.commands_per_second,
+        allow_anonymous: config.allow_anonymous,
+        insecure: config.insecure,
+        namespaces,
+    }
+}

@@ -1,0 +1,268 @@
+//! A core: one thread that owns its connections, their sessions and its own hub.
+//!
+//! Inside a core nothing is shared and nothing is locked: whatever happens to its connections happens in one order,
+//! that of its [`inbox`](crate::inbox) and its sockets. It never waits for anybody: a socket that takes no more
+//! keeps its frames, slow work is done elsewhere and comes back as a letter.
+//!
+//! `connection` is one socket, `drive` its task, `incoming` what clients send, `actions` what sessions ask for,
+//! `clock` what is due when; the way of a publication is here.
+
+mod actions;
+mod clock;
+mod connection;
+mod drive;
+mod incoming;
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    io,
+    rc::Rc,
+    sync::Arc,
+    thread,
+    time::Instant,
+};
+
+use slab::Slab;
+use tidings_core::{Channel, ClientId};
+use tidings_hub::Hub;
+use tidings_protocol::CloseReason;
+use tidings_session::Session;
+use tidings_websocket::Parser;
+use tokio::{net::TcpStream, runtime, task::LocalSet};
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use self::{clock::Drain, connection::Connection, drive::Drive};
+use crate::{
+    adopt::Adoption,
+    delivery::Delivery,
+    inbox::{Address, Census, Inbox, Letter},
+    node::Node,
+};
+
+/// What one read takes at most; shared by all connections of the core.
+const SCRATCH: usize = 64 * 1024;
+
+pub(crate) struct Core {
+    number: usize,
+    node: Arc<Node>,
+    inbox: Arc<Inbox>,
+    connections: Slab<Box<Connection>>,
+    hub: Hub<usize>,
+    /// Subscribes that wait for the bus: whose, and the command's id.
+    awaited: HashMap<Channel, Vec<(Address, u32)>>,
+    /// Connections with frames that nobody has tried to write yet.
+    touched: Vec<usize>,
+    deadlines: BTreeSet<(Instant, usize)>,
+    /// Until when the core sleeps, if nothing happens.
+    sleeps_until: Option<Instant>,
+    drain: Option<Drain>,
+    scratch: Vec<u8>,
+}
+
+/// Starts a core's thread, which ends after a [`Letter::Drain`], or at once when shutdown is forced. `running` is
+/// held until then.
+pub(crate) fn start(
+    number: usize,
+    node: Arc<Node>,
+    inbox: Arc<Inbox>,
+    running: TaskTrackerToken,
+) -> io::Result<()> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()?;
+    let shutdown = node.shutdown.clone();
+    thread::Builder::new()
+        .name(format!("core-{number}"))
+        .spawn(move || {
+            let _running = running;
+            let core = Core {
+                number,
+                node,
+                inbox,
+                connections: Slab::new(),
+                hub: Hub::new(),
+                awaited: HashMap::new(),
+                touched: Vec::new(),
+                deadlines: BTreeSet::new(),
+                sleeps_until: None,
+                drain: None,
+                scratch: vec![0; SCRATCH],
+            };
+            LocalSet::new().block_on(&runtime, async {
+                tokio::select! {
+                    () = Core::run(Rc::new(RefCell::new(core))) => {}
+                    () = shutdown.forced() => {}
+                }
+            });
+        })?;
+    Ok(())
+}
+
+impl Core {
+    /// Takes everything that has come, does everything that is due, then writes to everyone who was touched, once.
+    async fn run(this: Rc<RefCell<Self>>) {
+        let inbox = this.borrow().inbox.clone();
+        let mut letters = Vec::new();
+        loop {
+            let next = this.borrow_mut().next_wake();
+            tokio::select! {
+                () = inbox.arrived() => {}
+                () = clock::sleep_until(next) => {}
+            }
+            inbox.take(&mut letters);
+            let mut core = this.borrow_mut();
+            let now = clock::now();
+            for letter in letters.drain(..) {
+                if let Some(address) = core.letter(letter, now) {
+                    tokio::task::spawn_local(Drive {
+                        core: this.clone(),
+                        address,
+                    });
+                }
+            }
+            core.tick(now);
+            core.flush();
+            if core.is_finished() {
+                return;
+            }
+        }
+    }
+
+    /// Answers the address of a connection that needs a task.
+    fn letter(&mut self, letter: Letter, now: Instant) -> Option<Address> {
+        match letter {
+            Letter::Adopt(adoption) => return self.adopt(*adoption, now),
+            Letter::Deliver(delivery) => self.deliver(&delivery, now),
+            Letter::Lost => self.node.metrics.lost(),
+            Letter::Interest(channel, result) => self.interest(&channel, &result, now),
+            Letter::Completed(from, answer) => self.completed(from, answer, now),
+            Letter::Census(asker) => drop(asker.send(self.census())),
+            Letter::Drain(over) => self.drain = Some(Drain::begin(over, now)),
+        }
+        None
+    }
+
+    /// Takes a client in.
+    fn adopt(&mut self, adoption: Adoption, now: Instant) -> Option<Address> {
+        let Adoption {
+            stream,
+            received,
+            wire,
+            opening,
+            place,
+        } = adoption;
+        let stream = TcpStream::from_std(stream)
+            .inspect_err(|error| tracing::warn!(%error, "a client's socket could not be taken over"))
+            .ok()?;
+        let client = ClientId::random();
+        let session = Session::open(self.node.rules.clone(), client, rand::random(), now);
+        let parser = Parser::new(self.node.message);
+        let key = self
+            .connections
+            .insert(Box::new(Connection::new(stream, session, parser, wire, place)));
+        self.node.metrics.connected();
+        self.reschedule(key);
+        if self.drain.is_some() {
+            self.close(key, CloseReason::Shutdown, now);
+            return Some(Address { key, client });
+        }
+        self.commands(key, opening, now);
+        let mut received = Vec::from(received);
+        self.received(key, &mut received);
+        Some(Address { key, client })
+    }
+
+    /// Queues a publication for everyone here who wants it. Nothing waits, nothing is written yet.
+    fn deliver(&mut self, delivery: &Delivery, now: Instant) {
+        let (mut subscribers, mut bytes, mut slow) = (0, 0, 0);
+        let mut unable = Vec::new();
+        for key in self.hub.members(&delivery.channel) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            let frame = match delivery.frame(connection.wire.language()) {
+                Ok(frame) => frame,
+                Err(reason) => {
+                    unable.push((key, *reason));
+                    continue;
+                }
+            };
+            if connection.push(frame.clone(), self.node.outbox).is_err() {
+                unable.push((key, CloseReason::Slow));
+                slow += 1;
+                continue;
+            }
+            subscribers += 1;
+            bytes += frame.len() as u64;
+            if !connection.touched {
+                connection.touched = true;
+                self.touched.push(key);
+            }
+        }
+        for (key, reason) in unable {
+            self.close(key, reason, now);
+        }
+        delivery.count(subscribers, bytes, slow);
+    }
+
+    /// Puts a connection on the list of those to flush.
+    fn touch(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.touched
+        {
+            connection.touched = true;
+            self.touched.push(key);
+        }
+    }
+
+    /// Writes what every touched connection has queued, once each.
+    fn flush(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for key in touched.drain(..) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            connection.touched = false;
+            let broken = connection.flush().is_err();
+            let over = connection.outbox.is_empty() && connection.ending.is_some_and(|ending| ending.heard);
+            if broken {
+                self.gone(key);
+            } else if over {
+                self.remove(key);
+            }
+        }
+        // Closing a broken connection touches nobody, so the list can be kept for the next round.
+        if self.touched.is_empty() {
+            self.touched = touched;
+        }
+    }
+
+    fn connection(&mut self, address: Address) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(address.key)?;
+        (connection.session.client() == address.client).then_some(&mut **connection)
+    }
+
+    fn remove(&mut self, key: usize) {
+        let Some(connection) = self.connections.try_remove(key) else {
+            return;
+        };
+        if let Some(at) = connection.deadline {
+            self.deadlines.remove(&(at, key));
+        }
+        connection.wake(); // its task finds it gone, and ends
+        self.node.metrics.disconnected();
+    }
+
+    fn census(&self) -> Census {
+        Census {
+            connections: self.connections.len(),
+            users: self
+                .connections
+                .iter()
+                .filter_map(|(_, c)| c.session.user().cloned())
+                .collect(),
+        }
+    }
+}

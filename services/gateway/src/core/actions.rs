@@ -1,0 +1,168 @@
+//! Carrying out what a session asks for.
+
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use tidings_core::{Channel, Publication};
+use tidings_protocol::{CloseReason, Error};
+use tidings_session::{Action, Answer};
+
+use super::Core;
+use crate::{inbox::Address, interest::Wanted, presence, wire::Said};
+
+impl Core {
+    /// Carries out a session's actions in order, and what follows from them.
+    pub(super) fn carry_out(&mut self, key: usize, mut actions: Vec<Action>, now: Instant) {
+        while !actions.is_empty() {
+            let mut more = Vec::new();
+            for action in actions {
+                self.act(key, action, now, &mut more);
+            }
+            actions = more;
+        }
+        self.reschedule(key);
+    }
+
+    fn act(&mut self, key: usize, action: Action, now: Instant, more: &mut Vec<Action>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let from = Address {
+            key,
+            client: connection.session.client(),
+        };
+        match action {
+            Action::Reply(reply) => match connection.wire.reply(&reply) {
+                Said::Frame(frame) => self.push(key, frame, more),
+                Said::Nothing => {}
+                Said::Close(reason) => connection.session.close(reason, more),
+            },
+            Action::Authenticate { id, token } => {
+                let result = self.node.authenticate(&token);
+                connection
+                    .session
+                    .answer(Answer::Authenticated { id, result }, now, more);
+            }
+            Action::Subscribe { id, channel } => self.subscribe(from, id, channel, now, more),
+            Action::Enter { channel, presence } => {
+                self.hub.join(&channel, key);
+                self.node.metrics.subscribed();
+                if let Some(info) = presence {
+                    self.node.members.joined(&channel, &info);
+                }
+            }
+            Action::Leave { channel, presence } => {
+                if self.hub.leave(&channel, key) && !self.awaited.contains_key(&channel) {
+                    self.node.interest.release(self.number, &channel);
+                }
+                self.node.metrics.unsubscribed();
+                if presence {
+                    self.node.members.left(&channel, from.client);
+                }
+            }
+            Action::Publish {
+                id,
+                channel,
+                data,
+                format,
+                info,
+            } => {
+                let mut publication = Publication::new(data, format, SystemTime::now());
+                publication.info = Some(info);
+                let node = self.node.clone();
+                self.work(from, async move {
+                    Answer::Published {
+                        id,
+                        result: node.publish(channel, publication).await,
+                    }
+                });
+            }
+            Action::Presence { id, channel } => {
+                let members = self.node.members.clone();
+                self.work(from, async move {
+                    Answer::Presence {
+                        id,
+                        result: members.list(&channel).await.map_err(away),
+                    }
+                });
+            }
+            Action::PresenceStats { id, channel } => {
+                let members = self.node.members.clone();
+                self.work(from, async move {
+                    Answer::PresenceStats {
+                        id,
+                        result: members.stats(&channel).await.map_err(away),
+                    }
+                });
+            }
+            Action::Close(reason) => self.end(key, reason, now),
+        }
+    }
+
+    /// A core that has the channel answers at once; otherwise the answer comes when the bus has confirmed.
+    fn subscribe(&mut self, from: Address, id: u32, channel: Channel, now: Instant, more: &mut Vec<Action>) {
+        if let Some(waiting) = self.awaited.get_mut(&channel) {
+            waiting.push((from, id));
+        } else if self.hub.has(&channel) || self.node.interest.want(self.number, &channel) == Wanted::Held {
+            let confirmed = Answer::Subscribed {
+                id,
+                channel,
+                result: Ok(()),
+            };
+            if let Some(connection) = self.connection(from) {
+                connection.session.answer(confirmed, now, more);
+            }
+        } else {
+            self.awaited.insert(channel, vec![(from, id)]);
+        }
+    }
+
+    /// The bus has answered: so are those who waited for it.
+    pub(super) fn interest(&mut self, channel: &Channel, result: &Result<(), Error>, now: Instant) {
+        for (from, id) in self.awaited.remove(channel).unwrap_or_default() {
+            self.completed(
+                from,
+                Answer::Subscribed {
+                    id,
+                    channel: channel.clone(),
+                    result: result.clone(),
+                },
+                now,
+            );
+        }
+        if result.is_ok() && !self.hub.has(channel) {
+            self.node.interest.release(self.number, channel);
+        }
+    }
+
+    /// Slow work is done.
+    pub(super) fn completed(&mut self, from: Address, answer: Answer, now: Instant) {
+        let mut actions = Vec::new();
+        let Some(connection) = self.connection(from) else {
+            return;
+        };
+        connection.session.answer(answer, now, &mut actions);
+        self.carry_out(from.key, actions, now);
+    }
+
+    /// Queues a frame for one connection. One that cannot take it is closed, alone.
+    pub(super) fn push(&mut self, key: usize, frame: Bytes, more: &mut Vec<Action>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match connection.push(frame, self.node.outbox) {
+            Ok(()) => self.touch(key),
+            Err(tidings_hub::Full) => connection.session.close(CloseReason::Slow, more),
+        }
+    }
+
+    fn work(&self, from: Address, work: impl Future<Output = Answer> + Send + 'static) {
+        self.node.work(&self.inbox, from, work);
+    }
+}
+
+/// Presence could not answer; the client may ask again.
+fn away(error: presence::Error) -> Error {
+    tracing::debug!(%error, "presence did not answer a client");
+    Error::INTERNAL
+}

@@ -1,0 +1,85 @@
+//! A node's cores, as the rest of the process sees them.
+
+use std::{
+    collections::HashSet,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    adopt::Adoption,
+    core,
+    inbox::{Inbox, Letter},
+    node::Node,
+};
+
+/// Handles to all cores. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cores {
+    inboxes: Arc<[Arc<Inbox>]>,
+    next: Arc<AtomicUsize>,
+    running: TaskTracker,
+}
+
+/// How many there are on this node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections.
+    pub connections: usize,
+    /// Different users behind them; anonymous clients count as one.
+    pub users: usize,
+}
+
+impl Cores {
+    /// Starts a thread for each inbox.
+    pub(crate) fn start(node: &Arc<Node>, inboxes: &[Arc<Inbox>]) -> io::Result<Self> {
+        let running = TaskTracker::new();
+        for (number, inbox) in inboxes.iter().enumerate() {
+            core::start(number, node.clone(), inbox.clone(), running.token())?;
+        }
+        running.close();
+        Ok(Self {
+            inboxes: inboxes.into(),
+            next: Arc::default(),
+            running,
+        })
+    }
+
+    /// Gives a client to the next core in turn.
+    pub(crate) fn adopt(&self, adoption: Adoption) {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
+        self.inboxes[next].put(Letter::Adopt(Box::new(adoption)));
+    }
+
+    /// Closes everyone, a few at a time, over this long. Returns when the last client has gone.
+    pub(crate) async fn drain(&self, over: Duration) {
+        for inbox in &*self.inboxes {
+            inbox.put(Letter::Drain(over));
+        }
+        self.running.wait().await;
+    }
+
+    /// Asks every core.
+    pub(crate) async fn count(&self) -> Counts {
+        let (mut connections, mut users) = (0, HashSet::new());
+        for inbox in &*self.inboxes {
+            let (asker, answer) = oneshot::channel();
+            inbox.put(Letter::Census(asker));
+            // A core that has ended has nobody.
+            let census = answer.await.unwrap_or_default();
+            connections += census.connections;
+            users.extend(census.users);
+        }
+        Counts {
+            connections,
+            users: users.len(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! From the bus to the cores: who of this node's cores wants a publication gets it, all of them the same one.
+
+use std::sync::Arc;
+
+use tidings_broker::{Incoming, Sink};
+use tidings_core::{Channel, Publication};
+use tidings_telemetry::trace;
+use tracing::Span;
+
+use crate::{
+    delivery::Delivery,
+    inbox::{Inbox, Letter},
+    interest::Table,
+    metrics::Metrics,
+};
+
+/// The gateway's end of the bus. Runs on the bus' own thread and never waits.
+pub(crate) struct Deliver {
+    pub(crate) table: Arc<Table>,
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// What the bus is, in the words of OpenTelemetry.
+    pub(crate) system: &'static str,
+}
+
+impl Sink for Deliver {
+    fn incoming(&self, incoming: Incoming) {
+        match incoming {
+            Incoming::Publication(channel, publication) => {
+                let span = self.span(&channel, &publication);
+                self.publication(channel, publication, span);
+            }
+            Incoming::Gap => {
+                self.metrics.gap();
+                tracing::warn!(
+                    "the bus was away and may have lost publications; channels without history miss them"
+                );
+            }
+            Incoming::Join(..) | Incoming::Leave(..) => {}
+        }
+    }
+}
+
+impl Deliver {
+    /// Hands a publication to every core that wants its channel.
+    pub(crate) fn publication(&self, channel: Channel, publication: Publication, span: Span) {
+        let cores = self.table.cores(&channel);
+        self.metrics.received();
+        let delivery = Arc::new(Delivery::new(channel, publication, self.metrics.clone(), span));
+        for core in cores.iter() {
+            self.inboxes[core].put(Letter::Deliver(delivery.clone()));
+        }
+    }
+
+    /// One span per gateway and publication, in the publisher's trace: `deliver CHANNEL`.
+    fn span(&self, channel: &Channel, publication: &Publication) -> Span {
+        let Some(from) = publication.trace.as_ref().filter(|_| trace::enabled()) else {
+            return Span::none();
+        };
+        let from = trace::Context {
+            traceparent: from.traceparent.clone(),
+            tracestate: from.tracestate.clone(),
+        };
+        trace::deliver(
+            self.system,
+            channel.as_str(),
+            &publication.id,
+            publication.data.len(),
+            Some(&from),
+        )
+    }
+}

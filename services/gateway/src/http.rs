@@ -1,0 +1,193 @@
+//! The clients' door in HTTP: handshakes, and who may make one. After the handshake a socket is a core's.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json, Router,
+    extract::{ConnectInfo, Path, Query, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::{rt::TokioIo, server::conn::auto::upgrade};
+use serde::Deserialize;
+use tidings_core::Channel;
+use tidings_protocol::{Command, plain};
+use tidings_runtime::{Shutdown, serve::Place};
+use tidings_websocket::handshake;
+use tokio::{net::TcpStream, time::timeout};
+
+use crate::{adopt::Adoption, cores::Cores, origin::Origins, wire::Wire};
+
+/// How long a handshake may take after we have agreed to it.
+const UPGRADE: Duration = Duration::from_secs(10);
+
+/// The subprotocol of Centrifuge clients that ask for one.
+const JSON: &str = "centrifuge-json";
+
+/// What the handlers need.
+pub(crate) struct Door {
+    pub(crate) cores: Cores,
+    pub(crate) origins: Origins,
+    pub(crate) shutdown: Shutdown,
+}
+
+type Peer = Extension<ConnectInfo<SocketAddr>>;
+
+/// The clients' routes.
+pub(crate) fn router(door: Arc<Door>) -> Router {
+    Router::new()
+        .route("/connection/websocket", get(centrifuge))
+        .route("/ws/{*channel}", get(bare))
+        .route(
+            "/health",
+            get(async || Json(serde_json::json!({ "status": "ok" }))),
+        )
+        .fallback(async || {
+            refuse(
+                StatusCode::NOT_FOUND,
+                "no such path; clients connect to /connection/websocket or /ws/{channel}",
+            )
+        })
+        .with_state(door)
+}
+
+#[derive(Deserialize)]
+struct CentrifugeQuery {
+    format: Option<String>,
+    cf_protocol: Option<String>,
+}
+
+/// The Centrifuge protocol.
+async fn centrifuge(
+    State(door): State<Arc<Door>>,
+    Extension(peer): Peer,
+    Query(query): Query<CentrifugeQuery>,
+    request: Request,
+) -> Response {
+    let wanted = [&query.format, &query.cf_protocol]
+        .into_iter()
+        .flatten()
+        .any(|format| format == "protobuf");
+    let asks_for = |name| handshake::protocol(request.headers(), &[name]).is_some();
+    if wanted || (asks_for("centrifuge-protobuf") && !asks_for(JSON)) {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "the Protobuf encoding is not offered; connect with JSON",
+        );
+    }
+    door.upgrade(peer.0, request, Wire::Centrifuge, Vec::new())
+}
+
+#[derive(Deserialize)]
+struct BareQuery {
+    token: Option<String>,
+}
+
+/// The plain protocol.
+async fn bare(
+    State(door): State<Arc<Door>>,
+    Extension(peer): Peer,
+    Path(channel): Path<String>,
+    Query(query): Query<BareQuery>,
+    request: Request,
+) -> Response {
+    if let Err(error) = Channel::parse(&channel) {
+        return refuse(StatusCode::BAD_REQUEST, &error.to_string());
+    }
+    let token = bearer(request.headers()).or(query.token).unwrap_or_default();
+    let opening = plain::opening(channel.clone(), token);
+    door.upgrade(peer.0, request, Wire::Plain(channel), opening.into())
+}
+
+/// `Authorization: Bearer`, for clients that can set it.
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim().to_owned())
+}
+
+impl Door {
+    /// Answers a handshake; when the client has heard, its socket goes to a core.
+    fn upgrade(
+        self: &Arc<Self>,
+        peer: SocketAddr,
+        mut request: Request,
+        wire: Wire,
+        opening: Vec<Command>,
+    ) -> Response {
+        if let Some(origin) = self.origins.refuses(request.headers()) {
+            tracing::debug!(peer.address = %peer, origin, "a page of another origin tried to connect");
+            return refuse(
+                StatusCode::FORBIDDEN,
+                "this origin is not in clients.allowed_origins",
+            );
+        }
+        let accept = match handshake::check(request.method(), request.headers()) {
+            Ok(accept) => accept,
+            Err(error) => return refuse(error.status(), &error.to_string()),
+        };
+        let protocol =
+            handshake::protocol(request.headers(), &[JSON]).filter(|_| matches!(wire, Wire::Centrifuge));
+        let (Some(upgrade), Some(place)) = (
+            request.extensions_mut().remove::<OnUpgrade>(),
+            request.extensions().get::<Place>().cloned(),
+        ) else {
+            return refuse(StatusCode::BAD_REQUEST, "a WebSocket needs HTTP/1.1");
+        };
+        let door = self.clone();
+        self.shutdown.spawn(async move {
+            match timeout(UPGRADE, upgrade).await {
+                Ok(Ok(upgraded)) => door.adopt(upgraded, wire, opening, place),
+                Ok(Err(error)) => {
+                    tracing::debug!(peer.address = %peer, %error, "a handshake was not completed")
+                }
+                Err(_) => tracing::debug!(peer.address = %peer, "a handshake took too long"),
+            }
+        });
+        switch(&accept, protocol)
+    }
+
+    fn adopt(&self, upgraded: Upgraded, wire: Wire, opening: Vec<Command>, place: Place) {
+        // Everything is served over plain TCP by our own accept loop, so this is what it must be.
+        let Ok(parts) = upgrade::downcast::<TokioIo<TcpStream>>(upgraded) else {
+            tracing::error!("an upgraded connection is not a TCP stream");
+            return;
+        };
+        match parts.io.into_inner().into_std() {
+            Ok(stream) => self.cores.adopt(Adoption {
+                stream,
+                received: parts.read_buf,
+                wire,
+                opening,
+                place,
+            }),
+            Err(error) => tracing::warn!(%error, "a client's socket could not be handed over"),
+        }
+    }
+}
+
+/// 101, RFC 6455 section 4.2.2.
+fn switch(accept: &str, protocol: Option<&'static str>) -> Response {
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(protocol) = protocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+    }
+    response
+}
+
+fn refuse(status: StatusCode, why: &str) -> Response {
+    (status, Json(serde_json::json!({ "error": why }))).into_response()
+}

@@ -1,0 +1,137 @@
+//! What a gateway counts.
+
+use std::{sync::atomic::AtomicU64, time::SystemTime};
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+use tidings_protocol::CloseReason;
+
+/// The gateway's metrics. All of them are atomics: counting never waits.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    connections: Gauge,
+    subscriptions: Gauge,
+    publications: Counter,
+    deliveries: Counter,
+    bytes: Counter,
+    latency: Histogram,
+    closes: Family<Close, Counter>,
+    gaps: Counter,
+    lost: Counter,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Close {
+    code: u32,
+}
+
+impl Metrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            connections: Gauge::default(),
+            subscriptions: Gauge::default(),
+            publications: Counter::default(),
+            deliveries: Counter::default(),
+            bytes: Counter::<u64, AtomicU64>::default(),
+            latency: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            closes: Family::default(),
+            gaps: Counter::default(),
+            lost: Counter::default(),
+        };
+        let m = &metrics;
+        registry.register(
+            "connections",
+            "Clients that are connected now",
+            m.connections.clone(),
+        );
+        registry.register(
+            "subscriptions",
+            "Subscriptions of connected clients",
+            m.subscriptions.clone(),
+        );
+        registry.register(
+            "publications_in",
+            "Publications that came from the bus",
+            m.publications.clone(),
+        );
+        registry.register(
+            "deliveries_out",
+            "Publications queued for a client",
+            m.deliveries.clone(),
+        );
+        registry.register_with_unit(
+            "delivered",
+            "Frames queued for clients",
+            Unit::Bytes,
+            m.bytes.clone(),
+        );
+        registry.register_with_unit(
+            "delivery_latency",
+            "From the publish to the last of this node's outboxes, by the clocks of both nodes",
+            Unit::Seconds,
+            m.latency.clone(),
+        );
+        registry.register("closes", "Connections ended, by close code", m.closes.clone());
+        registry.register("gaps", "Times the bus may have lost something", m.gaps.clone());
+        registry.register(
+            "overflows",
+            "Times a core fell so far behind that publications were dropped",
+            m.lost.clone(),
+        );
+        metrics
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.connections.dec();
+    }
+
+    pub(crate) fn closed(&self, reason: CloseReason) {
+        self.closes
+            .get_or_create(&Close {
+                code: reason.code().into(),
+            })
+            .inc();
+    }
+
+    pub(crate) fn subscribed(&self) {
+        self.subscriptions.inc();
+    }
+
+    pub(crate) fn unsubscribed(&self) {
+        self.subscriptions.dec();
+    }
+
+    pub(crate) fn received(&self) {
+        self.publications.inc();
+    }
+
+    pub(crate) fn delivered(&self, subscribers: u64, bytes: u64, accepted: SystemTime) {
+        self.deliveries.inc_by(subscribers);
+        self.bytes.inc_by(bytes);
+        if subscribers > 0 {
+            // Clocks of two machines: a publication from the future took no time.
+            self.latency
+                .observe(accepted.elapsed().unwrap_or_default().as_secs_f64());
+        }
+    }
+
+    pub(crate) fn gap(&self) {
+        self.gaps.inc();
+    }
+
+    pub(crate) fn lost(&self) {
+        self.lost.inc();
+    }
+}

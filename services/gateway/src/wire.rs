@@ -1,0 +1,106 @@
+//! Which language a connection speaks, and finished frames in it.
+
+use bytes::Bytes;
+use tidings_core::{Channel, Format, Publication};
+use tidings_protocol::{CloseReason, Command, Push, Reply, centrifuge, plain};
+use tidings_websocket::{FrameBuilder, Message, frame};
+
+/// A connection's language. What differs between two connections of one language is in the variant.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// Centrifuge commands and replies, in JSON.
+    Centrifuge,
+    /// Bare data of this channel, in both directions.
+    Plain(String),
+}
+
+/// The languages a publication can be written in: an index into a delivery's frames.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Language {
+    Centrifuge,
+    Plain,
+}
+
+/// How many [`Language`]s there are.
+pub(crate) const LANGUAGES: usize = 2;
+
+/// A publication as one language writes it, or why a connection of that language cannot have it.
+pub(crate) type Written = Result<Bytes, CloseReason>;
+
+/// What becomes of a reply.
+pub(crate) enum Said {
+    /// It is this frame.
+    Frame(Bytes),
+    /// The language has no word for it.
+    Nothing,
+    /// The language can only say it by ending the connection.
+    Close(CloseReason),
+}
+
+impl Wire {
+    pub(crate) fn language(&self) -> Language {
+        match self {
+            Self::Centrifuge => Language::Centrifuge,
+            Self::Plain(_) => Language::Plain,
+        }
+    }
+
+    /// Hands the commands of a message on, in order, until `take` has had enough (false) or one is malformed.
+    pub(crate) fn commands(
+        &self,
+        message: Bytes,
+        mut take: impl FnMut(Command) -> bool,
+    ) -> Result<(), centrifuge::json::Malformed> {
+        match self {
+            Self::Centrifuge => {
+                for command in centrifuge::json::commands(&message) {
+                    if !take(command?) {
+                        break;
+                    }
+                }
+            }
+            Self::Plain(channel) => {
+                take(plain::publish(channel.clone(), message));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reply(&self, reply: &Reply) -> Said {
+        match (self, reply) {
+            (Self::Centrifuge, _) => {
+                let mut frame = FrameBuilder::text(128);
+                centrifuge::json::reply(reply, &mut frame);
+                Said::Frame(frame.finish())
+            }
+            (Self::Plain(_), Reply::Ping) => Said::Frame(frame::ping(b"")),
+            (Self::Plain(_), Reply::Error { error, .. }) => Said::Close(plain::close_for(error)),
+            (Self::Plain(_), _) => Said::Nothing,
+        }
+    }
+}
+
+impl Language {
+    pub(crate) fn write(self, channel: &Channel, publication: &Publication) -> Written {
+        match self {
+            Self::Centrifuge => {
+                let mut frame = FrameBuilder::text(publication.data.len() + 128);
+                centrifuge::json::push(Push::Publication(channel, publication), &mut frame)?;
+                Ok(frame.finish())
+            }
+            Self::Plain => Ok(match (publication.format, &publication.data) {
+                (Format::Json, data) => frame::text(data),
+                (Format::Binary, data) if std::str::from_utf8(data).is_ok() => frame::text(data),
+                (Format::Binary, data) => frame::binary(data),
+            }),
+        }
+    }
+}
+
+/// The data of a message that carries commands; `None` for the frames that keep a connection alive.
+pub(crate) fn payload(message: Message) -> Option<Bytes> {
+    match message {
+        Message::Text(text) | Message::Binary(text) => Some(text),
+        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
+    }
+}
