@@ -1,0 +1,381 @@
+//! A whole gateway on the embedded broker, seen by WebSocket clients that are not ours.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tidings_broker::{Broker, Publisher};
+use tidings_core::{Channel, Format, Namespaces, Publication};
+use tidings_gateway::{Config, Counter, Deps, Gateway, presence::Members};
+use tidings_runtime::{Health, Shutdown};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Error, Message, error::ProtocolError},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+struct Node {
+    address: SocketAddr,
+    publisher: Publisher,
+    counter: Counter,
+    registry: Registry,
+    shutdown: Shutdown,
+    running: tokio::task::JoinHandle<Option<()>>,
+}
+
+/// An open gateway on a free port, whose presence is away.
+fn start(change: impl FnOnce(&mut Config)) -> Node {
+    let mut config = Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        allow_anonymous: true,
+        insecure: true,
+        ..Config::default()
+    };
+    change(&mut config);
+    config.check().expect("a valid configuration");
+    let (broker, shutdown, mut registry) = (Broker::memory(), Shutdown::new(), Registry::default());
+    let nowhere = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
+    let health = Health::new().component("presence");
+    let members = Members::start("test".into(), nowhere, Duration::from_secs(10), &shutdown, health);
+    let deps = Deps {
+        broker: broker.clone(),
+        namespaces: Namespaces::default().with_undeclared_open(),
+        verifier: None,
+        members,
+        drain_over: Duration::ZERO,
+        shutdown: shutdown.clone(),
+    };
+    let gateway = Gateway::bind(&config, deps, &mut registry).expect("a free port");
+    Node {
+        address: gateway.local_addr().expect("bound"),
+        publisher: broker.publisher(),
+        counter: gateway.counter(),
+        registry,
+        running: shutdown.spawn(gateway.run()),
+        shutdown,
+    }
+}
+
+impl Node {
+    async fn client(&self) -> Client {
+        let mut client = self.open("/connection/websocket").await;
+        client.send(&json!({"id": 1, "connect": {}})).await;
+        assert_eq!(client.next().await["connect"]["ping"], 25);
+        client
+    }
+
+    async fn subscriber(&self, channel: &str) -> Client {
+        let mut client = self.client().await;
+        client
+            .send(&json!({"id": 2, "subscribe": {"channel": channel}}))
+            .await;
+        assert_eq!(client.next().await, json!({"id": 2, "subscribe": {}}));
+        client
+    }
+
+    async fn open(&self, path: &str) -> Client {
+        let (socket, _) = connect_async(format!("ws://{}{path}", self.address))
+            .await
+            .expect("a handshake");
+        Client { socket }
+    }
+
+    async fn publish(&self, channel: &str, data: &str) {
+        self.publish_as(channel, data, Format::Json).await;
+    }
+
+    async fn publish_as(&self, channel: &str, data: &str, format: Format) {
+        let publication = Publication::new(data.to_owned().into(), format, std::time::SystemTime::now());
+        let channel = Channel::parse(channel).expect("a channel name");
+        for result in self.publisher.publish(&[channel], &publication).await {
+            result.expect("the embedded broker is never away");
+        }
+    }
+
+    fn metric(&self, line: &str) -> bool {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).expect("metrics");
+        text.lines().any(|there| there == line)
+    }
+
+    /// Waits until the gateway holds nothing of clients that have gone.
+    async fn is_empty(&self) {
+        tokio::time::timeout(PATIENCE, async {
+            while self.counter.count().await.connections > 0
+                || !self.metric("connections 0")
+                || !self.metric("subscriptions 0")
+            {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .expect("connections and subscriptions are given back");
+    }
+}
+
+struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+}
+
+impl Client {
+    async fn send(&mut self, command: &Value) {
+        self.say(command.to_string()).await;
+    }
+
+    async fn say(&mut self, text: impl Into<String>) {
+        self.socket
+            .send(Message::text(text.into()))
+            .await
+            .expect("an open socket");
+    }
+
+    async fn message(&mut self) -> Result<Message, Error> {
+        tokio::time::timeout(PATIENCE, self.socket.next())
+            .await
+            .expect("an answer in time")
+            .expect("a message")
+    }
+
+    async fn text(&mut self) -> String {
+        self.message()
+            .await
+            .expect("a message")
+            .into_text()
+            .expect("text")
+            .to_string()
+    }
+
+    async fn next(&mut self) -> Value {
+        serde_json::from_str(&self.text().await).expect("JSON")
+    }
+
+    /// Reads to the end; the code of the close frame.
+    async fn close_code(mut self) -> u16 {
+        loop {
+            if let Message::Close(frame) = self.message().await.expect("a close frame before the end") {
+                return frame.expect("a code").code.into();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_reaches_every_subscriber_of_its_channel_and_nobody_else() {
+    let node = start(|config| config.cores = std::num::NonZero::new(2));
+    let mut subscribers = Vec::new();
+    for _ in 0..5 {
+        subscribers.push(node.subscriber("tasks:1").await);
+    }
+    let mut other = node.subscriber("tasks:2").await;
+    node.publish("tasks:1", r#"{"a":1}"#).await;
+    node.publish("tasks:2", "2").await;
+    for client in &mut subscribers {
+        assert_eq!(
+            client.next().await,
+            json!({"push": {"channel": "tasks:1", "pub": {"data": {"a": 1}}}})
+        );
+    }
+    assert_eq!(other.next().await["push"]["pub"]["data"], 2);
+    drop((subscribers, other));
+    node.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publications_arrive_in_the_order_they_were_published_however_many_share_a_write() {
+    let node = start(|_| {});
+    let mut client = node.subscriber("tasks:1").await;
+    for number in 0..2000 {
+        node.publish("tasks:1", &number.to_string()).await;
+    }
+    for number in 0..2000 {
+        assert_eq!(client.next().await["push"]["pub"]["data"], number);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connect_and_subscribes_in_one_frame_are_answered_in_order() {
+    let node = start(|_| {});
+    let mut client = node.open("/connection/websocket").await;
+    client
+        .say("{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n{\"id\":3,\"subscribe\":{\"channel\":\"b\"}}\n{\"id\":4,\"publish\":{\"channel\":\"a\",\"data\":[1]}}")
+        .await;
+    let mut ids = Vec::new();
+    while ids.len() < 4 {
+        let reply = client.next().await;
+        if let Some(id) = reply["id"].as_u64() {
+            ids.push(id);
+        } else {
+            assert_eq!(reply["push"]["pub"]["data"], json!([1]), "it hears itself");
+        }
+    }
+    assert_eq!((ids[0], ids[3]), (1, 4));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsubscribed_client_hears_no_more() {
+    let node = start(|_| {});
+    let mut client = node.subscriber("tasks:1").await;
+    client
+        .send(&json!({"id": 3, "unsubscribe": {"channel": "tasks:1"}}))
+        .await;
+    assert_eq!(client.next().await, json!({"id": 3, "unsubscribe": {}}));
+    node.publish("tasks:1", "1").await;
+    client.send(&json!({"id": 4, "rpc": {}})).await;
+    assert_eq!(
+        client.next().await["error"]["code"],
+        108,
+        "nothing came in between"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plain_client_gets_bare_data_and_publishes_with_bare_text() {
+    let node = start(|_| {});
+    let mut plain = node.open("/ws/tasks:1").await;
+    let mut centrifuge = node.subscriber("tasks:1").await;
+    plain.say(r#"{"from":"plain"}"#).await;
+    assert_eq!(
+        centrifuge.next().await["push"]["pub"]["data"],
+        json!({"from": "plain"})
+    );
+    assert_eq!(plain.text().await, r#"{"from":"plain"}"#, "it hears itself");
+    node.publish("tasks:1", "[1, 2]").await;
+    assert_eq!(plain.text().await, "[1, 2]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_that_is_not_json_reaches_plain_clients_and_closes_only_those_who_read_json() {
+    let node = start(|_| {});
+    let centrifuge = node.subscriber("tasks:1").await;
+    let mut plain = node.open("/ws/tasks:1").await;
+    plain.say("not json").await;
+    assert_eq!(plain.text().await, "not json");
+    assert_eq!(centrifuge.close_code().await, 3506);
+    node.publish_as("tasks:1", "still here", Format::Binary).await;
+    assert_eq!(plain.text().await, "still here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_misbehaves_is_closed_alone_with_the_code_that_says_how() {
+    let node = start(|config| {
+        config.limits.message_size = bytesize::ByteSize::kib(1);
+    });
+    let mut good = node.subscriber("tasks:1").await;
+    let cases: [(Message, u16); 6] = [
+        (Message::text("{nope"), 3501),
+        (Message::text(""), 3501),
+        (Message::text("{}"), 3501),
+        (Message::text("{\"send\":{}}"), 3508),
+        (Message::text("x".repeat(2000)), 1009),
+        (Message::binary(vec![0xff, 0xfe]), 3501),
+    ];
+    for (message, code) in cases {
+        let mut client = node.client().await;
+        client.socket.send(message.clone()).await.expect("an open socket");
+        assert_eq!(client.close_code().await, code, "{message:?}");
+    }
+    let mut raw = node.client().await;
+    let MaybeTlsStream::Plain(stream) = raw.socket.get_mut() else {
+        panic!("no TLS here")
+    };
+    // A text frame of the byte 0xff, under the mask 0: not UTF-8.
+    stream
+        .write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff])
+        .await
+        .expect("an open socket");
+    assert_eq!(raw.close_code().await, 1007);
+    node.publish("tasks:1", "1").await;
+    assert_eq!(good.next().await["push"]["pub"]["data"], 1);
+    drop(good);
+    node.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_is_closed_and_others_still_receive() {
+    let node = start(|config| config.limits.outbox = bytesize::ByteSize::kib(256));
+    let mut good = node.subscriber("tasks:1").await;
+    let slow = node.subscriber("tasks:1").await;
+    let data = format!("\"{}\"", "x".repeat(60_000));
+    // What the kernel's socket buffers take comes on top of the outbox.
+    tokio::time::timeout(PATIENCE, async {
+        while !node.metric("closes_total{code=\"3008\"} 1") {
+            node.publish("tasks:1", &data).await;
+            assert_eq!(good.next().await["push"]["channel"], "tasks:1");
+        }
+    })
+    .await
+    .expect("the slow client is closed");
+    assert_eq!(
+        node.counter.count().await.connections,
+        2,
+        "it is given a moment to say goodbye"
+    );
+    assert_eq!(slow.close_code().await, 3008);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_takes_everything_with_it() {
+    let node = start(|_| {});
+    let mut polite = node.subscriber("tasks:1").await;
+    let rude = node.subscriber("tasks:1").await;
+    assert_eq!(node.counter.count().await.connections, 2);
+    polite.socket.close(None).await.expect("an open socket");
+    while let Ok(message) = polite.message().await {
+        if message.is_close() {
+            break;
+        }
+    }
+    drop(rude);
+    node.is_empty().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_gateway_tells_its_clients_to_reconnect_and_ends() {
+    let node = start(|_| {});
+    let client = node.subscriber("tasks:1").await;
+    node.shutdown.request();
+    assert_eq!(client.close_code().await, 3001);
+    tokio::time::timeout(PATIENCE, node.running)
+        .await
+        .expect("in time")
+        .expect("no panic");
+    let refused = connect_async(format!("ws://{}/connection/websocket", node.address)).await;
+    assert!(matches!(refused, Err(Error::Io(_))), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_cannot_be_is_refused_in_http() {
+    let node = start(|config| config.allowed_origins = vec!["https://app.example.com".into()]);
+    let status = async |path: &str, origin: &str| {
+        let mut request = tokio_tungstenite::tungstenite::client::IntoClientRequest::into_client_request(
+            format!("ws://{}{path}", node.address),
+        )
+        .expect("a request");
+        request
+            .headers_mut()
+            .insert("Origin", origin.parse().expect("a header"));
+        match connect_async(request).await {
+            Ok(_) => 101,
+            Err(Error::Http(response)) => response.status().as_u16(),
+            Err(Error::Protocol(ProtocolError::WrongHttpMethod)) => 405,
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(
+        status("/connection/websocket", "https://app.example.com").await,
+        101
+    );
+    assert_eq!(
+        status("/connection/websocket", "https://evil.example.com").await,
+        403
+    );
+    assert_eq!(status("/ws/a%7Db", "https://app.example.com").await, 400);
+    assert_eq!(status("/nowhere", "https://app.example.com").await, 404);
+    assert_eq!(
+        status("/connection/websocket?format=protobuf", "https://app.example.com").await,
+        400
+    );
+}
