@@ -40,7 +40,7 @@ impl proto::fanout_server::Fanout for Fanout {
         &self,
         request: Request<proto::PublishRequest>,
     ) -> Result<Response<proto::PublishResponse>, Status> {
-        let trace = trace::of_headers(request.metadata().as_ref());
+        let trace = caller_trace(&request);
         let span = trace::server(PUBLISH, trace.as_ref());
         traced(span.clone(), self.answer(request, trace, &span)).await
     }
@@ -82,6 +82,13 @@ fn caller<T>(request: &Request<T>) -> Result<Option<Arc<Key>>, Status> {
         Some(Caller(key)) => Ok(key.clone()),
         None => Err(Status::internal("the service is mounted without its guard")),
     }
+}
+
+/// The caller's trace context. One too long to be meant is left out: it would travel with every publication. (Trace
+/// Context: a `traceparent` has 55 characters in version 00, a `tracestate` at most 512 that must be kept.)
+fn caller_trace<T>(request: &Request<T>) -> Option<trace::Context> {
+    trace::of_headers(request.metadata().as_ref())
+        .filter(|context| context.traceparent.len() <= 128 && context.tracestate.len() <= 512)
 }
 
 fn response(event_id: String, results: Results) -> proto::PublishResponse {

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use parking_lot::Mutex;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue},
+    encoding::EncodeLabelSet,
     metrics::{
         counter::Counter,
         family::Family,
@@ -30,7 +30,7 @@ pub(crate) struct Metrics {
 }
 
 /// What became of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum EventResult {
     /// All its channels have it.
     Published,
@@ -46,19 +46,13 @@ pub(crate) enum EventResult {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
-    result: EventResult,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PublicationLabels {
     namespace: String,
-    result: PublicationResult,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-enum PublicationResult {
-    Published,
-    Failed,
+    result: &'static str,
 }
 
 impl Metrics {
@@ -101,15 +95,18 @@ impl Metrics {
     }
 
     pub(crate) fn event(&self, result: EventResult) {
+        let result = match result {
+            EventResult::Published => "published",
+            EventResult::Partly => "partly",
+            EventResult::Invalid => "invalid",
+            EventResult::Denied => "denied",
+            EventResult::Failed => "failed",
+        };
         self.events.get_or_create(&EventLabels { result }).inc();
     }
 
     pub(crate) fn publication(&self, channel: &Channel, published: bool) {
-        let result = if published {
-            PublicationResult::Published
-        } else {
-            PublicationResult::Failed
-        };
+        let result = if published { "published" } else { "failed" };
         let namespace = self.label(channel.namespace().unwrap_or_default()).to_owned();
         self.publications
             .get_or_create(&PublicationLabels { namespace, result })
@@ -144,11 +141,11 @@ mod tests {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(
-            text.contains(r#"publications_total{namespace="n0",result="Published"} 1"#),
+            text.contains(r#"publications_total{namespace="n0",result="published"} 1"#),
             "{text}"
         );
         assert!(
-            text.contains(r#"publications_total{namespace="(other)",result="Published"} 100"#),
+            text.contains(r#"publications_total{namespace="(other)",result="published"} 100"#),
             "{text}"
         );
     }

@@ -15,7 +15,7 @@ use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap, t
 use tonic_types::FieldViolation;
 use tracing::Span;
 
-use super::{caller, status, traced};
+use super::{caller, caller_trace, status, traced};
 
 /// How long the presence service has to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ impl presence_server::Presence for Reads {
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
-        let incoming = trace::of_headers(request.metadata().as_ref());
+        let incoming = caller_trace(&request);
         let span = trace::server("tidings.presence.v1.Presence/List", incoming.as_ref());
         traced(span.clone(), async {
             let mut presence = self.admit(&request, &request.get_ref().channel)?;
@@ -48,7 +48,7 @@ impl presence_server::Presence for Reads {
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
-        let incoming = trace::of_headers(request.metadata().as_ref());
+        let incoming = caller_trace(&request);
         let span = trace::server("tidings.presence.v1.Presence/Stats", incoming.as_ref());
         traced(span.clone(), async {
             let mut presence = self.admit(&request, &request.get_ref().channel)?;

@@ -1,0 +1,153 @@
+//! Presence reads are passed on, with the caller's scopes and without its key.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use tidings_proto::presence::{
+    GatewayUpdate, ListRequest, ListResponse, Member, PresenceAck, StatsRequest, StatsResponse,
+    presence_client::PresenceClient, presence_server,
+};
+use tidings_runtime::{Shutdown, serve};
+use tonic::{Code, Request, Response, Status, Streaming, transport};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Door, insecure, keyed, with};
+
+const KEY: [(&str, &str); 1] = [("x-api-key", "secret-key")];
+
+/// A presence service that knows one member of every channel: whoever asks, with the metadata it came with.
+struct Echo;
+
+#[tonic::async_trait]
+impl presence_server::Presence for Echo {
+    type AttachStream = tokio_stream::Empty<Result<PresenceAck, Status>>;
+
+    async fn attach(
+        &self,
+        _: Request<Streaming<GatewayUpdate>>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        panic!("never passed on")
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
+        let metadata = format!("{:?}", request.metadata());
+        let request = request.into_inner();
+        let member = Member {
+            channel: request.channel,
+            user: metadata,
+            ..Member::default()
+        };
+        Ok(Response::new(ListResponse {
+            members: vec![member],
+            next_page_token: request.page_token,
+        }))
+    }
+
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        Err(Status::not_found("as the service says it"))
+    }
+}
+
+fn presence_at(address: SocketAddr) -> transport::Channel {
+    transport::Endpoint::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect_lazy()
+}
+
+fn echo() -> (transport::Channel, Shutdown) {
+    let listener = serve::bind("presence", (Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let (address, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
+    let router = tonic::service::Routes::new(presence_server::PresenceServer::new(Echo)).into_axum_router();
+    drop(shutdown.spawn(serve::serve(
+        listener,
+        router,
+        serve::Limits::default(),
+        shutdown.clone(),
+    )));
+    (presence_at(address), shutdown)
+}
+
+fn list(channel: &str) -> ListRequest {
+    ListRequest {
+        channel: channel.to_owned(),
+        page_size: 10,
+        page_token: "next".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn a_question_is_passed_on_with_its_trace_and_without_its_key() {
+    let (presence, _echo) = echo();
+    let door = Door::open_with(keyed(None, None), &[], Some(presence));
+    let mut client = PresenceClient::new(door.channel().await);
+    let traceparent = (
+        "traceparent",
+        "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    );
+    let answer = client
+        .list(with(list("tasks:1"), &[KEY[0], traceparent]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answer.next_page_token, "next");
+    assert_eq!(answer.members[0].channel, "tasks:1");
+    let metadata = &answer.members[0].user;
+    assert!(metadata.contains(traceparent.1), "{metadata}");
+    assert!(!metadata.contains("secret-key"), "{metadata}");
+
+    let request = with(
+        StatsRequest {
+            channel: "tasks:1".to_owned(),
+        },
+        &KEY,
+    );
+    let status = client.stats(request).await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::NotFound, "as the service says it")
+    );
+}
+
+#[tokio::test]
+async fn who_may_not_publish_to_a_channel_may_not_look_into_it() {
+    let (presence, _echo) = echo();
+    let door = Door::open_with(keyed(None, Some(&["tasks:*"])), &[], Some(presence));
+    let mut client = PresenceClient::new(door.channel().await);
+    let code = async |client: &mut PresenceClient<_>, channel: &str, metadata: &[_]| {
+        client
+            .list(with(list(channel), metadata))
+            .await
+            .map_or_else(|status| status.code(), |_| Code::Ok)
+    };
+    assert_eq!(code(&mut client, "tasks:1", &KEY).await, Code::Ok);
+    assert_eq!(code(&mut client, "user:1", &KEY).await, Code::PermissionDenied);
+    assert_eq!(code(&mut client, "", &KEY).await, Code::InvalidArgument);
+    assert_eq!(code(&mut client, "tasks:1", &[]).await, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn gateways_do_not_attach_here() {
+    let (presence, _echo) = echo();
+    let door = Door::open_with(insecure(), &[], Some(presence));
+    let mut client = PresenceClient::new(door.channel().await);
+    let status = client.attach(tokio_stream::empty()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn a_presence_service_that_is_away_is_a_temporary_error() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let door = Door::open_with(insecure(), &[], Some(presence_at(nobody)));
+    let mut client = PresenceClient::new(door.channel().await);
+    let status = client.list(list("tasks:1")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.get_details_retry_info().is_some());
+
+    let door = Door::open(insecure(), &[]);
+    let mut client = PresenceClient::new(door.channel().await);
+    let status = client.list(list("tasks:1")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(status.message().contains("presence.url"), "{}", status.message());
+}
