@@ -56,7 +56,7 @@ impl Error {
 
     pub(crate) fn away(peer: &str, why: impl std::fmt::Display) -> Self {
         Self::Away {
-            reason: format!("{peer} is away: {why}"),
+            reason: format!("cannot use {peer}: {why}"),
         }
     }
 }

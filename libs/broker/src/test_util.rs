@@ -140,13 +140,17 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// The default configuration for it.
+    /// A configuration for it, with a command timeout so long that a busy machine does not look like an outage.
     ///
     /// # Panics
     /// Never: its address is valid.
     #[must_use]
     pub fn config(&self) -> Config {
-        Config::new(RedisUrl::parse(&self.url()).expect("the address of a server on loopback"))
+        let url = RedisUrl::parse(&self.url()).expect("the address of a server on loopback");
+        Config {
+            command_timeout: Duration::from_secs(10),
+            ..Config::new(url)
+        }
     }
 
     fn signal(&self, signal: &str) {

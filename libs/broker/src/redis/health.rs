@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use crate::Status;
+use crate::{Error, Status};
 
 /// The parts' reports, and what they amount to.
 pub(super) struct Health {
@@ -37,7 +37,7 @@ pub(super) struct Part {
 impl Health {
     pub(super) fn new(peer: Arc<str>) -> Self {
         let status = Status::Away {
-            reason: format!("{peer}: not connected yet"),
+            reason: Error::away(&peer, "not connected yet").to_string(),
         };
         Self {
             peer,
