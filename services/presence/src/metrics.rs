@@ -23,7 +23,7 @@ impl Metrics {
     #[must_use]
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        let registry = registry.sub_registry_with_prefix("tidings_presence");
+        let registry = registry.sub_registry_with_prefix("presence");
         registry.register(
             "attached_gateways",
             "Gateways attached to this replica",
