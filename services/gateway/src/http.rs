@@ -131,7 +131,7 @@ impl Door {
         }
         let accept = match handshake::check(request.method(), request.headers()) {
             Ok(accept) => accept,
-            Err(error) => return refuse(error.status(), &error.to_string()),
+            Err(error) => return refuse_handshake(error),
         };
         let protocol =
             handshake::protocol(request.headers(), &[JSON]).filter(|_| matches!(wire, Wire::Centrifuge));
@@ -146,7 +146,7 @@ impl Door {
             match timeout(UPGRADE, upgrade).await {
                 Ok(Ok(upgraded)) => door.adopt(upgraded, wire, opening, place),
                 Ok(Err(error)) => {
-                    tracing::debug!(peer.address = %peer, %error, "a handshake was not completed")
+                    tracing::debug!(peer.address = %peer, %error, "a handshake was not completed");
                 }
                 Err(_) => tracing::debug!(peer.address = %peer, "a handshake took too long"),
             }
@@ -190,4 +190,24 @@ fn switch(accept: &str, protocol: Option<&'static str>) -> Response {
 
 fn refuse(status: StatusCode, why: &str) -> Response {
     (status, Json(serde_json::json!({ "error": why }))).into_response()
+}
+
+/// What RFC 9110 asks for beside the status: which protocol to upgrade to, or which method to use.
+fn refuse_handshake(error: handshake::Error) -> Response {
+    let mut response = refuse(error.status(), &error.to_string());
+    let headers = response.headers_mut();
+    match error.status() {
+        StatusCode::UPGRADE_REQUIRED => {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static(handshake::VERSION),
+            );
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+        _ => {}
+    }
+    response
 }

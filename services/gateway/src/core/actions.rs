@@ -82,7 +82,7 @@ impl Core {
                 self.work(from, async move {
                     Answer::Presence {
                         id,
-                        result: members.list(&channel).await.map_err(away),
+                        result: members.list(&channel).await.map_err(|error| away(&error)),
                     }
                 });
             }
@@ -91,7 +91,7 @@ impl Core {
                 self.work(from, async move {
                     Answer::PresenceStats {
                         id,
-                        result: members.stats(&channel).await.map_err(away),
+                        result: members.stats(&channel).await.map_err(|error| away(&error)),
                     }
                 });
             }
@@ -162,7 +162,7 @@ impl Core {
 }
 
 /// Presence could not answer; the client may ask again.
-fn away(error: presence::Error) -> Error {
+fn away(error: &presence::Error) -> Error {
     tracing::debug!(%error, "presence did not answer a client");
     Error::INTERNAL
 }
