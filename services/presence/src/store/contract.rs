@@ -1,1 +1,459 @@
-//! What every store does. One suite; the memory store and a real Redis both pass it.
+//! What every store does. One suite; the memory store and a real Redis both pass it. A test ends with a store
+//! that has nothing left, so that keys which nobody cleans up are found.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use deadpool_redis::{Config, Runtime};
+use redis::FromRedisValue;
+use tidings_broker::test_util::RedisServer;
+use tidings_core::{Channel, ClientId, ClientInfo};
+
+use super::{Applied, Error, Stats, Store};
+use crate::member::{Change, GatewayId, Lease, Member, MemberId};
+
+/// A lease that does not end in a test, and one that ends soon.
+const LONG: Duration = Duration::from_secs(600);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// Makes each rule a test of the memory store and a test of Redis.
+macro_rules! contract {
+    ($($rule:ident),+ $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $rule() {
+                super::$rule(super::Store::memory()).await;
+            })+
+        }
+        mod in_redis {
+            $(#[tokio::test]
+            async fn $rule() {
+                let Some(server) = super::RedisServer::start() else { return };
+                let store = super::on(&server);
+                super::$rule(store).await;
+                assert_eq!(super::keys(&server).await, [] as [String; 0], "left behind");
+            })+
+        }
+    };
+}
+
+contract!(
+    members_are_seen_in_the_order_of_their_ids_and_page_by_page,
+    only_what_was_not_there_has_joined_and_only_what_was_there_has_left,
+    a_batch_comes_to_what_each_member_is_in_the_end,
+    users_are_counted_once_each,
+    an_ended_lease_hides_its_members_at_once_and_cannot_be_renewed,
+    three_sweepers_at_once_report_each_leave_once,
+    nobody_vanishes_while_a_gateway_attaches_again,
+    an_old_attachment_undoes_nothing_of_a_newer_one,
+    what_is_written_after_the_sweep_is_not_seen_and_swept_again,
+    gateways_do_not_touch_each_others_members,
+);
+
+async fn members_are_seen_in_the_order_of_their_ids_and_page_by_page(store: Store) {
+    let lease = attach(&store, "g1", LONG).await;
+    let (tasks, news) = (channel("tasks:1"), channel("news"));
+    let mut all: Vec<Member> = (0..25).map(|n| member(&tasks, &format!("user{n}"))).collect();
+    store.apply(&lease, joins(&all)).await.unwrap();
+    store.apply(&lease, joins([&member(&news, "ada")])).await.unwrap();
+    all.sort_by_key(|member| member.info.client);
+
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.members(&tasks, after, 10).await.unwrap();
+        assert!(page.members.iter().all(|(_, gateway)| gateway.as_str() == "g1"));
+        after = page.members.last().map(|(member, _)| member.info.client);
+        seen.push(page.members.len());
+        let from = seen.iter().sum::<usize>() - page.members.len();
+        assert_eq!(
+            page.members
+                .into_iter()
+                .map(|(member, _)| member)
+                .collect::<Vec<_>>(),
+            all[from..][..seen[seen.len() - 1]]
+        );
+        if !page.more {
+            break;
+        }
+    }
+    assert_eq!(seen, [10, 10, 5]);
+    assert_eq!(
+        store.members(&channel("nobody"), None, 10).await.unwrap().members,
+        []
+    );
+    leave(&store, &lease).await;
+}
+
+async fn only_what_was_not_there_has_joined_and_only_what_was_there_has_left(store: Store) {
+    let lease = attach(&store, "g1", LONG).await;
+    let (ada, bob) = (member(&channel("tasks"), "ada"), member(&channel("news"), "bob"));
+    let joined = store.apply(&lease, joins([&ada, &bob])).await.unwrap();
+    assert_eq!(ids(&joined.joined), ids(&[ada.id(), bob.id()]));
+    assert_eq!(joined.left, []);
+
+    let renamed = Member {
+        info: ClientInfo {
+            conn_info: Bytes::from_static(b"{}"),
+            ..ada.info.clone()
+        },
+        ..ada
+    };
+    assert_eq!(
+        store.apply(&lease, joins([&renamed])).await.unwrap(),
+        Applied::default()
+    );
+    assert_eq!(seen(&store, "tasks").await, vec![renamed.clone()]);
+
+    let stranger = MemberId {
+        channel: channel("tasks"),
+        client: ClientId::random(),
+    };
+    let left = vec![Change::Left(stranger), Change::Left(renamed.id())];
+    let left = store.apply(&lease, left).await.unwrap();
+    assert_eq!(
+        left,
+        Applied {
+            joined: vec![],
+            left: vec![renamed.id()]
+        }
+    );
+    assert_eq!(seen(&store, "tasks").await, []);
+    assert_eq!(seen(&store, "news").await, [bob]);
+    leave(&store, &lease).await;
+}
+
+async fn a_batch_comes_to_what_each_member_is_in_the_end(store: Store) {
+    let lease = attach(&store, "g1", LONG).await;
+    let (ada, bob) = (member(&channel("tasks"), "ada"), member(&channel("tasks"), "bob"));
+    store.apply(&lease, joins([&ada])).await.unwrap();
+    let changes = vec![
+        Change::Joined(bob.clone()),
+        Change::Left(ada.id()),
+        Change::Left(bob.id()),
+        Change::Joined(ada.clone()),
+    ];
+    assert_eq!(store.apply(&lease, changes).await.unwrap(), Applied::default());
+    assert_eq!(seen(&store, "tasks").await, [ada]);
+    leave(&store, &lease).await;
+}
+
+async fn users_are_counted_once_each(store: Store) {
+    let lease = attach(&store, "g1", LONG).await;
+    let tasks = channel("tasks");
+    let users = ["ada", "ada", "bob", "", ""].map(|user| member(&tasks, user));
+    store.apply(&lease, joins(&users)).await.unwrap();
+    assert_eq!(store.stats(&tasks).await.unwrap(), Stats { clients: 5, users: 3 });
+    assert_eq!(
+        store.stats(&channel("nobody")).await.unwrap(),
+        Stats { clients: 0, users: 0 }
+    );
+    leave(&store, &lease).await;
+}
+
+async fn an_ended_lease_hides_its_members_at_once_and_cannot_be_renewed(store: Store) {
+    let lease = attach(&store, "g1", LONG).await;
+    let ada = member(&channel("tasks"), "ada");
+    store.apply(&lease, joins([&ada])).await.unwrap();
+    store.renew(&lease, SHORT).await.unwrap();
+    until_ended(&store, &lease).await;
+
+    assert_eq!(seen(&store, "tasks").await, []);
+    assert_eq!(store.stats(&channel("tasks")).await.unwrap().clients, 0);
+    assert!(matches!(store.renew(&lease, LONG).await, Err(Error::Ended { lease: which }) if which == lease));
+
+    assert_eq!(sweep(&store, &lease).await, [ada.id()]);
+    assert_eq!(store.ended().await.unwrap(), []);
+    assert!(matches!(
+        store.renew(&lease, LONG).await,
+        Err(Error::Ended { .. })
+    ));
+}
+
+async fn three_sweepers_at_once_report_each_leave_once(store: Store) {
+    let lease = attach(&store, "g1", LONG).await;
+    let all: Vec<Member> = (0..2_500)
+        .map(|n| member(&channel(&format!("tasks:{}", n % 100)), "ada"))
+        .collect();
+    for part in all.chunks(1_000) {
+        store.apply(&lease, joins(part)).await.unwrap();
+    }
+    store.end(&lease).await.unwrap();
+
+    let (one, two, three) = tokio::join!(
+        sweep(&store, &lease),
+        sweep(&store, &lease),
+        sweep(&store, &lease)
+    );
+    let left = [one, two, three].concat();
+    assert_eq!(left.len(), 2_500);
+    assert_eq!(ids(&left), all.iter().map(Member::id).collect());
+}
+
+async fn nobody_vanishes_while_a_gateway_attaches_again(store: Store) {
+    let first = attach(&store, "g1", LONG).await;
+    let (ada, bob, eve) = (
+        member(&channel("tasks"), "ada"),
+        member(&channel("tasks"), "bob"),
+        member(&channel("tasks"), "eve"),
+    );
+    store.apply(&first, joins([&ada, &bob])).await.unwrap();
+
+    let second = attach(&store, "g1", LONG).await;
+    assert!(second > first);
+    assert_eq!(seen(&store, "tasks").await.len(), 2);
+    let again = store.apply(&second, joins([&ada, &eve])).await.unwrap();
+    assert_eq!(again.joined, [eve.id()], "ada was there all the time");
+    assert_eq!(seen(&store, "tasks").await.len(), 3);
+
+    store.supersede(&second).await.unwrap();
+    let there: BTreeSet<ClientId> = seen(&store, "tasks")
+        .await
+        .iter()
+        .map(|member| member.info.client)
+        .collect();
+    assert_eq!(there, BTreeSet::from([ada.info.client, eve.info.client]));
+    assert!(matches!(
+        store.renew(&first, LONG).await,
+        Err(Error::Ended { .. })
+    ));
+    store.renew(&second, LONG).await.unwrap();
+    assert_eq!(store.ended().await.unwrap(), vec![first.clone()]);
+    assert_eq!(sweep(&store, &first).await, [bob.id()]);
+    assert_eq!(seen(&store, "tasks").await.len(), 2);
+    leave(&store, &second).await;
+}
+
+async fn an_old_attachment_undoes_nothing_of_a_newer_one(store: Store) {
+    let first = attach(&store, "g1", LONG).await;
+    let second = attach(&store, "g1", LONG).await;
+    let ada = member(&channel("tasks"), "ada");
+    store.apply(&second, joins([&ada])).await.unwrap();
+    store.supersede(&second).await.unwrap();
+
+    // What the first had under way when its stream was lost.
+    assert_eq!(
+        store.apply(&first, joins([&ada])).await.unwrap(),
+        Applied::default()
+    );
+    assert_eq!(seen(&store, "tasks").await, vec![ada.clone()]);
+    assert_eq!(
+        store.apply(&first, vec![Change::Left(ada.id())]).await.unwrap(),
+        Applied::default()
+    );
+    assert_eq!(seen(&store, "tasks").await, [ada]);
+    assert_eq!(sweep(&store, &first).await, []);
+    leave(&store, &second).await;
+}
+
+async fn what_is_written_after_the_sweep_is_not_seen_and_swept_again(store: Store) {
+    let lease = attach(&store, "g1", SHORT).await;
+    until_ended(&store, &lease).await;
+    assert_eq!(sweep(&store, &lease).await, []);
+
+    let ada = member(&channel("tasks"), "ada");
+    store.apply(&lease, joins([&ada])).await.unwrap();
+    assert_eq!(seen(&store, "tasks").await, []);
+    assert!(matches!(
+        store.renew(&lease, LONG).await,
+        Err(Error::Ended { .. })
+    ));
+    store.end(&lease).await.unwrap();
+    assert_eq!(store.ended().await.unwrap(), vec![lease.clone()]);
+    assert_eq!(sweep(&store, &lease).await, [ada.id()]);
+    assert_eq!(store.ended().await.unwrap(), []);
+}
+
+async fn gateways_do_not_touch_each_others_members(store: Store) {
+    let (one, ten) = (
+        attach(&store, "g1", LONG).await,
+        attach(&store, "g10", LONG).await,
+    );
+    let (ada, bob) = (member(&channel("tasks"), "ada"), member(&channel("tasks"), "bob"));
+    store.apply(&one, joins([&ada])).await.unwrap();
+    store.apply(&ten, joins([&bob])).await.unwrap();
+
+    assert_eq!(
+        store.apply(&one, vec![Change::Left(bob.id())]).await.unwrap(),
+        Applied::default()
+    );
+    store.supersede(&one).await.unwrap();
+    store.supersede(&ten).await.unwrap();
+    assert_eq!(seen(&store, "tasks").await.len(), 2);
+    leave(&store, &one).await;
+    assert_eq!(seen(&store, "tasks").await, [bob]);
+    leave(&store, &ten).await;
+}
+
+#[tokio::test]
+async fn keeping_a_lease_touches_no_member() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let store = on(&server);
+    let lease = attach(&store, "g1", LONG).await;
+    let all: Vec<Member> = (0..1_000).map(|_| member(&channel("tasks"), "ada")).collect();
+    store.apply(&lease, joins(&all)).await.unwrap();
+
+    // The first call of each script loads it.
+    store.renew(&lease, LONG).await.unwrap();
+    store.ended().await.unwrap();
+    command::<()>(&server, &["CONFIG", "RESETSTAT"]).await;
+    for _ in 0..10 {
+        store.renew(&lease, LONG).await.unwrap();
+        assert_eq!(store.ended().await.unwrap(), []);
+    }
+    let info: String = command(&server, &["INFO", "commandstats"]).await;
+    let commands: BTreeSet<&str> = info
+        .lines()
+        .filter_map(|line| line.strip_prefix("cmdstat_")?.split(':').next())
+        .collect();
+    // The scripts and what they call, and how the pool sees that a connection still lives.
+    let expected = [
+        "evalsha",
+        "time",
+        "zscore",
+        "zadd",
+        "zrangebyscore",
+        "ping",
+        "unwatch",
+        "config|resetstat",
+    ];
+    assert_eq!(commands, BTreeSet::from(expected));
+    assert!(info.contains("cmdstat_evalsha:calls=20,"), "{info}");
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_an_error_and_one_that_was_restarted_is_used_again() {
+    let Some(mut server) = RedisServer::start() else {
+        return;
+    };
+    let store = on(&server);
+    let lease = attach(&store, "g1", LONG).await;
+    let ada = member(&channel("tasks"), "ada");
+    store.apply(&lease, joins([&ada])).await.unwrap();
+
+    server.kill();
+    assert!(matches!(
+        store.renew(&lease, LONG).await,
+        Err(Error::Unavailable(_))
+    ));
+    assert!(matches!(
+        store.members(&channel("tasks"), None, 10).await,
+        Err(Error::Unavailable(_))
+    ));
+    let change = vec![Change::Left(ada.id())];
+    assert!(matches!(
+        store.apply(&lease, change).await,
+        Err(Error::Unavailable(_))
+    ));
+
+    // Empty: the scripts and the leases are gone.
+    server.up();
+    assert!(matches!(
+        store.renew(&lease, LONG).await,
+        Err(Error::Ended { .. })
+    ));
+    let lease = attach(&store, "g1", LONG).await;
+    store.apply(&lease, joins([&ada])).await.unwrap();
+    assert_eq!(seen(&store, "tasks").await, [ada]);
+}
+
+#[tokio::test]
+async fn a_redis_that_hangs_is_an_error() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let store = on(&server);
+    let lease = attach(&store, "g1", LONG).await;
+    server.pause();
+    assert!(matches!(
+        store.renew(&lease, LONG).await,
+        Err(Error::Unavailable(_))
+    ));
+    server.resume();
+    store.renew(&lease, LONG).await.unwrap();
+}
+
+fn on(server: &RedisServer) -> Store {
+    let pool = Config::from_url(server.url())
+        .create_pool(Some(Runtime::Tokio1))
+        .unwrap();
+    Store::redis(pool, "tidings")
+}
+
+async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(words[0])
+        .arg(&words[1..])
+        .query_async(&mut connection)
+        .await
+        .unwrap()
+}
+
+async fn keys(server: &RedisServer) -> Vec<String> {
+    command(server, &["KEYS", "*"]).await
+}
+
+async fn attach(store: &Store, gateway: &str, length: Duration) -> Lease {
+    store
+        .attach(&GatewayId::parse(gateway).unwrap(), length)
+        .await
+        .unwrap()
+}
+
+async fn until_ended(store: &Store, lease: &Lease) {
+    while !store.ended().await.unwrap().contains(lease) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn sweep(store: &Store, lease: &Lease) -> Vec<MemberId> {
+    let mut left = Vec::new();
+    loop {
+        let swept = store.sweep(lease).await.unwrap();
+        left.extend(swept.left);
+        if swept.done {
+            return left;
+        }
+    }
+}
+
+async fn leave(store: &Store, lease: &Lease) {
+    store.end(lease).await.unwrap();
+    sweep(store, lease).await;
+}
+
+async fn seen(store: &Store, name: &str) -> Vec<Member> {
+    let page = store.members(&channel(name), None, 1_000).await.unwrap();
+    page.members.into_iter().map(|(member, _)| member).collect()
+}
+
+fn channel(name: &str) -> Channel {
+    Channel::parse(name).unwrap()
+}
+
+fn member(channel: &Channel, user: &str) -> Member {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    Member {
+        channel: channel.clone(),
+        info: ClientInfo {
+            user: user.into(),
+            client: ClientId::random(),
+            conn_info: Bytes::from_static(br#"{"name":"x"}"#),
+            chan_info: Bytes::new(),
+        },
+        joined_at: UNIX_EPOCH + Duration::from_millis(now.try_into().unwrap()),
+    }
+}
+
+fn joins<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<Change> {
+    members.into_iter().cloned().map(Change::Joined).collect()
+}
+
+fn ids(ids: &[MemberId]) -> BTreeSet<MemberId> {
+    ids.iter().cloned().collect()
+}

@@ -26,8 +26,8 @@ use tidings_core::{Channel, ClientId};
 use super::{Applied, Changes, Error, Page, SWEEP_PAGE, Stats, Swept, Which};
 use crate::member::{GatewayId, Lease, MemberId};
 
-/// How long one exchange may take, so that a Redis that does not answer becomes an error that callers see.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one exchange may take, so that a Redis that hangs becomes an error while callers still wait.
+const TIMEOUT: Duration = Duration::from_millis(1500);
 
 #[derive(Clone)]
 pub(super) struct Redis {
