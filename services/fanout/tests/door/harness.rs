@@ -29,11 +29,11 @@ pub(crate) struct Door {
 }
 
 impl Door {
-    pub(crate) fn open(config: Config, routes: &[Route]) -> Self {
+    pub(crate) fn open(config: &Config, routes: &[Route]) -> Self {
         Self::open_with(config, routes, None)
     }
 
-    pub(crate) fn open_with(config: Config, routes: &[Route], presence: Option<transport::Channel>) -> Self {
+    pub(crate) fn open_with(config: &Config, routes: &[Route], presence: Option<transport::Channel>) -> Self {
         let broker = Broker::memory();
         let (sink, heard) = mpsc::channel(100);
         let subscriber = broker.subscriber(Arc::new(move |incoming| {
@@ -43,7 +43,7 @@ impl Door {
         }));
         let mut registry = Registry::with_prefix("tidings");
         let fanout =
-            Fanout::bind(&config, routes, &broker, presence, &mut registry).expect("a good configuration");
+            Fanout::bind(config, routes, &broker, presence, &mut registry).expect("a good configuration");
         let (address, shutdown) = (fanout.local_addr(), Shutdown::new());
         drop(shutdown.spawn(fanout.run(shutdown.clone())));
         Self {

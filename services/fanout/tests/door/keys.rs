@@ -10,7 +10,7 @@ const KEY: [(&str, &str); 1] = [("x-api-key", "secret-key")];
 
 #[tokio::test]
 async fn a_key_is_taken_from_where_clients_put_it() {
-    let door = Door::open(keyed(None, None), &[]);
+    let door = Door::open(&keyed(None, None), &[]);
     for metadata in [
         KEY,
         [("authorization", "apikey secret-key")],
@@ -25,7 +25,7 @@ async fn a_key_is_taken_from_where_clients_put_it() {
 
 #[tokio::test]
 async fn without_a_valid_key_nobody_gets_in_and_everyone_is_told_how() {
-    let mut door = Door::open(keyed(None, None), &[]);
+    let mut door = Door::open(&keyed(None, None), &[]);
     door.listen(&["a"]).await;
     for (metadata, reason) in [
         (vec![], "API_KEY_MISSING"),
@@ -51,7 +51,7 @@ async fn without_a_valid_key_nobody_gets_in_and_everyone_is_told_how() {
 async fn a_key_reaches_as_far_as_its_scopes() {
     let config = keyed(Some(&["task.*"]), Some(&["tasks:*"]));
     let mut door = Door::open(
-        config,
+        &config,
         &[route("task.routed", &["tasks:1", "user:1"], Payload::Event)],
     );
     door.listen(&["tasks:1", "user:1"]).await;

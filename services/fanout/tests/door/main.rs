@@ -1,5 +1,10 @@
 //! The backends' door as backends meet it: real gRPC over a real port, the embedded broker behind it.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a failed step of a test is a failed test, in its helpers too"
+)]
+
 mod harness;
 mod keys;
 mod presence;

@@ -11,7 +11,7 @@ use crate::harness::{Door, event, insecure, route};
 
 #[tokio::test]
 async fn an_event_reaches_the_channels_that_it_names_as_a_whole() {
-    let mut door = Door::open(insecure(), &[route("**", &["unused"], Payload::Data)]);
+    let mut door = Door::open(&insecure(), &[route("**", &["unused"], Payload::Data)]);
     door.listen(&["tasks:1", "tasks:2", "unused"]).await;
 
     let told = proto::Event {
@@ -66,7 +66,7 @@ async fn an_event_without_channels_goes_where_the_routes_say_in_their_form() {
         route("task.created", &["user:{data.assignees}"], Payload::Event),
         route("task.*", &["audit"], Payload::Data),
     ];
-    let mut door = Door::open(insecure(), &routes);
+    let mut door = Door::open(&insecure(), &routes);
     door.listen(&["tasks:acme", "user:ann", "user:bob", "audit"])
         .await;
     let told = proto::Event {
@@ -99,7 +99,7 @@ async fn an_event_without_channels_goes_where_the_routes_say_in_their_form() {
 
 #[tokio::test]
 async fn data_that_is_not_json_arrives_as_it_was_sent() {
-    let mut door = Door::open(insecure(), &[route("**", &["raw"], Payload::Data)]);
+    let mut door = Door::open(&insecure(), &[route("**", &["raw"], Payload::Data)]);
     door.listen(&["raw"]).await;
     let told = proto::Event {
         data_content_type: "application/octet-stream".to_owned(),
@@ -114,7 +114,7 @@ async fn data_that_is_not_json_arrives_as_it_was_sent() {
 
 #[tokio::test]
 async fn an_event_that_nobody_asked_for_is_accepted_and_counted() {
-    let door = Door::open(insecure(), &[route("bill.*", &["bills"], Payload::Event)]);
+    let door = Door::open(&insecure(), &[route("bill.*", &["bills"], Payload::Event)]);
     let response = door.publish(event(&[])).await.unwrap();
     assert_eq!(response.results, []);
     let metrics = door.metrics();
@@ -127,7 +127,7 @@ async fn an_event_that_nobody_asked_for_is_accepted_and_counted() {
 
 #[tokio::test]
 async fn publications_are_counted_by_namespace() {
-    let door = Door::open(insecure(), &[]);
+    let door = Door::open(&insecure(), &[]);
     door.publish(event(&["tasks:1", "tasks:2", "news"]))
         .await
         .unwrap();
@@ -143,7 +143,7 @@ async fn publications_are_counted_by_namespace() {
 
 #[tokio::test]
 async fn the_callers_trace_travels_with_the_publication() {
-    let mut door = Door::open(insecure(), &[]);
+    let mut door = Door::open(&insecure(), &[]);
     door.listen(&["tasks:1"]).await;
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let metadata = [("traceparent", traceparent), ("tracestate", "vendor=1")];
@@ -164,7 +164,7 @@ async fn the_callers_trace_travels_with_the_publication() {
 
 #[tokio::test]
 async fn many_channels_are_one_request() {
-    let mut door = Door::open(insecure(), &[]);
+    let mut door = Door::open(&insecure(), &[]);
     door.listen(&["c:9999"]).await;
     let names: Vec<String> = (0..10_000).map(|number| format!("c:{number}")).collect();
     let response = door

@@ -23,7 +23,7 @@ fn fields(status: &Status) -> Vec<String> {
 
 #[tokio::test]
 async fn a_malformed_event_is_refused_by_its_fields_and_published_nowhere() {
-    let mut door = Door::open(insecure(), &[]);
+    let mut door = Door::open(&insecure(), &[]);
     door.listen(&["good"]).await;
     let wrong = proto::Event {
         r#type: String::new(),
@@ -53,7 +53,7 @@ async fn a_malformed_event_is_refused_by_its_fields_and_published_nowhere() {
 #[tokio::test]
 async fn an_event_that_lacks_what_a_route_needs_is_refused_by_route_and_field() {
     let mut door = Door::open(
-        insecure(),
+        &insecure(),
         &[
             route("**", &["audit"], Payload::Event),
             route("task.*", &["user:{data.assignee.id}"], Payload::Event),
@@ -73,7 +73,7 @@ async fn an_event_that_lacks_what_a_route_needs_is_refused_by_route_and_field() 
 
 #[tokio::test]
 async fn a_request_without_an_event_is_refused() {
-    let door = Door::open(insecure(), &[]);
+    let door = Door::open(&insecure(), &[]);
     let mut client = proto::fanout_client::FanoutClient::new(door.channel().await);
     let status = client
         .publish(proto::PublishRequest { event: None })
@@ -91,7 +91,7 @@ async fn a_request_that_is_too_large_is_told_the_limit() {
         message_size: ByteSize::kib(4),
         ..insecure()
     };
-    let door = Door::open(config, &[]);
+    let door = Door::open(&config, &[]);
     let large = proto::Event {
         data: format!("\"{}\"", "x".repeat(5000)).into(),
         ..event(&["a"])

@@ -11,7 +11,7 @@ use crate::harness::{Door, insecure, keyed, route};
 
 #[tokio::test]
 async fn anyone_may_ask_whether_the_services_are_up() {
-    let door = Door::open(keyed(None, None), &[]);
+    let door = Door::open(&keyed(None, None), &[]);
     let mut client = HealthClient::new(door.channel().await);
     for service in ["", "tidings.fanout.v1.Fanout", "tidings.presence.v1.Presence"] {
         let request = HealthCheckRequest {
@@ -28,7 +28,7 @@ async fn anyone_may_ask_whether_the_services_are_up() {
 
 #[tokio::test]
 async fn who_watches_health_hears_of_the_end_and_does_not_hold_it_up() {
-    let door = Door::open(insecure(), &[]);
+    let door = Door::open(&insecure(), &[]);
     let mut client = HealthClient::new(door.channel().await);
     let mut watch = client
         .watch(HealthCheckRequest::default())
@@ -47,7 +47,7 @@ async fn who_watches_health_hears_of_the_end_and_does_not_hold_it_up() {
 
 #[tokio::test]
 async fn anyone_may_ask_what_is_spoken_here() {
-    let door = Door::open(keyed(None, None), &[]);
+    let door = Door::open(&keyed(None, None), &[]);
     let channel = door.channel().await;
 
     let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
@@ -113,7 +113,7 @@ async fn anyone_may_ask_what_is_spoken_here() {
 
 #[tokio::test]
 async fn a_path_that_is_not_served_is_answered_in_the_callers_language() {
-    let door = Door::open(keyed(None, None), &[]);
+    let door = Door::open(&keyed(None, None), &[]);
     let answer = door.http("GET /nope?x=1").await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
     assert!(answer.contains("content-type: application/json"), "{answer}");
@@ -155,7 +155,7 @@ async fn what_is_wrong_with_the_configuration_is_said_before_anything_listens() 
     let wrong = [route("task..x", &["a"], Payload::Event)];
     assert!(matches!(open(&insecure(), &wrong), door::Error::Routes(_)));
 
-    let door = Door::open(insecure(), &[]);
+    let door = Door::open(&insecure(), &[]);
     let taken = Config {
         listen: door.address,
         ..insecure()
