@@ -1,6 +1,11 @@
 //! What the tests of the service share: presence replicas, and a gateway reduced to its stream.
 
-#![allow(dead_code, unreachable_pub, reason = "not every test binary needs everything")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "not every test needs everything, and a test may panic"
+)]
 
 use std::{net::Ipv4Addr, time::Duration};
 
