@@ -1,5 +1,7 @@
 //! Gateways attach, move and die; what others see of it. The store's own rules are in its contract.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::Duration;

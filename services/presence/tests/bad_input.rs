@@ -1,5 +1,7 @@
 //! What is wrong is refused with a status that names it, and harms nobody.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::time::Duration;
