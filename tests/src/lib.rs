@@ -1,1 +1,29 @@
-//! End-to-end tests: real processes, real Redis, real clients.
+//! The harness of the end-to-end tests: real processes, a real Redis, real clients.
+//!
+//! A test starts `tidings` processes with [`Launch`], talks to their doors as [`Client`], [`Backend`] and
+//! operator ([`Tidings::get`]), and waits with [`eventually`]. Everything ends when it is dropped, and what a
+//! process logged is printed when its test fails. The tests are in `tests/`.
+
+mod backend;
+mod balancer;
+mod binary;
+mod client;
+mod collector;
+mod eventually;
+mod launch;
+mod ports;
+mod redis;
+mod sdk;
+mod tidings;
+mod token;
+
+pub use backend::{Backend, event};
+pub use balancer::Balancer;
+pub use client::{Client, Plain, handshake};
+pub use collector::{Collector, text};
+pub use eventually::{PATIENCE, eventually, in_time};
+pub use launch::{Exit, Launch, command};
+pub use redis::Redis;
+pub use sdk::{Sdk, has_node, node};
+pub use tidings::Tidings;
+pub use token::{API_KEY, CONFIG, expired_token, token};

@@ -47,6 +47,17 @@ impl RedisServer {
     /// As [`start`](Self::start).
     #[must_use]
     pub fn reserve(arguments: &[&str]) -> Option<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        Self::reserve_port(address.port(), arguments)
+    }
+
+    /// A server that is not running yet, on a port that the caller knows to be free.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn reserve_port(port: u16, arguments: &[&str]) -> Option<Self> {
         let version = Command::new("redis-server")
             .arg("--version")
             .stdout(Stdio::null())
@@ -62,12 +73,8 @@ impl RedisServer {
             println!("SKIPPED: redis-server is not installed");
             return None;
         }
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port");
         Some(Self {
-            port: listener
-                .local_addr()
-                .expect("a bound socket has an address")
-                .port(),
+            port,
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             dir: tempfile::tempdir().expect("no directory for temporary files"),
             process: None,

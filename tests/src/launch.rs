@@ -1,0 +1,147 @@
+//! How a `tidings` process is started: a configuration, an environment, a role.
+
+use std::{
+    fs::File,
+    path::Path,
+    process::{ExitStatus, Stdio},
+};
+
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::{Redis, Tidings, binary, eventually::in_time, ports::Ports, token::CONFIG};
+
+/// A process that is not running yet. It will have ports of its own, and of the environment only what it is given.
+pub struct Launch {
+    role: &'static str,
+    config: String,
+    environment: Vec<(String, String)>,
+    ports: Ports,
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// All that it printed and logged.
+    pub output: String,
+}
+
+impl Launch {
+    /// A process in `role`, configured with [`CONFIG`].
+    #[must_use]
+    pub fn new(role: &'static str) -> Self {
+        Self {
+            role,
+            config: CONFIG.to_owned(),
+            environment: Vec::new(),
+            ports: Ports::reserve(),
+        }
+    }
+
+    /// With this configuration file instead.
+    #[must_use]
+    pub fn config(mut self, config: &str) -> Self {
+        config.clone_into(&mut self.config);
+        self
+    }
+
+    /// With a variable in its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a Redis.
+    #[must_use]
+    pub fn redis(self, redis: &Redis) -> Self {
+        let url = redis.url();
+        self.env("REDIS_URL", &url)
+    }
+
+    /// Its clients' port.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.ports.clients()
+    }
+
+    /// Starts it and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not become so; with what it logged.
+    pub async fn start(self) -> Tidings {
+        let mut node = self.spawn();
+        node.wait_until_ready().await;
+        node
+    }
+
+    /// Starts it, though it is expected to end by itself, and waits for that.
+    ///
+    /// # Panics
+    /// When it does not end.
+    pub async fn exit(self) -> Exit {
+        self.spawn().exit().await
+    }
+
+    fn spawn(self) -> Tidings {
+        let dir = tempfile::tempdir().expect("a directory for temporary files");
+        let config = dir.path().join("node.toml");
+        std::fs::write(&config, &self.config).expect("a file in it");
+        let log = dir.path().join("log");
+        let file = File::create(&log).expect("a file in it");
+        let also = file.try_clone().expect("a second handle of a file");
+        let mut command = bare(dir.path());
+        command
+            .arg("--config")
+            .arg(&config)
+            .arg(self.role)
+            .env("PORT", self.ports.clients().to_string())
+            .env(
+                "TIDINGS_PRESENCE__LISTEN",
+                format!("127.0.0.1:{}", self.ports.presence()),
+            )
+            .envs(self.environment)
+            .stdout(Stdio::from(file))
+            .stderr(Stdio::from(also));
+        let child = command.spawn().expect("the tidings binary runs");
+        Tidings::new(self.role, child, log, dir, self.ports)
+    }
+}
+
+/// Runs one of the commands that end by themselves, with `environment` and in an empty directory.
+///
+/// # Panics
+/// When it does not end.
+pub async fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Exit {
+    let dir: TempDir = tempfile::tempdir().expect("a directory for temporary files");
+    let mut command = bare(dir.path());
+    command.args(arguments).envs(environment.iter().copied());
+    let output = in_time("the end of a command", command.output())
+        .await
+        .expect("the tidings binary runs");
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Exit::new(output.status, text)
+}
+
+impl Exit {
+    pub(crate) fn new(status: ExitStatus, output: String) -> Self {
+        Self {
+            code: status.code(),
+            output,
+        }
+    }
+}
+
+/// The binary, away from whatever the machine's environment says about Redis, ports and collectors.
+fn bare(dir: &Path) -> Command {
+    let mut command = Command::new(binary::path());
+    command
+        .current_dir(dir)
+        .env_clear()
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}

@@ -1,0 +1,56 @@
+//! Who the tests are: the secrets that they configure, and tokens signed with them.
+
+use std::time::{Duration, SystemTime};
+
+use tidings_auth::token::Minter;
+use tidings_core::Secret;
+
+const SECRET: &str = "a secret of the tests, long enough";
+
+/// The key that backends show.
+pub const API_KEY: &str = "a key of the tests";
+
+/// What every node is configured with unless a test says otherwise: a token key, an API key, and namespaces with
+/// and without presence.
+pub const CONFIG: &str = r#"
+[clients.token]
+hmac_secret = "a secret of the tests, long enough"
+
+[[backends.key]]
+name = "tests"
+key = "a key of the tests"
+
+[[namespace]]
+name = "tasks"
+presence = true
+allow_subscribe_for_client = true
+allow_publish_for_subscriber = true
+allow_presence_for_subscriber = true
+
+[[namespace]]
+name = "news"
+allow_subscribe_for_client = true
+
+[[route]]
+event = "task.*"
+channels = ["tasks:{tenant}", "news:{data.assignee_id}"]
+"#;
+
+/// A token for `user` that is good for an hour.
+#[must_use]
+pub fn token(user: &str) -> String {
+    minted(user, SystemTime::now())
+}
+
+/// A token for `user` that was good until an hour ago.
+#[must_use]
+pub fn expired_token(user: &str) -> String {
+    minted(user, SystemTime::now() - 2 * HOUR)
+}
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+fn minted(user: &str, now: SystemTime) -> String {
+    let minter = Minter::hs256(&Secret::from(SECRET.to_owned()), None).expect("the secret is not empty");
+    minter.mint(user, &[], None, HOUR, now)
+}

@@ -1,0 +1,286 @@
+//! A gateway's members and the presence service: whatever happens in between, presence ends up right.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use prometheus_client::registry::Registry;
+use tidings_broker::{Broker, test_util::RedisServer};
+use tidings_core::{ClientId, ClientInfo};
+use tidings_gateway::presence::{Error, Members};
+use tidings_presence::{Config, Presence, Server, Store};
+use tidings_runtime::{Health, Shutdown, health::Check};
+use tonic::transport::Channel;
+
+const LEASE: Duration = Duration::from_secs(10);
+
+/// Long enough for anything that happens at all.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn who_joins_any_gateway_is_seen_from_every_gateway() {
+    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let (here, there) = (
+        Gateway::start("g1", &presence, LEASE),
+        Gateway::start("g2", &presence, LEASE),
+    );
+    let (ada, bob) = (client("ada"), client("bob"));
+    here.members.joined(&channel("tasks"), &ada);
+    there.members.joined(&channel("tasks"), &bob);
+    for gateway in [&here, &there] {
+        gateway.until("tasks", &[&ada, &bob]).await;
+        assert_eq!(gateway.members.stats(&channel("tasks")).await.unwrap(), (2, 2));
+    }
+    here.members.left(&channel("tasks"), ada.client);
+    there.until("tasks", &[&bob]).await;
+    here.until("tasks", &[&bob]).await;
+
+    there.members.goodbye().await;
+    assert_eq!(here.members.list(&channel("tasks")).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_gateway_with_more_members_than_one_update_holds_reports_them_all() {
+    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let gateway = Gateway::start("g1", &presence, LEASE);
+    let mut clients: Vec<ClientInfo> = (0..2_500).map(|_| client("ada")).collect();
+    // Large enough that bytes bound an update too.
+    clients.extend((0..100).map(|_| ClientInfo {
+        conn_info: vec![b' '; 60_000].into(),
+        ..client("bob")
+    }));
+    for client in &clients {
+        gateway.members.joined(&channel("tasks"), client);
+    }
+    gateway.until("tasks", &clients.iter().collect::<Vec<_>>()).await;
+    for client in &clients {
+        gateway.members.left(&channel("tasks"), client.client);
+    }
+    gateway.until("tasks", &[]).await;
+}
+
+#[tokio::test]
+async fn more_members_than_an_answer_may_have_are_an_error_that_says_so() {
+    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let gateway = Gateway::start("g1", &presence, LEASE);
+    for _ in 0..10_001 {
+        gateway.members.joined(&channel("tasks"), &client("ada"));
+    }
+    let all = async { while gateway.members.stats(&channel("tasks")).await.unwrap() != (10_001, 1) {} };
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
+    let error = gateway.members.list(&channel("tasks")).await.unwrap_err();
+    assert!(matches!(error, Error::TooMany { max: 10_000, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_dies_is_gone_after_its_lease_and_one_that_says_goodbye_at_once() {
+    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let observer = Gateway::start("g0", &presence, LEASE);
+    let (dies, leaves) = (
+        Gateway::start("g1", &presence, Duration::from_secs(1)),
+        Gateway::start("g2", &presence, Duration::from_secs(600)),
+    );
+    let (ada, bob) = (client("ada"), client("bob"));
+    dies.members.joined(&channel("tasks"), &ada);
+    leaves.members.joined(&channel("tasks"), &bob);
+    observer.until("tasks", &[&ada, &bob]).await;
+    leaves.members.goodbye().await;
+    observer.until("tasks", &[&ada]).await;
+    drop(dies);
+    observer.until("tasks", &[]).await;
+}
+
+#[tokio::test]
+async fn while_presence_is_away_clients_come_and_go_and_it_hears_of_it_when_it_is_back() {
+    let first = Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &Store::memory());
+    let address = first.address;
+    let gateway = Gateway::start("g1", &first.channel(), LEASE);
+    let (ada, bob, eve) = (client("ada"), client("bob"), client("eve"));
+    gateway.members.joined(&channel("tasks"), &ada);
+    gateway.members.joined(&channel("tasks"), &bob);
+    gateway.until("tasks", &[&ada, &bob]).await;
+    assert_eq!(gateway.health.check("presence"), Check::Up);
+
+    first.stop().await;
+    gateway.members.left(&channel("tasks"), ada.client);
+    gateway.members.joined(&channel("tasks"), &eve);
+    let error = gateway.members.list(&channel("tasks")).await.unwrap_err();
+    assert!(matches!(error, Error::Away { .. }), "{error}");
+    gateway
+        .until_health(|check| matches!(check, Check::Away { .. }))
+        .await;
+
+    // It remembers nothing: the gateway does.
+    let second = Replica::start(address, &Store::memory());
+    gateway.until("tasks", &[&bob, &eve]).await;
+    gateway.until_health(|check| *check == Check::Up).await;
+    gateway.members.goodbye().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn a_goodbye_to_nobody_does_not_keep_the_process() {
+    let nowhere = Channel::from_static("http://127.0.0.1:1").connect_lazy();
+    let gateway = Gateway::start("g1", &nowhere, LEASE);
+    gateway.members.joined(&channel("tasks"), &client("ada"));
+    gateway
+        .until_health(|check| matches!(check, Check::Away { reason } if reason.contains("presence is away")))
+        .await;
+    gateway.members.goodbye().await;
+    gateway.shutdown.wait().await;
+}
+
+#[tokio::test]
+async fn a_redis_that_lost_everything_is_told_again() {
+    let Some(mut redis) = RedisServer::start() else {
+        return;
+    };
+    let broker = Broker::redis(&redis.config()).unwrap();
+    let store = Store::redis(broker.redis_pool().unwrap(), broker.prefix().unwrap());
+    let presence = presence(&store).connect_in_process(&Shutdown::new());
+    let gateway = Gateway::start("g1", &presence, Duration::from_secs(1));
+    let ada = client("ada");
+    gateway.members.joined(&channel("tasks"), &ada);
+    gateway.until("tasks", &[&ada]).await;
+    redis.kill();
+    assert!(gateway.members.list(&channel("tasks")).await.is_err());
+    redis.up();
+    gateway.until("tasks", &[&ada]).await;
+}
+
+#[tokio::test]
+async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was_restarted() {
+    let Some(redis) = RedisServer::start() else { return };
+    let broker = Broker::redis(&redis.config()).unwrap();
+    let store = Store::redis(broker.redis_pool().unwrap(), broker.prefix().unwrap());
+    let mut replica = Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &store);
+    let gateway = Gateway::start("g1", &replica.channel(), Duration::from_secs(2));
+    let clients: Vec<ClientInfo> = (0..1_000).map(|_| client("ada")).collect();
+    let rooms: Vec<String> = (0..7).map(|n| format!("room:{n}")).collect();
+    let mut at = vec![None; clients.len()];
+    for round in 0..30 {
+        for (n, client) in clients.iter().enumerate() {
+            // No randomness: everyone moves, everyone else than before, and some are nowhere for a while.
+            if let Some(room) = at[n].take() {
+                gateway.members.left(&channel(room), client.client);
+            }
+            if (n + round) % 5 != 0 {
+                let room = &rooms[(n * (round + 1)) % rooms.len()];
+                gateway.members.joined(&channel(room), client);
+                at[n] = Some(room);
+            }
+        }
+        tokio::task::yield_now().await;
+        if round % 10 == 5 {
+            let address = replica.address;
+            replica.stop().await;
+            replica = Replica::start(address, &store);
+        }
+    }
+    for room in &rooms {
+        let there = |(client, place): (_, &Option<&String>)| (*place == Some(room)).then_some(client);
+        let expected: Vec<&ClientInfo> = clients.iter().zip(&at).filter_map(there).collect();
+        gateway.until(room, &expected).await;
+    }
+    gateway.members.goodbye().await;
+}
+
+/// A gateway as far as presence is concerned.
+struct Gateway {
+    members: Members,
+    health: Health,
+    shutdown: Shutdown,
+}
+
+impl Gateway {
+    fn start(id: &str, presence: &Channel, lease: Duration) -> Self {
+        let (health, shutdown) = (Health::new(), Shutdown::new());
+        let component = health.component("presence");
+        let members = Members::start(id.to_owned(), presence.clone(), lease, &shutdown, component);
+        Self {
+            members,
+            health,
+            shutdown,
+        }
+    }
+
+    /// Waits until exactly these are seen in a channel.
+    async fn until(&self, name: &str, expected: &[&ClientInfo]) {
+        let mut expected: Vec<ClientInfo> = expected.iter().copied().cloned().collect();
+        expected.sort_by_key(|info| info.client);
+        let seen = async {
+            while self.members.list(&channel(name)).await.ok().as_ref() != Some(&expected) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if tokio::time::timeout(PATIENCE, seen).await.is_err() {
+            let there = self
+                .members
+                .list(&channel(name))
+                .await
+                .map(|members| members.len());
+            panic!("{} expected in {name}, seen: {there:?}", expected.len());
+        }
+    }
+
+    async fn until_health(&self, wanted: impl Fn(&Check) -> bool) {
+        let seen = async {
+            while !wanted(&self.health.check("presence")) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, seen).await.unwrap();
+    }
+}
+
+/// A presence replica behind its own door.
+struct Replica {
+    address: SocketAddr,
+    shutdown: Shutdown,
+}
+
+impl Replica {
+    fn start(listen: SocketAddr, store: &Store) -> Self {
+        let shutdown = Shutdown::new();
+        let config = Config {
+            listen,
+            ..Config::default()
+        };
+        let server = Server::bind(&config, presence(store)).unwrap();
+        let address = server.local_addr();
+        drop(shutdown.spawn(server.run(shutdown.clone())));
+        Self { address, shutdown }
+    }
+
+    fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address))
+            .unwrap()
+            .connect_lazy()
+    }
+
+    async fn stop(self) {
+        self.shutdown.request();
+        self.shutdown.wait().await;
+    }
+}
+
+fn presence(store: &Store) -> Presence {
+    Presence::new(store.clone(), &mut Registry::default())
+}
+
+fn channel(name: &str) -> tidings_core::Channel {
+    tidings_core::Channel::parse(name).unwrap()
+}
+
+fn client(user: &str) -> ClientInfo {
+    ClientInfo {
+        user: user.into(),
+        client: ClientId::random(),
+        conn_info: Bytes::from_static(br#"{"name":"x"}"#),
+        chan_info: Bytes::new(),
+    }
+}
