@@ -1,0 +1,31 @@
+//! `tidings standalone`, `gateway`, `fanout` and `presence`: the same node, with other roles.
+
+use uuid::Uuid;
+
+use super::Global;
+use crate::{
+    config::Config,
+    failure::Failure,
+    node::{Node, Plan},
+    roles::Roles,
+};
+
+/// Runs a node with `roles` until it is told to stop.
+pub(super) async fn run(global: &Global, roles: Roles) -> Result<(), Failure> {
+    let source = global.source()?;
+    let config = Config::load(&source)?;
+    config.require(roles)?;
+    let namespaces = config.namespaces()?;
+
+    let id = Uuid::new_v4();
+    let telemetry = global.telemetry(&source.environment, roles.name(), id)?;
+    let node = Node::start(Plan {
+        config,
+        roles,
+        namespaces,
+        id,
+    })?;
+    node.run(|| tracing::info!(node = %id, "ready")).await;
+    telemetry.shutdown().await;
+    Ok(())
+}

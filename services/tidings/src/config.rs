@@ -1,0 +1,212 @@
+//! The whole configuration: each component's own, composed, loaded and checked before anything starts.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidings_auth::{Minter, Verifier};
+use tidings_broker as broker;
+use tidings_core::{Namespace, Namespaces};
+use tidings_fanout as fanout;
+use tidings_gateway as gateway;
+use tidings_presence as presence;
+use tidings_runtime::{
+    config::{self, Source},
+    operators,
+};
+
+use crate::{doors::Doors, failure::Failure, grpc, platform, roles::Roles};
+
+/// Variables with our prefix that are no configuration: the tools' credentials, what the tests read, and what
+/// Kubernetes sets for a service that is called `tidings`.
+pub(crate) const RESERVED: &[&str] = &[
+    "TIDINGS_API_KEY",
+    "TIDINGS_TOKEN",
+    "TIDINGS_REQUIRE_REDIS",
+    "TIDINGS_PORT",
+    "TIDINGS_SERVICE_HOST",
+    "TIDINGS_SERVICE_PORT",
+];
+
+/// Everything that can be configured. `tidings.example.toml` shows the keys.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The bus between nodes. Absent: the embedded broker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) redis: Option<broker::redis::Config>,
+    /// The clients' door.
+    pub(crate) clients: gateway::Config,
+    /// The backends' door.
+    pub(crate) backends: fanout::Config,
+    /// The operators' door.
+    pub(crate) operators: operators::Config,
+    /// Where presence is, and how patient.
+    pub(crate) presence: presence::Config,
+    /// How a node leaves.
+    pub(crate) drain: Drain,
+    /// What channels offer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) namespace: Vec<Namespace>,
+    /// Which channels hear of which events.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) route: Vec<fanout::Route>,
+}
+
+/// How a node leaves: `[drain]`.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// Clients are closed a few at a time over this long, so that they do not all come back at once. Default 20 s.
+    #[serde(with = "humantime_serde")]
+    pub(crate) over: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            over: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file and the environment. What is wrong whatever the process will do is said here.
+    pub(crate) fn load(source: &Source) -> Result<Self, Failure> {
+        let mut config: Self = config::load(&Source {
+            reserved: RESERVED,
+            ..source.clone()
+        })?;
+        config.redis = platform::redis(config.redis, &source.environment)?;
+        config.place(Doors::load(source)?);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Puts the doors where they are to be.
+    fn place(&mut self, doors: Doors) {
+        self.clients.listen = doors.clients;
+        self.backends.listen = doors.backends;
+        self.operators.listen = doors.operators;
+        self.presence.listen = doors.presence;
+    }
+
+    /// Where the doors are to be.
+    fn doors(&self) -> Doors {
+        Doors {
+            clients: self.clients.listen,
+            backends: self.backends.listen,
+            operators: self.operators.listen,
+            presence: self.presence.listen,
+        }
+    }
+
+    /// The same for `tidings dev`: open to everyone on this machine, and to nobody else.
+    pub(crate) fn open_on_loopback(mut self) -> Self {
+        self.place(self.doors().on_loopback());
+        self.redis = None;
+        self.clients.insecure = true;
+        self.clients.allow_anonymous = true;
+        self.clients.allowed_origins = vec!["*".to_owned()];
+        self.backends.insecure = true;
+        self
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if let Some(redis) = &self.redis {
+            redis.check().map_err(Failure::usage)?;
+        }
+        self.clients.check().map_err(Failure::usage)?;
+        self.verifier()?;
+        match self.backends.check() {
+            // Only some roles need one: see `require`.
+            Ok(_) | Err(fanout::config::Error::NoKeys) => {}
+            Err(error) => return Err(Failure::usage(error)),
+        }
+        self.namespaces()?;
+        fanout::Routes::compile(&self.route).map_err(Failure::usage)?;
+        if !presence::member::LEASE.contains(&self.presence.lease) {
+            return Err(Failure::usage(
+                "`presence.lease`: expected a duration from 1s to 10m",
+            ));
+        }
+        if let Some(url) = &self.presence.url {
+            grpc::endpoint(url).map_err(|error| Failure::usage(format!("`presence.url`: {error}")))?;
+        }
+        Ok(())
+    }
+
+    /// Says what is missing for a process that runs `roles` and lets nobody in unasked.
+    pub(crate) fn require(&self, roles: Roles) -> Result<(), Failure> {
+        let missing = |why: &str| {
+            Err(Failure::usage(format!(
+                "{why} (`tidings {}` needs it)",
+                roles.name()
+            )))
+        };
+        for (insecure, key) in [
+            (self.clients.insecure, "clients"),
+            (self.backends.insecure, "backends"),
+        ] {
+            if insecure {
+                let why =
+                    format!("`{key}.insecure` lets everyone in, and is for `tidings dev` alone: remove it");
+                return Err(Failure::usage(why));
+            }
+        }
+        if self.redis.is_none() && !roles.all() {
+            return missing("no Redis is configured: set `redis.url`, or the environment variable REDIS_URL");
+        }
+        if roles.gateway && self.clients.token.hmac_secret.is_none() {
+            return missing(
+                "no key for clients' tokens is configured: set `clients.token.hmac_secret` to at least 32 random bytes",
+            );
+        }
+        if roles.gateway && !roles.presence && self.presence.url.is_none() {
+            return missing(
+                "it is not known where presence is: set `presence.url`, such as http://presence:9001",
+            );
+        }
+        if roles.fanout && self.backends.key.is_empty() {
+            return missing("no API key is configured: add a [[backends.key]] with a `name` and a `key`");
+        }
+        Ok(())
+    }
+
+    /// What channels offer.
+    pub(crate) fn namespaces(&self) -> Result<Namespaces, Failure> {
+        Namespaces::new(self.namespace.clone()).map_err(Failure::usage)
+    }
+
+    /// What checks clients' tokens; `None` when no key is configured.
+    pub(crate) fn verifier(&self) -> Result<Option<Verifier>, Failure> {
+        let gateway::Token {
+            hmac_secret,
+            audience,
+            ..
+        } = &self.clients.token;
+        let verifier = hmac_secret
+            .as_ref()
+            .map(|secret| Verifier::hs256(secret, audience.clone()));
+        verifier
+            .transpose()
+            .map_err(|error| Failure::usage(format!("`clients.token.hmac_secret`: {error}")))
+    }
+
+    /// What signs clients' tokens; `None` when no key is configured.
+    pub(crate) fn minter(&self) -> Result<Option<Minter>, Failure> {
+        let gateway::Token {
+            hmac_secret,
+            audience,
+            ..
+        } = &self.clients.token;
+        let minter = hmac_secret
+            .as_ref()
+            .map(|secret| Minter::hs256(secret, audience.clone()));
+        minter
+            .transpose()
+            .map_err(|error| Failure::usage(format!("`clients.token.hmac_secret`: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests;

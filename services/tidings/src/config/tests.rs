@@ -1,0 +1,209 @@
+use super::*;
+
+fn source(file: &str, variables: &[(&str, &str)]) -> (Source, tempfile::NamedTempFile) {
+    let named = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
+    std::fs::write(named.path(), file).unwrap();
+    let environment = variables.iter().copied().collect();
+    (
+        Source {
+            file: Some(named.path().to_owned()),
+            environment,
+            ..Source::default()
+        },
+        named,
+    )
+}
+
+fn load(file: &str, variables: &[(&str, &str)]) -> Config {
+    let (source, _file) = source(file, variables);
+    Config::load(&source).unwrap()
+}
+
+/// The whole message, with `FILE` for the file's path.
+fn refused(file: &str, variables: &[(&str, &str)]) -> String {
+    let (source, named) = source(file, variables);
+    message(Config::load(&source).map(drop)).replace(named.path().to_str().unwrap(), "FILE")
+}
+
+fn message(result: Result<(), Failure>) -> String {
+    match result {
+        Err(Failure::Usage(message)) => message,
+        other => panic!("expected a usage failure, got {other:?}"),
+    }
+}
+
+const COMPLETE: &str = r#"
+[redis]
+url = "redis://me:hunter2@cache:6379/1"
+
+[clients]
+allowed_origins = ["https://app.example.com"]
+[clients.token]
+hmac_secret = "hunter2-of-tokens"
+audience = "tidings"
+
+[[backends.key]]
+name = "task-service"
+key = "hunter2-of-backends"
+events = ["task.*"]
+
+[presence]
+url = "http://presence:9001"
+
+[drain]
+over = "5s"
+
+[[namespace]]
+name = "tasks"
+presence = true
+allow_subscribe_for_client = true
+
+[[route]]
+event = "task.*"
+channels = ["tasks:{tenant}"]
+payload = "event"
+"#;
+
+#[test]
+fn nothing_configured_is_the_defaults() {
+    let config = load("", &[]);
+    assert!(config.redis.is_none());
+    assert_eq!(config.doors().clients, "0.0.0.0:8000".parse().unwrap());
+    assert_eq!(config.drain.over, Duration::from_secs(20));
+}
+
+#[test]
+fn a_complete_configuration_suffices_for_every_role() {
+    let config = load(COMPLETE, &[]);
+    for roles in [Roles::ALL, Roles::GATEWAY, Roles::FANOUT, Roles::PRESENCE] {
+        config.require(roles).unwrap();
+    }
+}
+
+#[test]
+fn what_is_printed_has_everything_but_the_secrets_and_can_be_read_again() {
+    let config = load(COMPLETE, &[("PORT", "4000")]);
+    let printed = toml::to_string(&config).unwrap();
+    assert!(!printed.contains("hunter2"), "{printed}");
+    for line in [
+        r#"url = "redis://me:***@cache:6379/1""#,
+        r#"hmac_secret = "***""#,
+        r#"listen = "0.0.0.0:4000""#,
+        r#"listen = "0.0.0.0:5000""#,
+        r#"over = "5s""#,
+    ] {
+        assert!(printed.contains(line), "{line} is not in:\n{printed}");
+    }
+    assert_eq!(toml::to_string(&load(&printed, &[])).unwrap(), printed);
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_the_tools_variables_are_no_configuration() {
+    let config = load(
+        COMPLETE,
+        &[
+            ("TIDINGS_DRAIN__OVER", "1s"),
+            ("REDIS_URL", "redis://other"),
+            ("TIDINGS_API_KEY", "k"),
+            ("TIDINGS_TOKEN", "t"),
+        ],
+    );
+    assert_eq!(config.drain.over, Duration::from_secs(1));
+    assert_eq!(config.redis.unwrap().url.to_string(), "redis://other");
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_key() {
+    for (file, expected) in [
+        (
+            "[client]\n",
+            "unknown key `client` (FILE, line 1): did you mean `clients`?",
+        ),
+        (
+            "[clients]\nlisten = 8000\n",
+            "`clients.listen`: expected an address with a port such as 127.0.0.1:8000, found a whole number (FILE, line 2)",
+        ),
+        (
+            "[redis]\nurl = \"http://cache\"\n",
+            "`redis.url`: the address of Redis does not begin with redis:// or, for TLS, rediss:// (FILE, line 2)",
+        ),
+        (
+            "[redis]\nprefix = \"a\"\n",
+            "`redis.url` is missing (FILE, line 1)",
+        ),
+        (
+            "[presence]\nlease = \"1h\"\n",
+            "`presence.lease`: expected a duration from 1s to 10m",
+        ),
+        (
+            "[presence]\nurl = \"presence:9001\"\n",
+            "`presence.url`: expected a URL such as http://host:9000",
+        ),
+        (
+            "[[namespace]]\nname = \"a\"\n[[namespace]]\nname = \"a\"\n",
+            "namespace \"a\" is configured twice",
+        ),
+        (
+            "[[route]]\nevent = \"task..x\"\nchannels = [\"a\"]\n",
+            "route 1: event: pattern \"task..x\" has an empty segment",
+        ),
+        (
+            "[[backends.key]]\nname = \"a\"\nkey = \"\"\n",
+            "backends.key \"a\": the key is empty",
+        ),
+        (
+            "[clients.token]\nhmac_secret = \"\"\n",
+            "`clients.token.hmac_secret`: the token secret is empty; set it to at least 32 random bytes",
+        ),
+    ] {
+        assert_eq!(refused(file, &[]), expected, "{file}");
+    }
+}
+
+#[test]
+fn a_role_says_what_it_needs() {
+    let needs = |variables: &[(&str, &str)], roles| message(load("", variables).require(roles));
+    let redis = ("REDIS_URL", "redis://cache");
+    let token = ("TIDINGS_CLIENTS__TOKEN__HMAC_SECRET", "secret");
+    assert_eq!(
+        needs(&[], Roles::PRESENCE),
+        "no Redis is configured: set `redis.url`, or the environment variable REDIS_URL (`tidings presence` needs it)"
+    );
+    assert_eq!(
+        needs(&[], Roles::ALL),
+        "no key for clients' tokens is configured: set `clients.token.hmac_secret` to at least 32 random bytes \
+         (`tidings standalone` needs it)"
+    );
+    assert_eq!(
+        needs(&[redis, token], Roles::GATEWAY),
+        "it is not known where presence is: set `presence.url`, such as http://presence:9001 (`tidings gateway` needs it)"
+    );
+    assert_eq!(
+        needs(&[redis], Roles::FANOUT),
+        "no API key is configured: add a [[backends.key]] with a `name` and a `key` (`tidings fanout` needs it)"
+    );
+    load("", &[redis]).require(Roles::PRESENCE).unwrap();
+}
+
+#[test]
+fn only_dev_lets_everyone_in_and_only_on_loopback() {
+    for key in ["clients", "backends"] {
+        let variable = format!("TIDINGS_{}__INSECURE", key.to_uppercase());
+        assert_eq!(
+            message(load(COMPLETE, &[(&variable, "true")]).require(Roles::ALL)),
+            format!("`{key}.insecure` lets everyone in, and is for `tidings dev` alone: remove it")
+        );
+    }
+    let dev = load(COMPLETE, &[("PORT", "4000")]).open_on_loopback();
+    assert!(dev.clients.insecure && dev.backends.insecure && dev.redis.is_none());
+    let doors = dev.doors();
+    assert_eq!(
+        [doors.clients, doors.backends, doors.operators].map(|door| door.to_string()),
+        ["127.0.0.1:4000", "127.0.0.1:5000", "127.0.0.1:5100"]
+    );
+    assert_eq!(
+        dev.namespace.len() + dev.route.len() + dev.backends.key.len(),
+        3,
+        "the file's own are kept"
+    );
+}

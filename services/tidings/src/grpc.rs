@@ -1,0 +1,53 @@
+//! Where a gRPC service is, as a URL that a person wrote: `publish` and `presence.url` have one.
+
+use std::time::Duration;
+
+use tonic::transport::{ClientTlsConfig, Endpoint};
+
+/// How long opening a connection may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How often an idle peer is asked whether it is still there, and how long it has to answer.
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
+/// Checks a URL: `http://host:port`, or `https://host` for TLS with the system's certificates.
+pub(crate) fn endpoint(url: &str) -> Result<Endpoint, String> {
+    let expected = || "expected a URL such as http://host:9000".to_owned();
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| expected())?;
+    let endpoint = match endpoint.uri().scheme_str() {
+        Some("http") => endpoint,
+        Some("https") => endpoint
+            .tls_config(ClientTlsConfig::new().with_native_roots())
+            .map_err(|error| format!("TLS cannot be used: {error}"))?,
+        _ => return Err(expected()),
+    };
+    Ok(endpoint
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PING.0)
+        .keep_alive_timeout(PING.1)
+        .keep_alive_while_idle(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_names_no_grpc_service_is_refused() {
+        assert!(endpoint("http://presence:9001").is_ok());
+        for url in [
+            "",
+            "presence",
+            "presence:9001",
+            "/presence",
+            "ws://presence",
+            "http://",
+        ] {
+            assert_eq!(
+                endpoint(url).unwrap_err(),
+                "expected a URL such as http://host:9000",
+                "{url}"
+            );
+        }
+    }
+}
