@@ -175,6 +175,8 @@ impl KeyError {
             expected: expected @ None,
             ..
         } = &mut self.problem
+            // Not of a value inside this one, which has its key already.
+            && self.key.is_empty()
             && what != "a string"
         {
             *expected = Some(plain(what));

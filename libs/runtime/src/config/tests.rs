@@ -310,6 +310,38 @@ fn a_wrong_value_is_an_error_that_says_where_and_what_was_expected() {
 }
 
 #[test]
+fn a_text_that_its_own_type_refuses_is_not_said_to_be_a_table_for_being_in_one() {
+    #[derive(Debug, Deserialize)]
+    #[serde(try_from = "String")]
+    struct Scheme;
+    impl TryFrom<String> for Scheme {
+        type Error = &'static str;
+        fn try_from(_: String) -> Result<Self, Self::Error> {
+            Err("is not redis://")
+        }
+    }
+    #[derive(Debug, Deserialize)]
+    struct Redis {
+        #[serde(rename = "url")]
+        _url: Scheme,
+    }
+    #[derive(Debug, Deserialize)]
+    struct Root {
+        #[serde(rename = "redis")]
+        _redis: Redis,
+    }
+    let environment = [("TIDINGS_REDIS__URL", "http://cache")].into_iter().collect();
+    let source = Source {
+        environment,
+        ..Source::default()
+    };
+    assert_eq!(
+        load::<Root>(&source).unwrap_err().to_string(),
+        "`redis.url`: is not redis:// (environment variable TIDINGS_REDIS__URL)"
+    );
+}
+
+#[test]
 fn a_wrong_item_of_an_array_is_named_by_its_number_and_its_own_line() {
     refuses(
         "[clients]\nallowed_origins = [\n  \"https://a\",\n  8,\n]",
