@@ -22,7 +22,7 @@ use tidings_runtime::{
     serve::{self, BindError, Limits},
 };
 use tokio::net::TcpListener;
-use tonic::{Status, body::Body, service::Routes as Services, transport};
+use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes as Services, transport};
 use tonic_health::{
     ServingStatus,
     pb::health_server::HealthServer,
@@ -107,7 +107,11 @@ impl Fanout {
             metrics,
         });
         let guarded = Services::from(Router::new())
-            .add_service(FanoutServer::new(fanout).max_decoding_message_size(message_size))
+            .add_service(
+                FanoutServer::new(fanout)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .max_decoding_message_size(message_size),
+            )
             .add_service(PresenceServer::new(Reads { presence }).max_decoding_message_size(message_size))
             .into_axum_router()
             .layer(middleware::from_fn_with_state(guard, guard::guard));

@@ -132,6 +132,12 @@ impl Publish {
         for (channel, result) in &results {
             self.metrics.publication(channel, result.is_ok());
         }
+        // Said once per event. That the bus is away the broker says itself, once.
+        let refused =
+            |result: &&(Channel, Result<_, _>)| matches!(result.1, Err(ref error) if !is_away(error));
+        if let Some((channel, Err(error))) = results.iter().find(refused) {
+            tracing::error!(event.id, channel.name = %channel, %error, "the bus refused a publication");
+        }
         match results.iter().find_map(|(_, result)| result.as_ref().err()) {
             Some(error) if results.iter().all(|(_, result)| result.is_err()) => {
                 Err(Error::Bus(error.clone()))
@@ -152,6 +158,7 @@ impl Publish {
         let targets = self.routes.targets(event)?;
         if targets.is_empty() {
             self.metrics.unrouted.inc();
+            tracing::debug!(event.id, event.r#type = event.kind, "an event matches no route");
         }
         Ok(targets)
     }
@@ -199,6 +206,10 @@ impl Publish {
         }
         results
     }
+}
+
+fn is_away(error: &broker::Error) -> bool {
+    matches!(error, broker::Error::Away { .. })
 }
 
 /// What all channels of one form get.

@@ -106,7 +106,7 @@ pub enum Error {
     /// The parts fit, the whole does not.
     #[error("{name:?}: {source}")]
     Name {
-        /// The name.
+        /// Its beginning.
         name: String,
         /// What is wrong with it.
         source: channel::Error,
@@ -208,7 +208,12 @@ impl Template {
         }
         names
             .into_iter()
-            .map(|name| Channel::parse(&name).map_err(|source| Error::Name { name, source }))
+            .map(|name| {
+                Channel::parse(&name).map_err(|source| Error::Name {
+                    name: beginning(&name),
+                    source,
+                })
+            })
             .collect()
     }
 }
@@ -347,12 +352,16 @@ fn check(field: &Field, value: &str, in_namespace: bool) -> Result<(), Error> {
         }
         Ok(_) => return Ok(()),
     };
-    let value = value.chars().take(64).collect();
     Err(Error::Value {
         field: field.clone(),
-        value,
+        value: beginning(value),
         why,
     })
+}
+
+/// Enough of a text to know it by in an error, which has to fit into a header.
+fn beginning(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 #[cfg(test)]

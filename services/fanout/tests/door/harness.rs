@@ -30,11 +30,15 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn open(config: &Config, routes: &[Route]) -> Self {
-        Self::open_with(config, routes, None)
+        Self::open_on(&Broker::memory(), config, routes, None)
     }
 
-    pub(crate) fn open_with(config: &Config, routes: &[Route], presence: Option<transport::Channel>) -> Self {
-        let broker = Broker::memory();
+    pub(crate) fn open_on(
+        broker: &Broker,
+        config: &Config,
+        routes: &[Route],
+        presence: Option<transport::Channel>,
+    ) -> Self {
         let (sink, heard) = mpsc::channel(100);
         let subscriber = broker.subscriber(Arc::new(move |incoming| {
             if let Incoming::Publication(channel, publication) = incoming {
@@ -43,7 +47,7 @@ impl Door {
         }));
         let mut registry = Registry::with_prefix("tidings");
         let fanout =
-            Fanout::bind(config, routes, &broker, presence, &mut registry).expect("a good configuration");
+            Fanout::bind(config, routes, broker, presence, &mut registry).expect("a good configuration");
         let (address, shutdown) = (fanout.local_addr(), Shutdown::new());
         drop(shutdown.spawn(fanout.run(shutdown.clone())));
         Self {

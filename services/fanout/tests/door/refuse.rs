@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use tidings_broker::{Broker, redis};
-use tidings_fanout::{Config, Fanout, Payload};
+use tidings_broker::{self as broker, Broker, redis, test_util::RedisServer};
+use tidings_fanout::{Config, Payload};
 use tidings_proto::fanout as proto;
-use tidings_runtime::Shutdown;
-use tonic::{Code, Status};
+use tonic::{Code, Status, codec::CompressionEncoding};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Door, event, insecure, route};
@@ -106,7 +105,26 @@ async fn a_request_that_is_too_large_is_told_the_limit() {
         data: format!("\"{}\"", "x".repeat(3000)).into(),
         ..event(&["a"])
     };
-    assert!(door.publish(small).await.is_ok());
+    assert!(door.publish(small.clone()).await.is_ok());
+
+    // The limit is that of what a compressed request becomes.
+    let mut client = proto::fanout_client::FanoutClient::new(door.channel().await)
+        .send_compressed(CompressionEncoding::Gzip);
+    assert!(
+        client
+            .publish(proto::PublishRequest { event: Some(small) })
+            .await
+            .is_ok()
+    );
+    let bomb = proto::Event {
+        data: format!("\"{}\"", "x".repeat(1_000_000)).into(),
+        ..event(&["a"])
+    };
+    let status = client
+        .publish(proto::PublishRequest { event: Some(bomb) })
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
 }
 
 #[tokio::test]
@@ -118,19 +136,8 @@ async fn while_the_bus_is_away_a_backend_is_told_when_to_retry() {
         .unwrap();
     let url = format!("redis://{nobody}").parse().unwrap();
     let broker = Broker::redis(&redis::Config::new(url)).unwrap();
-    let mut registry = prometheus_client::registry::Registry::with_prefix("tidings");
-    let fanout = Fanout::bind(&insecure(), &[], &broker, None, &mut registry).unwrap();
-    let endpoint = format!("http://{}", fanout.local_addr());
-    let shutdown = Shutdown::new();
-    drop(shutdown.spawn(fanout.run(shutdown.clone())));
-
-    let mut client = proto::fanout_client::FanoutClient::connect(endpoint)
-        .await
-        .unwrap();
-    let request = proto::PublishRequest {
-        event: Some(event(&["a", "b"])),
-    };
-    let status = client.publish(request).await.unwrap_err();
+    let door = Door::open_on(&broker, &insecure(), &[], None);
+    let status = door.publish(event(&["a", "b"])).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable, "{status:?}");
     assert!(
         status.message().contains("retry with the same event id"),
@@ -139,4 +146,46 @@ async fn while_the_bus_is_away_a_backend_is_told_when_to_retry() {
     );
     let retry = status.get_details_retry_info().unwrap().retry_delay;
     assert_eq!(retry, Some(Duration::from_secs(1)));
+}
+
+#[tokio::test]
+async fn what_the_bus_refuses_is_told_channel_by_channel() {
+    let acl = [
+        "--user",
+        "default",
+        "on",
+        "nopass",
+        "+@all",
+        "~*",
+        "resetchannels",
+        "&tidings:ch:{open:*",
+    ];
+    let Some(server) = RedisServer::start_with(&acl) else {
+        return;
+    };
+    let broker = Broker::redis(&server.config()).unwrap();
+    let up = |status: &broker::Status| *status == broker::Status::Up;
+    broker.status().wait_for(up).await.unwrap();
+    let door = Door::open_on(&broker, &insecure(), &[], None);
+
+    let response = door.publish(event(&["closed:1", "open:1"])).await.unwrap();
+    let [closed, open] = response.results.as_slice() else {
+        panic!("{response:?}")
+    };
+    let error = closed.error.as_ref().unwrap();
+    assert_eq!(error.code, Code::FailedPrecondition as u32);
+    assert!(error.message.contains("no permissions"), "{}", error.message);
+    assert_eq!(open.error, None);
+
+    let status = door.publish(event(&["closed:1"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert_eq!(status.get_details_error_info().unwrap().reason, "BUS_REFUSED");
+    let metrics = door.metrics();
+    for line in [
+        "tidings_events_total{result=\"partly\"} 1\n",
+        "tidings_events_total{result=\"failed\"} 1\n",
+        "tidings_publications_total{namespace=\"closed\",result=\"failed\"} 2\n",
+    ] {
+        assert!(metrics.contains(line), "{line}{metrics}");
+    }
 }
