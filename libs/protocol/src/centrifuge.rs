@@ -3,3 +3,4 @@
 //! A frame from the client carries one or more commands, a frame to the client one or more replies and pushes.
 
 pub mod json;
+pub mod protobuf;

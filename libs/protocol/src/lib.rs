@@ -9,6 +9,7 @@
 pub mod centrifuge;
 pub mod close;
 pub mod command;
+mod data;
 pub mod error;
 pub mod plain;
 pub mod reply;

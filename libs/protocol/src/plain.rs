@@ -4,10 +4,8 @@
 //! query. Nothing is replied; what fails ends the connection with the code of [`close_for`].
 
 use bytes::Bytes;
-use serde::de::IgnoredAny;
-use tidings_core::{Format, json};
 
-use crate::{CloseReason, Command, Error, Request, command};
+use crate::{CloseReason, Command, Error, Request, command, data};
 
 /// What a client that asks for `/ws/{channel}?token=…` means.
 #[must_use]
@@ -31,10 +29,7 @@ pub fn opening(channel: String, token: String) -> [Command; 2] {
 /// What a client means that sends a message: it publishes to its channel.
 #[must_use]
 pub fn publish(channel: String, text: Bytes) -> Command {
-    let (data, format) = match serde_json::from_slice::<IgnoredAny>(&text) {
-        Ok(_) => (json::one_line(text), Format::Json),
-        Err(_) => (text, Format::Binary),
-    };
+    let (data, format) = data::check(text);
     Command {
         id: 3,
         request: Request::Publish {
@@ -60,6 +55,8 @@ pub fn close_for(error: &Error) -> CloseReason {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::Format;
+
     use super::*;
 
     #[test]
