@@ -23,8 +23,9 @@ use crate::{adopt::Adoption, cores::Cores, origin::Origins, wire::Wire};
 /// How long a handshake may take after we have agreed to it.
 const UPGRADE: Duration = Duration::from_secs(10);
 
-/// The subprotocol of Centrifuge clients that ask for one.
+/// The subprotocols of Centrifuge clients that ask for one.
 const JSON: &str = "centrifuge-json";
+const PROTOBUF: &str = "centrifuge-protobuf";
 
 /// What the handlers need.
 pub(crate) struct Door {
@@ -59,25 +60,24 @@ struct CentrifugeQuery {
     cf_protocol: Option<String>,
 }
 
-/// The Centrifuge protocol.
+/// The Centrifuge protocol, in Protobuf where the URL or the subprotocol asks for it.
 async fn centrifuge(
     State(door): State<Arc<Door>>,
     Extension(peer): Peer,
     Query(query): Query<CentrifugeQuery>,
     request: Request,
 ) -> Response {
-    let wanted = [&query.format, &query.cf_protocol]
-        .into_iter()
+    let asked = [query.format, query.cf_protocol]
+        .iter()
         .flatten()
         .any(|format| format == "protobuf");
-    let asks_for = |name| handshake::protocol(request.headers(), &[name]).is_some();
-    if wanted || (asks_for("centrifuge-protobuf") && !asks_for(JSON)) {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "the Protobuf encoding is not offered; connect with JSON",
-        );
-    }
-    door.upgrade(peer.0, request, Wire::Centrifuge, Vec::new())
+    let chosen = handshake::protocol(request.headers(), &[JSON, PROTOBUF]);
+    let wire = if asked || chosen == Some(PROTOBUF) {
+        Wire::Protobuf
+    } else {
+        Wire::Json
+    };
+    door.upgrade(peer.0, request, wire, Vec::new(), chosen)
 }
 
 #[derive(Deserialize)]
@@ -98,7 +98,7 @@ async fn bare(
     }
     let token = bearer(request.headers()).or(query.token).unwrap_or_default();
     let opening = plain::opening(channel.clone(), token);
-    door.upgrade(peer.0, request, Wire::Plain(channel), opening.into())
+    door.upgrade(peer.0, request, Wire::Plain(channel), opening.into(), None)
 }
 
 /// `Authorization: Bearer`, for clients that can set it.
@@ -121,6 +121,7 @@ impl Door {
         mut request: Request,
         wire: Wire,
         opening: Vec<Command>,
+        protocol: Option<&'static str>,
     ) -> Response {
         if let Some(origin) = self.origins.refuses(request.headers()) {
             tracing::debug!(peer.address = %peer, origin, "a page of another origin tried to connect");
@@ -133,8 +134,6 @@ impl Door {
             Ok(accept) => accept,
             Err(error) => return refuse_handshake(error),
         };
-        let protocol =
-            handshake::protocol(request.headers(), &[JSON]).filter(|_| matches!(wire, Wire::Centrifuge));
         let (Some(upgrade), Some(place)) = (
             request.extensions_mut().remove::<OnUpgrade>(),
             request.extensions().get::<Place>().cloned(),

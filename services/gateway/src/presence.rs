@@ -9,9 +9,6 @@ mod attach;
 mod grpc;
 mod mirror;
 
-#[cfg(test)]
-mod tests;
-
 use std::{sync::Arc, time::Duration};
 
 use tidings_core::{Channel, ClientId, ClientInfo};

@@ -2,14 +2,20 @@
 
 use bytes::Bytes;
 use tidings_core::{Channel, Format, Publication};
-use tidings_protocol::{CloseReason, Command, Push, Reply, centrifuge, plain};
+use tidings_protocol::{
+    CloseReason, Command, Push, Reply,
+    centrifuge::{json, protobuf},
+    plain,
+};
 use tidings_websocket::{FrameBuilder, Message, frame};
 
 /// A connection's language. What differs between two connections of one language is in the variant.
 #[derive(Debug)]
 pub(crate) enum Wire {
     /// Centrifuge commands and replies, in JSON.
-    Centrifuge,
+    Json,
+    /// The same in Protobuf.
+    Protobuf,
     /// Bare data of this channel, in both directions.
     Plain(String),
 }
@@ -17,12 +23,19 @@ pub(crate) enum Wire {
 /// The languages a publication can be written in: an index into a delivery's frames.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Language {
-    Centrifuge,
+    Json,
+    Protobuf,
     Plain,
 }
 
 /// How many [`Language`]s there are.
-pub(crate) const LANGUAGES: usize = 2;
+pub(crate) const LANGUAGES: usize = 3;
+
+/// Room that most replies fit in, in bytes.
+const REPLY: usize = 128;
+
+/// Room for what most often stands around a publication's data.
+const AROUND: usize = 128;
 
 /// A publication as one language writes it, or why a connection of that language cannot have it.
 pub(crate) type Written = Result<Bytes, CloseReason>;
@@ -40,7 +53,8 @@ pub(crate) enum Said {
 impl Wire {
     pub(crate) fn language(&self) -> Language {
         match self {
-            Self::Centrifuge => Language::Centrifuge,
+            Self::Json => Language::Json,
+            Self::Protobuf => Language::Protobuf,
             Self::Plain(_) => Language::Plain,
         }
     }
@@ -50,10 +64,17 @@ impl Wire {
         &self,
         message: Bytes,
         mut take: impl FnMut(Command) -> bool,
-    ) -> Result<(), centrifuge::json::Malformed> {
+    ) -> Result<(), Malformed> {
         match self {
-            Self::Centrifuge => {
-                for command in centrifuge::json::commands(&message) {
+            Self::Json => {
+                for command in json::commands(&message) {
+                    if !take(command?) {
+                        break;
+                    }
+                }
+            }
+            Self::Protobuf => {
+                for command in protobuf::commands(message) {
                     if !take(command?) {
                         break;
                     }
@@ -68,9 +89,14 @@ impl Wire {
 
     pub(crate) fn reply(&self, reply: &Reply) -> Said {
         match (self, reply) {
-            (Self::Centrifuge, _) => {
-                let mut frame = FrameBuilder::text(128);
-                centrifuge::json::reply(reply, &mut frame);
+            (Self::Json, _) => {
+                let mut frame = FrameBuilder::text(REPLY);
+                json::reply(reply, &mut frame);
+                Said::Frame(frame.finish())
+            }
+            (Self::Protobuf, _) => {
+                let mut frame = FrameBuilder::binary(REPLY);
+                protobuf::reply(reply, &mut frame.buf());
                 Said::Frame(frame.finish())
             }
             (Self::Plain(_), Reply::Ping) => Said::Frame(frame::ping(b"")),
@@ -80,12 +106,26 @@ impl Wire {
     }
 }
 
+/// A message that is not made of commands.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Malformed {
+    #[error(transparent)]
+    Json(#[from] json::Malformed),
+    #[error(transparent)]
+    Protobuf(#[from] protobuf::Malformed),
+}
+
 impl Language {
     pub(crate) fn write(self, channel: &Channel, publication: &Publication) -> Written {
         match self {
-            Self::Centrifuge => {
-                let mut frame = FrameBuilder::text(publication.data.len() + 128);
-                centrifuge::json::push(Push::Publication(channel, publication), &mut frame)?;
+            Self::Json => {
+                let mut frame = FrameBuilder::text(publication.data.len() + AROUND);
+                json::push(Push::Publication(channel, publication), &mut frame)?;
+                Ok(frame.finish())
+            }
+            Self::Protobuf => {
+                let mut frame = FrameBuilder::binary(publication.data.len() + AROUND);
+                protobuf::push(Push::Publication(channel, publication), &mut frame.buf());
                 Ok(frame.finish())
             }
             Self::Plain => Ok(match (publication.format, &publication.data) {

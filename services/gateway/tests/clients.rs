@@ -247,6 +247,30 @@ async fn a_plain_client_gets_bare_data_and_publishes_with_bare_text() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_asks_for_protobuf_gets_binary_frames_and_any_data() {
+    let node = start(|_| {});
+    for path in [
+        "/connection/websocket?format=protobuf",
+        "/connection/websocket?cf_protocol=protobuf",
+    ] {
+        let mut client = node.open(path).await;
+        // {id 1, connect {}} and {id 2, subscribe {channel "a"}}, each after its length.
+        let commands = Message::binary(&b"\x04\x08\x01\x22\x00\x07\x08\x02\x2a\x03\x0a\x01a"[..]);
+        client.socket.send(commands).await.expect("an open socket");
+        let connected = client.message().await.expect("a reply").into_data();
+        assert_eq!(connected[1..4], [0x08, 1, 0x2a], "{connected:?}");
+        let subscribed = client.message().await.expect("a reply");
+        assert_eq!(subscribed, Message::binary(&b"\x04\x08\x02\x32\x00"[..]));
+        node.publish_as("a", "\u{1}", Format::Binary).await;
+        let push = client.message().await.expect("a push");
+        assert_eq!(
+            push,
+            Message::binary(&b"\x0a\x22\x08\x12\x01a\x22\x03\x22\x01\x01"[..])
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn data_that_is_not_json_reaches_plain_clients_and_closes_only_those_who_read_json() {
     let node = start(|_| {});
     let centrifuge = node.subscriber("tasks:1").await;
@@ -374,8 +398,4 @@ async fn a_handshake_that_cannot_be_is_refused_in_http() {
     );
     assert_eq!(status("/ws/a%7Db", "https://app.example.com").await, 400);
     assert_eq!(status("/nowhere", "https://app.example.com").await, 404);
-    assert_eq!(
-        status("/connection/websocket?format=protobuf", "https://app.example.com").await,
-        400
-    );
 }
