@@ -108,6 +108,8 @@ impl Config {
         self.clients.allow_anonymous = true;
         self.clients.allowed_origins = vec!["*".to_owned()];
         self.backends.insecure = true;
+        // Nobody but the developer waits.
+        self.drain.over = Duration::ZERO;
         self
     }
 
@@ -137,12 +139,6 @@ impl Config {
 
     /// Says what is missing for a process that runs `roles` and lets nobody in unasked.
     pub(crate) fn require(&self, roles: Roles) -> Result<(), Failure> {
-        let missing = |why: &str| {
-            Err(Failure::usage(format!(
-                "{why} (`tidings {}` needs it)",
-                roles.name()
-            )))
-        };
         for (insecure, key) in [
             (self.clients.insecure, "clients"),
             (self.backends.insecure, "backends"),
@@ -153,21 +149,20 @@ impl Config {
                 return Err(Failure::usage(why));
             }
         }
+        let needs = |what: &str| Err(Failure::usage(format!("`tidings {}` needs {what}", roles.name())));
         if self.redis.is_none() && !roles.all() {
-            return missing("no Redis is configured: set `redis.url`, or the environment variable REDIS_URL");
+            return needs("Redis: set `redis.url`, or REDIS_URL in the environment");
         }
         if roles.gateway && self.clients.token.hmac_secret.is_none() {
-            return missing(
-                "no key for clients' tokens is configured: set `clients.token.hmac_secret` to at least 32 random bytes",
+            return needs(
+                "a key for clients' tokens: set `clients.token.hmac_secret` to at least 32 random bytes",
             );
         }
         if roles.gateway && !roles.presence && self.presence.url.is_none() {
-            return missing(
-                "it is not known where presence is: set `presence.url`, such as http://presence:9001",
-            );
+            return needs("to know where presence is: set `presence.url`, such as http://presence:9001");
         }
         if roles.fanout && self.backends.key.is_empty() {
-            return missing("no API key is configured: add a [[backends.key]] with a `name` and a `key`");
+            return needs("an API key to ask for: add a [[backends.key]] with a `name` and a `key`");
         }
         Ok(())
     }

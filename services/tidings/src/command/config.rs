@@ -41,9 +41,9 @@ fn file(named: Option<&Path>) -> String {
 /// Which commands the configuration suffices for, and what the others need.
 fn uses(config: &config::Config) -> String {
     let line = |roles: Roles| match config.require(roles) {
-        Ok(()) => format!("tidings {}: can run\n", roles.name()),
-        Err(Failure::Usage(why)) => format!("tidings {}: cannot run, {why}\n", roles.name()),
-        Err(Failure::Runtime(error)) => format!("tidings {}: cannot run, {error}\n", roles.name()),
+        Ok(()) => format!("`tidings {}` can run\n", roles.name()),
+        Err(Failure::Usage(why)) => format!("{why}\n"),
+        Err(Failure::Runtime(error)) => format!("{error}\n"),
     };
     [Roles::ALL, Roles::GATEWAY, Roles::FANOUT, Roles::PRESENCE]
         .map(line)

@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
 
     let id = Uuid::new_v4();
     let telemetry = global.telemetry(&source.environment, "dev", id)?;
-    let node = Node::start(Plan {
+    let node = Node::open(Plan {
         config,
         roles: Roles::ALL,
         namespaces,
@@ -71,7 +71,7 @@ fn welcome(addresses: Addresses, program: &str, explicit: bool) -> String {
         operators,
         ..
     } = addresses;
-    let (Some(clients), Some(backends)) = (clients, backends) else {
+    let (Some(clients), Some(backends), Some(operators)) = (clients, backends, operators) else {
         return String::new();
     };
     let server = |scheme: &str, address: SocketAddr, default: u16| {
@@ -114,7 +114,7 @@ mod tests {
             clients: Some(at(clients)),
             backends: Some(at(clients + 1000)),
             presence: None,
-            operators: at(clients + 1100),
+            operators: Some(at(clients + 1100)),
         }
     }
 

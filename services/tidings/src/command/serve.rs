@@ -19,7 +19,7 @@ pub(super) async fn run(global: &Global, roles: Roles) -> Result<(), Failure> {
 
     let id = Uuid::new_v4();
     let telemetry = global.telemetry(&source.environment, roles.name(), id)?;
-    let node = Node::start(Plan {
+    let node = Node::open(Plan {
         config,
         roles,
         namespaces,

@@ -165,23 +165,32 @@ fn a_role_says_what_it_needs() {
     let needs = |variables: &[(&str, &str)], roles| message(load("", variables).require(roles));
     let redis = ("REDIS_URL", "redis://cache");
     let token = ("TIDINGS_CLIENTS__TOKEN__HMAC_SECRET", "secret");
-    assert_eq!(
-        needs(&[], Roles::PRESENCE),
-        "no Redis is configured: set `redis.url`, or the environment variable REDIS_URL (`tidings presence` needs it)"
-    );
-    assert_eq!(
-        needs(&[], Roles::ALL),
-        "no key for clients' tokens is configured: set `clients.token.hmac_secret` to at least 32 random bytes \
-         (`tidings standalone` needs it)"
-    );
-    assert_eq!(
-        needs(&[redis, token], Roles::GATEWAY),
-        "it is not known where presence is: set `presence.url`, such as http://presence:9001 (`tidings gateway` needs it)"
-    );
-    assert_eq!(
-        needs(&[redis], Roles::FANOUT),
-        "no API key is configured: add a [[backends.key]] with a `name` and a `key` (`tidings fanout` needs it)"
-    );
+    for (variables, roles, expected) in [
+        (
+            &[][..],
+            Roles::PRESENCE,
+            "`tidings presence` needs Redis: set `redis.url`, or REDIS_URL in the environment",
+        ),
+        (
+            &[],
+            Roles::ALL,
+            "`tidings standalone` needs a key for clients' tokens: \
+             set `clients.token.hmac_secret` to at least 32 random bytes",
+        ),
+        (
+            &[redis, token],
+            Roles::GATEWAY,
+            "`tidings gateway` needs to know where presence is: \
+             set `presence.url`, such as http://presence:9001",
+        ),
+        (
+            &[redis],
+            Roles::FANOUT,
+            "`tidings fanout` needs an API key to ask for: add a [[backends.key]] with a `name` and a `key`",
+        ),
+    ] {
+        assert_eq!(needs(variables, roles), expected);
+    }
     load("", &[redis]).require(Roles::PRESENCE).unwrap();
 }
 

@@ -1,0 +1,197 @@
+//! How a node's components are put together, one after the other.
+
+use std::{io, sync::Arc};
+
+use tidings_broker::Broker;
+use tidings_fanout::Fanout;
+use tidings_gateway::{self as gateway, Counter, Gateway, presence::Members};
+use tidings_presence::{self as presence, Presence, Store};
+use tidings_runtime::{
+    Health, Shutdown,
+    operators::{Answers, Operators},
+};
+use tidings_telemetry::Metrics;
+use tonic::transport::Channel;
+
+use super::{Addresses, Node, Plan, Service, reports, stages::Stages};
+use crate::{config::Config, failure::Failure, grpc};
+
+/// A node in the making.
+pub(super) struct Wiring {
+    plan: Plan,
+    broker: Broker,
+    health: Health,
+    metrics: Metrics,
+    stages: Stages,
+    services: Vec<(Shutdown, Service)>,
+    members: Option<Members>,
+    counter: Option<Counter>,
+    addresses: Addresses,
+}
+
+impl Wiring {
+    /// What every node has: signals, health, metrics and the bus.
+    pub(super) fn begin(plan: Plan) -> Result<Self, Failure> {
+        let config = &plan.config;
+        let stages = Stages::on_signals(config.drain.over).map_err(anyhow::Error::new)?;
+        let health = Health::new();
+        let broker = broker(config)?;
+        if config.redis.is_some() {
+            let component = health.component("redis");
+            let report = reports::redis(broker.status(), component, stages.services.clone());
+            drop(stages.services.spawn(report));
+        }
+        Ok(Self {
+            plan,
+            broker,
+            health,
+            metrics: Metrics::new(),
+            stages,
+            services: Vec::new(),
+            members: None,
+            counter: None,
+            addresses: Addresses::default(),
+        })
+    }
+
+    /// Presence runs here: behind its own door when it runs alone, and in memory for the others. Gives the way to it.
+    pub(super) fn presence(&mut self) -> Result<Channel, Failure> {
+        let stage = self.stages.services.clone();
+        let presence = self
+            .metrics
+            .register(|registry| Presence::new(store(&self.broker), registry));
+        let channel = presence.connect_in_process(&stage);
+        let service: Service = if self.plan.roles.all() {
+            Box::pin(presence.run_sweeper(stage.clone()))
+        } else {
+            let server = presence::Server::bind(&self.plan.config.presence, presence).map_err(unopened)?;
+            self.addresses.presence = Some(server.local_addr());
+            Box::pin(server.run(stage.clone()))
+        };
+        self.services.push((stage, service));
+        Ok(channel)
+    }
+
+    /// The way to presence that runs elsewhere and need not be there yet; `None` when it is not known where.
+    pub(super) fn remote_presence(&self) -> Result<Option<Channel>, Failure> {
+        let url = self.plan.config.presence.url.as_deref();
+        let endpoint = url.map(grpc::endpoint).transpose();
+        let endpoint = endpoint.map_err(|error| Failure::usage(format!("`presence.url`: {error}")))?;
+        Ok(endpoint.map(|endpoint| endpoint.connect_lazy()))
+    }
+
+    /// The gateway, which reports its members to `presence`.
+    pub(super) fn gateway(&mut self, presence: Option<Channel>) -> Result<(), Failure> {
+        let Plan {
+            config,
+            namespaces,
+            id,
+            ..
+        } = &self.plan;
+        let presence = presence.ok_or_else(|| Failure::usage("it is not known where presence is"))?;
+        let lease = config.presence.lease;
+        let health = self.health.component("presence");
+        // It outlives the clients, so that it can say goodbye for them.
+        let members = Members::start(id.to_string(), presence, lease, &self.stages.services, health);
+        let deps = gateway::Deps {
+            broker: self.broker.clone(),
+            namespaces: namespaces.clone(),
+            verifier: config.verifier()?,
+            members: members.clone(),
+            drain_over: config.drain.over,
+            shutdown: self.stages.clients.clone(),
+        };
+        let bound = self
+            .metrics
+            .register(|registry| Gateway::bind(&config.clients, deps, registry));
+        let gateway = bound.map_err(unopened)?;
+        self.addresses.clients = Some(gateway.local_addr().map_err(anyhow::Error::new)?);
+        self.counter = Some(gateway.counter());
+        self.members = Some(members);
+        self.services
+            .push((self.stages.clients.clone(), Box::pin(gateway.run())));
+        Ok(())
+    }
+
+    /// Fanout, which passes questions about who is there on to `presence`.
+    pub(super) fn fanout(&mut self, presence: Option<Channel>) -> Result<(), Failure> {
+        let Config { backends, route, .. } = &self.plan.config;
+        let bound = self
+            .metrics
+            .register(|registry| Fanout::bind(backends, route, &self.broker, presence, registry));
+        let fanout = bound.map_err(unopened)?;
+        self.addresses.backends = Some(fanout.local_addr());
+        let stage = self.stages.services.clone();
+        self.services.push((stage.clone(), Box::pin(fanout.run(stage))));
+        Ok(())
+    }
+
+    /// The operators' door, which every node has, and the node is complete.
+    pub(super) fn operators(self) -> Result<Node, Failure> {
+        let Self {
+            plan,
+            health,
+            metrics,
+            stages,
+            services,
+            members,
+            counter,
+            mut addresses,
+            ..
+        } = self;
+        let answers = Answers {
+            health: health.clone(),
+            metrics: Arc::new(move || metrics.encode()),
+            stats: reports::stats(plan.id, counter, plan.config.redis.is_some()),
+        };
+        let operators = Operators::bind(&plan.config.operators, answers).map_err(unopened)?;
+        addresses.operators = Some(operators.local_addr());
+        Ok(Node {
+            addresses,
+            operators,
+            services,
+            members,
+            health,
+            stages,
+        })
+    }
+}
+
+/// The bus, and the one line that says which.
+fn broker(config: &Config) -> Result<Broker, Failure> {
+    match &config.redis {
+        None => {
+            tracing::info!("no Redis configured: standalone, embedded broker");
+            Ok(Broker::memory())
+        }
+        Some(redis) => {
+            tracing::info!(redis.url = %redis.url, "Redis configured: cluster");
+            Ok(Broker::redis(redis).map_err(anyhow::Error::new)?)
+        }
+    }
+}
+
+/// Where members are kept: where the bus is.
+fn store(broker: &Broker) -> Store {
+    match (broker.redis_pool(), broker.prefix()) {
+        (Some(pool), Some(prefix)) => Store::redis(pool, prefix),
+        _ => Store::memory(),
+    }
+}
+
+/// A component that could not be bound, most often for want of its port.
+fn unopened<E: std::error::Error + Send + Sync + 'static>(error: E) -> Failure {
+    let error = anyhow::Error::new(error);
+    let taken = |cause: &(dyn std::error::Error + 'static)| {
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    };
+    if error.chain().any(taken) {
+        Failure::runtime(format!(
+            "{error}; or move every door that is not set with PORT=4000 in the environment"
+        ))
+    } else {
+        Failure::Runtime(error)
+    }
+}
