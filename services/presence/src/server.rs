@@ -56,7 +56,7 @@ impl Server {
             presence, listener, ..
         } = self;
         drop(shutdown.spawn(presence.clone().run_sweeper(shutdown.clone())));
-        let router = routes::internal(&presence).await;
+        let router = routes::internal(&presence).await.into_axum_router();
         // Streams of attached gateways have no end of their own to wait for.
         let _closes_them = presence.closing.clone().drop_guard();
         serve::serve(listener, router, Limits::DEFAULT, shutdown).await;

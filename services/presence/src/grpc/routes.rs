@@ -1,13 +1,12 @@
 //! What is served at the internal door: presence, health and reflection.
 
-use axum::Router;
 use tidings_proto::presence::presence_server::{PresenceServer, SERVICE_NAME};
 use tonic::service::Routes;
 
 use super::Service;
 use crate::Presence;
 
-pub(crate) async fn internal(presence: &Presence) -> Router {
+pub(crate) async fn internal(presence: &Presence) -> Routes {
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_serving::<PresenceServer<Service>>().await;
     let reflection = tonic_reflection::server::Builder::configure()
@@ -20,5 +19,4 @@ pub(crate) async fn internal(presence: &Presence) -> Router {
     Routes::new(presence.internal())
         .add_service(health)
         .add_service(reflection)
-        .into_axum_router()
 }
