@@ -161,16 +161,16 @@ async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was
     let gateway = Gateway::start("g1", &replica.channel(), Duration::from_secs(2));
     let clients: Vec<ClientInfo> = (0..1_000).map(|_| client("ada")).collect();
     let rooms: Vec<String> = (0..7).map(|n| format!("room:{n}")).collect();
-    let mut at = vec![None; clients.len()];
+    let mut at: Vec<Option<usize>> = vec![None; clients.len()];
     for round in 0..30 {
         for (n, client) in clients.iter().enumerate() {
             // No randomness: everyone moves, everyone else than before, and some are nowhere for a while.
             if let Some(room) = at[n].take() {
-                gateway.members.left(&channel(room), client.client);
+                gateway.members.left(&channel(&rooms[room]), client.client);
             }
             if (n + round) % 5 != 0 {
-                let room = &rooms[(n * (round + 1)) % rooms.len()];
-                gateway.members.joined(&channel(room), client);
+                let room = n * (round + 1) % rooms.len();
+                gateway.members.joined(&channel(&rooms[room]), client);
                 at[n] = Some(room);
             }
         }
@@ -181,9 +181,9 @@ async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was
             replica = Replica::start(address, &store);
         }
     }
-    for room in &rooms {
-        let there = |(client, place): (_, &Option<&String>)| (*place == Some(room)).then_some(client);
-        let expected: Vec<&ClientInfo> = clients.iter().zip(&at).filter_map(there).collect();
+    for (n, room) in rooms.iter().enumerate() {
+        let there = clients.iter().zip(&at).filter(|(_, place)| **place == Some(n));
+        let expected: Vec<&ClientInfo> = there.map(|(client, _)| client).collect();
         gateway.until(room, &expected).await;
     }
     gateway.members.goodbye().await;
