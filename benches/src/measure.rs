@@ -23,8 +23,8 @@ pub(crate) struct Pair {
     many: usize,
     /// From the first connection to the last answer.
     pub(crate) connected_in: Duration,
-    /// What the server's memory grew by, in bytes, divided by the clients.
-    pub(crate) memory_per_client: f64,
+    /// The server's memory before anybody came, in bytes.
+    memory_before: u64,
 }
 
 /// What single publications cost.
@@ -50,26 +50,31 @@ impl Pair {
     fn start(mut server: Child, protocol: Protocol, many: usize) -> anyhow::Result<Self> {
         let Listening { address } = server.hear()?;
         let mut clients = Child::start("clients", &[])?;
-        let (start, before) = (Instant::now(), process::resident(server.id())?);
+        let (start, memory_before) = (Instant::now(), process::resident(server.id())?);
         let Done = clients.ask(&Receive::Connect {
             to: address,
             protocol,
             clients: many,
         })?;
         let connected_in = start.elapsed();
-        let grown = process::resident(server.id())?.saturating_sub(before);
         Ok(Self {
             server,
             clients,
             many,
             connected_in,
-            memory_per_client: grown as f64 / many as f64,
+            memory_before,
         })
     }
 
     /// The server's process.
     pub(crate) fn id(&self) -> u32 {
         self.server.id()
+    }
+
+    /// What the server's memory has grown by since nobody was there, in bytes per client.
+    pub(crate) fn memory_per_client(&self) -> anyhow::Result<f64> {
+        let grown = process::resident(self.id())?.saturating_sub(self.memory_before);
+        Ok(grown as f64 / self.many as f64)
     }
 
     /// One frame to everyone, the next when all have it.

@@ -42,7 +42,7 @@ pub(crate) enum Receive {
 /// How clients connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Protocol {
-    /// Connected is ready.
+    /// Whoever has heard a byte is ready.
     Bare,
     /// A WebSocket handshake, then Centrifuge's connect and subscribe, each answered before the next.
     Centrifuge,

@@ -19,9 +19,15 @@ pub(crate) fn print(clients: usize, cores: NonZeroUsize, floor: &Figures, node: 
     );
     row(
         "memory per idle client, KB",
-        &floor.memory,
+        NOTHING,
         &node.memory,
         &to(&node.memory, 4.0, "KB"),
+    );
+    row(
+        "the same after deliveries, KB",
+        NOTHING,
+        &node.memory_after,
+        &to(&node.memory_after, 4.0, "KB"),
     );
     row(
         "CPU per delivery, single publications, us",
@@ -50,12 +56,23 @@ pub(crate) fn print(clients: usize, cores: NonZeroUsize, floor: &Figures, node: 
     );
 }
 
+/// For figures that a floor does not have.
+const NOTHING: &[f64] = &[];
+
 fn row(figure: &str, floor: &[f64], node: &[f64], budget: &str) {
-    let ratio = ratio(node, floor);
+    let shown = |value: f64| {
+        if value.is_nan() {
+            "–".to_owned()
+        } else {
+            format!("{value:.2}")
+        }
+    };
+    let (ratio, floor, node) = (ratio(node, floor), median(floor), median(node));
     println!(
-        "| {figure} | {:.2} | {:.2} | {ratio:.2} | {budget} |",
-        median(floor),
-        median(node)
+        "| {figure} | {} | {} | {} | {budget} |",
+        shown(floor),
+        shown(node),
+        shown(ratio)
     );
 }
 

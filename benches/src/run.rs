@@ -42,6 +42,8 @@ pub(crate) struct Figures {
     pub(crate) connect: Vec<f64>,
     /// Kilobytes per client that has connected and subscribed.
     pub(crate) memory: Vec<f64>,
+    /// The same after all deliveries of [`single`](Self::single) and [`burst`](Self::burst).
+    pub(crate) memory_after: Vec<f64>,
     /// Microseconds of CPU per delivery of single publications.
     pub(crate) single: Vec<f64>,
     /// The same of bursts.
@@ -78,7 +80,7 @@ fn deliveries(options: &Options, floor: &mut Figures, node: &mut Figures) -> any
             pair.connected_in
         );
         figures.connect.push(pair.connected_in.as_secs_f64());
-        figures.memory.push(pair.memory_per_client / 1024.0);
+        figures.memory.push(pair.memory_per_client()? / 1024.0);
         pair.singles(1)?; // the first is slower: nothing is in a cache yet
     }
     for round in 1..=options.rounds {
@@ -93,6 +95,9 @@ fn deliveries(options: &Options, floor: &mut Figures, node: &mut Figures) -> any
             figures.reached.push(singles.reached_all_in.as_secs_f64() * 1e3);
             figures.burst.push(burst);
         }
+    }
+    for (pair, figures, _) in &mut sides {
+        figures.memory_after.push(pair.memory_per_client()? / 1024.0);
     }
     Ok(())
 }

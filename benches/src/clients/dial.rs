@@ -48,6 +48,7 @@ pub(super) struct Dial {
 #[derive(Debug, Clone, Copy)]
 enum Answer {
     Tcp,
+    Greeting,
     Upgrade,
     Connect,
     Subscribe,
@@ -94,7 +95,8 @@ impl Dial {
         }
         stream.set_nodelay(true)?;
         if self.protocol == Protocol::Bare {
-            return Ok(Progress::Ready);
+            self.awaits = Answer::Greeting;
+            return self.go_on(stream); // it may be there already, and is told once
         }
         let request = format!(
             "GET /connection/websocket HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -107,6 +109,7 @@ impl Dial {
     fn answered(&mut self, stream: &mut TcpStream) -> anyhow::Result<Progress> {
         let heard = String::from_utf8_lossy(&self.heard);
         match self.awaits {
+            Answer::Greeting if !heard.is_empty() => Ok(Progress::Ready),
             Answer::Upgrade if heard.ends_with("\r\n\r\n") => {
                 ensure!(
                     heard.starts_with("HTTP/1.1 101 "),
