@@ -1,9 +1,9 @@
 //! The gateway's side of presence: says who joined and left here, asks who is anywhere.
 //!
-//! Saying never waits: a core notes the change in the [`mirror`] and goes on. One task per gateway ([`attach`])
+//! Saying never waits: a core notes the change in the `mirror` and goes on. One task per gateway (`attach`)
 //! tells presence, heartbeats, and after a lost stream reports everyone again. While presence is away, clients
 //! stay connected, changes need no queue (the mirror has them), and asking answers with a temporary error.
-//! Only [`grpc`] knows the wire.
+//! Only `grpc` knows the wire.
 
 mod attach;
 mod grpc;
