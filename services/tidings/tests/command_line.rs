@@ -9,7 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{
-    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::TcpStream,
     process::{Child, ChildStderr, ChildStdout, Command},
     time::timeout,
 };
@@ -310,6 +311,58 @@ async fn production_asks_for_tokens_and_keys_and_takes_those_it_is_configured_wi
     );
 
     assert_eq!(node.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_node_whose_redis_is_away_stays_up_and_says_so_without_the_password() {
+    for role in ["standalone", "gateway", "fanout", "presence"] {
+        let place = Place::with_file(
+            r#"
+            clients.listen = "127.0.0.1:0"
+            presence = { url = "http://127.0.0.1:1" }
+            clients.token.hmac_secret = "a secret that only this test knows, and long enough"
+            backends.key = [{ name = "tasks", key = "a-key" }]
+            "#,
+        );
+        let mut command = place.command(&[role]);
+        command.env("REDIS_URL", "redis://me:hunter2@127.0.0.1:1/0");
+        let mut node = Running::start(command);
+        let mode = line(&mut node.notices, "Redis configured: cluster").await;
+        assert!(mode.contains("redis://me:***@127.0.0.1:1/0"), "{mode}");
+        let door = line(&mut node.notices, "operators' door is open").await;
+        let (_, address) = door.rsplit_once("address=").unwrap();
+        line(&mut node.notices, " ready ").await;
+        // It says so from the start, and why once it has tried.
+        let mut answer = get(address, "/health/redis").await;
+        while answer.contains("not connected yet") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            answer = get(address, "/health/redis").await;
+        }
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("127.0.0.1:1"),
+            "{role}: {answer}"
+        );
+        assert!(!answer.contains("hunter2"), "{role}: {answer}");
+        let answer = get(address, "/health/ready").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.contains("degraded"),
+            "{role}: {answer}"
+        );
+        assert_eq!(node.stop().await, Some(0), "{role}");
+    }
+}
+
+/// The whole answer to a GET.
+async fn get(address: &str, path: &str) -> String {
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(PATIENCE, socket.read_to_string(&mut answer))
+        .await
+        .expect("it answers")
+        .unwrap();
+    answer
 }
 
 #[tokio::test]

@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use serde_json::json;
-use tidings_broker::Status;
+use tidings_broker::{Broker, Status};
 use tidings_gateway::Counter;
 use tidings_runtime::{
     Shutdown,
     health::{Component, State},
 };
-use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Keeps the component `redis` of the node's health as the bus says, until `shutdown` is requested.
-pub(super) async fn redis(mut status: watch::Receiver<Status>, component: Component, shutdown: Shutdown) {
+/// Keeps the component `redis` of the node's health as the bus says, until `shutdown` is requested. A role may have
+/// no other use for the bus; this keeps it, and with it the knowledge whether Redis is there.
+pub(super) async fn redis(broker: Broker, component: Component, shutdown: Shutdown) {
+    let mut status = broker.status();
     loop {
         let state = match &*status.borrow_and_update() {
             Status::Up => State::Up,

@@ -38,7 +38,7 @@ impl Wiring {
         let broker = broker(config)?;
         if config.redis.is_some() {
             let component = health.component("redis");
-            let report = reports::redis(broker.status(), component, stages.services.clone());
+            let report = reports::redis(broker.clone(), component, stages.services.clone());
             drop(stages.services.spawn(report));
         }
         Ok(Self {
