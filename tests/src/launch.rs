@@ -3,10 +3,9 @@
 use std::{
     fs::File,
     path::Path,
-    process::{ExitStatus, Stdio},
+    process::{ExitStatus, Output, Stdio},
 };
 
-use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::{Redis, Tidings, binary, eventually::in_time, ports::Ports, token::CONFIG};
@@ -61,12 +60,6 @@ impl Launch {
         self.env("REDIS_URL", &url)
     }
 
-    /// Its clients' port.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.ports.clients()
-    }
-
     /// Starts it and waits until it is ready.
     ///
     /// # Panics
@@ -115,15 +108,13 @@ impl Launch {
 /// # Panics
 /// When it does not end.
 pub async fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Exit {
-    let dir: TempDir = tempfile::tempdir().expect("a directory for temporary files");
+    let dir = tempfile::tempdir().expect("a directory for temporary files");
     let mut command = bare(dir.path());
     command.args(arguments).envs(environment.iter().copied());
     let output = in_time("the end of a command", command.output())
         .await
         .expect("the tidings binary runs");
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    Exit::new(output.status, text)
+    Exit::of(&output)
 }
 
 impl Exit {
@@ -132,6 +123,11 @@ impl Exit {
             code: status.code(),
             output,
         }
+    }
+
+    pub(crate) fn of(output: &Output) -> Self {
+        let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        Self::new(output.status, text.concat())
     }
 }
 

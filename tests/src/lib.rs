@@ -14,6 +14,7 @@ mod launch;
 mod ports;
 mod redis;
 mod sdk;
+mod shell;
 mod tidings;
 mod token;
 
@@ -25,5 +26,6 @@ pub use eventually::{PATIENCE, eventually, in_time};
 pub use launch::{Exit, Launch, command};
 pub use redis::Redis;
 pub use sdk::{Sdk, has_node, node};
+pub use shell::{Shell, shell};
 pub use tidings::Tidings;
 pub use token::{API_KEY, CONFIG, expired_token, token};

@@ -16,7 +16,13 @@ impl Redis {
     /// Starts one. `None`, said on standard output, when `redis-server` is not installed and need not be.
     #[must_use]
     pub fn start() -> Option<Self> {
-        let mut redis = Self::away()?;
+        Self::start_with(&[])
+    }
+
+    /// Starts one with further arguments.
+    #[must_use]
+    pub fn start_with(arguments: &[&str]) -> Option<Self> {
+        let mut redis = Self::reserve(arguments)?;
         redis.up();
         Some(redis)
     }
@@ -24,9 +30,14 @@ impl Redis {
     /// One that is not running yet.
     #[must_use]
     pub fn away() -> Option<Self> {
+        Self::reserve(&[])
+    }
+
+    fn reserve(arguments: &[&str]) -> Option<Self> {
         let ports = Ports::reserve();
+        let server = RedisServer::reserve_port(ports.clients(), arguments)?;
         Some(Self {
-            server: RedisServer::reserve_port(ports.clients(), &[])?,
+            server,
             _ports: ports,
         })
     }

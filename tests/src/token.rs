@@ -8,7 +8,7 @@ use tidings_core::Secret;
 const SECRET: &str = "a secret of the tests, long enough";
 
 /// The key that backends show.
-pub const API_KEY: &str = "a key of the tests";
+pub const API_KEY: &str = "the-key-of-the-tests";
 
 /// What every node is configured with unless a test says otherwise: a token key, an API key, and namespaces with
 /// and without presence.
@@ -18,7 +18,7 @@ hmac_secret = "a secret of the tests, long enough"
 
 [[backends.key]]
 name = "tests"
-key = "a key of the tests"
+key = "the-key-of-the-tests"
 
 [[namespace]]
 name = "tasks"
