@@ -26,6 +26,8 @@ pub enum CloseReason {
     BadRequest,
     /// The client did not say who it is in time.
     Stale,
+    /// The client would hear more channels than it may.
+    ChannelLimit,
     /// A publication cannot be written in the client's format.
     InappropriateProtocol,
     /// The client may not do this.
@@ -51,6 +53,7 @@ impl CloseReason {
             Self::InvalidToken => 3500,
             Self::BadRequest => 3501,
             Self::Stale => 3502,
+            Self::ChannelLimit => 3505,
             Self::InappropriateProtocol => 3506,
             Self::PermissionDenied => 3507,
             Self::NotAvailable => 3508,
@@ -72,6 +75,7 @@ impl CloseReason {
             Self::InvalidToken => "invalid token",
             Self::BadRequest => "bad request",
             Self::Stale => "stale",
+            Self::ChannelLimit => "channel limit",
             Self::InappropriateProtocol => "inappropriate protocol",
             Self::PermissionDenied => "permission denied",
             Self::NotAvailable => "not available",

@@ -76,6 +76,8 @@ pub struct Connected {
     pub expires_in: Option<Duration>,
     /// How often a ping comes, to the second.
     pub ping_interval: Duration,
+    /// The channels that it hears without having asked for them.
+    pub channels: Vec<Channel>,
 }
 
 /// What the server says unasked.

@@ -122,6 +122,8 @@ pub struct Identity {
     pub info: Bytes,
     /// How long the token is good for, from now; `None`: for ever.
     pub expires_in: Option<Duration>,
+    /// Channels that the client hears without asking for them.
+    pub channels: Vec<Channel>,
 }
 
 impl Identity {
@@ -132,6 +134,7 @@ impl Identity {
             user: "".into(),
             info: Bytes::new(),
             expires_in: None,
+            channels: Vec::new(),
         }
     }
 }

@@ -24,8 +24,7 @@ impl<'a> Asker<'a> {
     /// The channel's options, if the client has the right there.
     pub(crate) fn check(&self, channel: &Channel, right: Right) -> Result<&'a Namespace, Error> {
         let Some(namespace) = self.rules.namespaces.of(channel) else {
-            let name = channel.namespace().unwrap_or_default();
-            return Err(Error::UNKNOWN_CHANNEL.because(format!("namespace {name:?} is not configured")));
+            return Err(unknown(channel));
         };
         if matches!(right, Right::Presence) && !namespace.presence {
             return Err(Error::NOT_AVAILABLE.because("the namespace keeps no presence"));
@@ -62,4 +61,10 @@ impl<'a> Asker<'a> {
         // As in Centrifugo, "for anonymous" widens "for client"; alone it grants nothing.
         (client && (!self.user.is_empty() || anonymous)) || (subscriber && self.subscribed)
     }
+}
+
+/// The channel's namespace is not configured.
+pub(crate) fn unknown(channel: &Channel) -> Error {
+    let name = channel.namespace().unwrap_or_default();
+    Error::UNKNOWN_CHANNEL.because(format!("namespace {name:?} is not configured"))
 }

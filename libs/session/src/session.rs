@@ -1,6 +1,11 @@
 //! The state machine itself.
 
-use std::{collections::HashMap, mem, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tidings_core::{Channel, ClientId, ClientInfo};
 use tidings_protocol::{
@@ -13,7 +18,7 @@ use crate::{
     Action, Answer, Identity, Refusal, Rules,
     budget::Budget,
     heartbeat::{Beat, Heartbeat},
-    permission::{Asker, Right},
+    permission::{Asker, Right, unknown},
     turn::{TooMany, Turn},
 };
 
@@ -33,6 +38,13 @@ pub struct Session {
 enum State {
     /// It has not said who it is.
     Opened { connect_by: Instant },
+    /// It is known, and waits for the bus to confirm the channels that it hears without asking.
+    Entering {
+        id: u32,
+        identity: Identity,
+        since: Instant,
+        waiting: usize,
+    },
     /// It was told that its connect failed; it is expected to go.
     Refused { leave_by: Instant },
     /// It is known.
@@ -98,7 +110,7 @@ impl Session {
         match self.state {
             // What an SDK sent together with a connect that failed is neither answered nor held against it.
             State::Closed | State::Refused { .. } => return,
-            State::Opened { .. } | State::Known { .. } => {}
+            State::Opened { .. } | State::Entering { .. } | State::Known { .. } => {}
         }
         // A pong costs the client nothing and waits for nothing: it says that the client is alive, now.
         if command.request == Request::Pong {
@@ -117,13 +129,13 @@ impl Session {
 
     /// Takes the answer to an action.
     pub fn answer(&mut self, answer: Answer, now: Instant, out: &mut Actions) {
-        if matches!(self.state, State::Closed) {
+        if matches!(self.state, State::Closed | State::Refused { .. }) {
             return;
         }
         self.turn.end();
         match answer {
             Answer::Authenticated { id, result } => self.authenticated(id, result, now, out),
-            Answer::Subscribed { id, channel, result } => self.subscribed(id, channel, result, out),
+            Answer::Subscribed { id, channel, result } => self.subscribed(id, channel, result, now, out),
             Answer::Published { id, result } => {
                 reply(out, id, result.map(|()| Reply::Publish { id }));
             }
@@ -155,6 +167,7 @@ impl Session {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Opened { connect_by: at } | State::Refused { leave_by: at } => Some(*at),
+            State::Entering { since, .. } => Some(*since + self.rules.connect_timeout),
             State::Known { expires_at, .. } => {
                 let beat = self.heartbeat.deadline();
                 Some(expires_at.map_or(beat, |at| beat.min(at + self.rules.expired_grace)))
@@ -169,6 +182,11 @@ impl Session {
             State::Opened { connect_by: at } | State::Refused { leave_by: at } => {
                 if now >= *at {
                     self.close(CloseReason::Stale, out);
+                }
+            }
+            State::Entering { since, .. } => {
+                if now >= *since + self.rules.connect_timeout {
+                    self.close(CloseReason::Internal, out);
                 }
             }
             State::Known { expires_at, .. } => {
@@ -235,7 +253,7 @@ impl Session {
                 });
             }
             Request::Refresh { token } if !token.is_empty() => {
-                self.turn.begin_alone();
+                self.turn.begin_alone(1);
                 out.push(Action::Authenticate { id, token });
             }
             Request::NotOffered => fail(out, id, Error::NOT_AVAILABLE),
@@ -250,7 +268,7 @@ impl Session {
         if connect.token.is_empty() && !self.rules.allow_anonymous && !self.rules.insecure {
             return self.close(CloseReason::BadRequest, out);
         }
-        self.turn.begin_alone();
+        self.turn.begin_alone(1);
         out.push(Action::Authenticate {
             id,
             token: connect.token,
@@ -267,25 +285,81 @@ impl Session {
             (Err(Refusal::Unavailable), Some(_)) => return fail(out, id, Error::INTERNAL),
             (Err(Refusal::Unavailable), None) => return self.refuse(id, Error::INTERNAL, now, out),
         };
-        let expires_in = identity.expires_in.filter(|_| !self.rules.insecure);
-        let answer = match known {
-            Some(user) if user != identity.user => return self.close(CloseReason::InvalidToken, out),
-            Some(_) => Reply::Refresh { id, expires_in },
-            None => Reply::Connect {
-                id,
-                result: Connected {
-                    client: self.client,
-                    version: self.rules.version,
-                    expires_in,
-                    ping_interval: self.rules.ping_interval,
-                },
-            },
+        let Some(user) = known else {
+            return self.enter(id, identity, now, out);
         };
+        if user != identity.user {
+            return self.close(CloseReason::InvalidToken, out);
+        }
+        let expires_in = self.know(identity, now);
+        out.push(Action::Reply(Reply::Refresh { id, expires_in }));
+    }
+
+    /// Subscribes a client to what its token says, and then tells it that it is connected: to all or to nothing.
+    fn enter(&mut self, id: u32, identity: Identity, now: Instant, out: &mut Actions) {
+        for channel in &identity.channels {
+            let Some(namespace) = self.rules.namespaces.of(channel) else {
+                self.subscriptions.clear();
+                return self.refuse(id, unknown(channel), now, out);
+            };
+            let presence = namespace.presence;
+            self.subscriptions.insert(
+                channel.clone(),
+                Subscription {
+                    entered: false,
+                    presence,
+                },
+            );
+        }
+        let waiting = self.subscriptions.len();
+        if waiting > self.rules.channels {
+            self.subscriptions.clear();
+            return self.close(CloseReason::ChannelLimit, out);
+        }
+        let asked = self.subscriptions.keys().map(|channel| Action::Subscribe {
+            id,
+            channel: channel.clone(),
+        });
+        out.extend(asked);
+        self.state = State::Entering {
+            id,
+            identity,
+            since: now,
+            waiting,
+        };
+        match u32::try_from(waiting) {
+            Ok(answers @ 1..) => self.turn.begin_alone(answers),
+            _ => self.entered(now, out),
+        }
+    }
+
+    /// The bus has confirmed every channel of a client that enters.
+    fn entered(&mut self, now: Instant, out: &mut Actions) {
+        let State::Entering { id, identity, .. } = mem::replace(&mut self.state, State::Closed) else {
+            return;
+        };
+        let channels: Vec<_> = self.subscriptions.keys().cloned().collect();
+        let result = Connected {
+            client: self.client,
+            version: self.rules.version,
+            expires_in: self.know(identity, now),
+            ping_interval: self.rules.ping_interval,
+            channels: channels.clone(),
+        };
+        out.push(Action::Reply(Reply::Connect { id, result }));
+        for channel in channels {
+            self.enter_channel(channel, out);
+        }
+    }
+
+    /// Takes an identity on. How long it is good for.
+    fn know(&mut self, identity: Identity, now: Instant) -> Option<Duration> {
+        let expires_in = identity.expires_in.filter(|_| !self.rules.insecure);
         self.state = State::Known {
             identity,
             expires_at: expires_in.map(|after| now + after),
         };
-        out.push(Action::Reply(answer));
+        expires_in
     }
 
     fn refuse(&mut self, id: u32, error: Error, now: Instant, out: &mut Actions) {
@@ -327,17 +401,44 @@ impl Session {
         Ok((channel, presence))
     }
 
-    fn subscribed(&mut self, id: u32, channel: Channel, result: Result<(), Error>, out: &mut Actions) {
-        if let Err(error) = result {
-            self.subscriptions.remove(&channel);
-            return fail(out, id, error);
+    fn subscribed(
+        &mut self,
+        id: u32,
+        channel: Channel,
+        result: Result<(), Error>,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        match (&mut self.state, result) {
+            (State::Entering { waiting, .. }, Ok(())) => {
+                *waiting -= 1;
+                if *waiting == 0 {
+                    self.entered(now, out);
+                }
+            }
+            (State::Entering { .. }, Err(error)) => {
+                self.subscriptions.clear();
+                self.turn = Turn::default();
+                self.refuse(id, error, now, out);
+            }
+            (_, Ok(())) => {
+                out.push(Action::Reply(Reply::Subscribe { id }));
+                self.enter_channel(channel, out);
+            }
+            (_, Err(error)) => {
+                self.subscriptions.remove(&channel);
+                fail(out, id, error);
+            }
         }
+    }
+
+    /// From here on the client hears the channel; it has been told.
+    fn enter_channel(&mut self, channel: Channel, out: &mut Actions) {
         let Some(subscription) = self.subscriptions.get_mut(&channel) else {
             return;
         };
         subscription.entered = true;
         let presence = subscription.presence.then(|| self.info());
-        out.push(Action::Reply(Reply::Subscribe { id }));
         out.push(Action::Enter { channel, presence });
     }
 
@@ -370,7 +471,7 @@ impl Session {
     ) {
         match may {
             Ok(channel) => {
-                self.turn.begin_alone();
+                self.turn.begin_alone(1);
                 out.push(action(id, channel, self.info()));
             }
             Err(error) => fail(out, id, error),

@@ -24,7 +24,7 @@ enum Busy {
     #[default]
     No,
     Subscribing(u32),
-    Alone,
+    Alone(u32),
 }
 
 /// More commands wait than a client may leave waiting.
@@ -67,15 +67,16 @@ impl Turn {
         };
     }
 
-    /// An answer is awaited from here on, and nothing else happens before it.
-    pub(crate) fn begin_alone(&mut self) {
-        self.busy = Busy::Alone;
+    /// This many answers are awaited from here on, and nothing else happens before the last.
+    pub(crate) fn begin_alone(&mut self, answers: u32) {
+        self.busy = Busy::Alone(answers);
     }
 
     /// An awaited answer came.
     pub(crate) fn end(&mut self) {
         self.busy = match self.busy {
             Busy::Subscribing(n) if n > 1 => Busy::Subscribing(n - 1),
+            Busy::Alone(n) if n > 1 => Busy::Alone(n - 1),
             _ => Busy::No,
         };
     }
@@ -84,7 +85,7 @@ impl Turn {
         match self.busy {
             Busy::No => true,
             Busy::Subscribing(_) => matches!(command.request, Request::Subscribe(_)),
-            Busy::Alone => false,
+            Busy::Alone(_) => false,
         }
     }
 }

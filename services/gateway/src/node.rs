@@ -52,13 +52,7 @@ impl Node {
         };
         let now = SystemTime::now();
         match verifier.verify(token, now) {
-            Ok(claims) => Ok(Identity {
-                user: claims.user.into(),
-                info: claims.info,
-                expires_in: claims
-                    .expires_at
-                    .map(|at| at.duration_since(now).unwrap_or(Duration::ZERO)),
-            }),
+            Ok(claims) => identity(claims, now),
             Err(token::Error::Expired) => Err(Refusal::Expired),
             Err(token::Error::Invalid(why)) => {
                 tracing::debug!(why, "a client showed an invalid token");
@@ -103,4 +97,24 @@ impl Node {
         self.shutdown
             .spawn(async move { inbox.put(Letter::Completed(from, work.await)) });
     }
+}
+
+/// Who a token's bearer is. A token that names a channel which cannot be is no better than a forged one.
+fn identity(claims: token::Claims, now: SystemTime) -> Result<Identity, Refusal> {
+    let channels = claims
+        .channels
+        .iter()
+        .map(|name| Channel::parse(name))
+        .collect::<Result<_, _>>();
+    Ok(Identity {
+        user: claims.user.into(),
+        info: claims.info,
+        expires_in: claims
+            .expires_at
+            .map(|at| at.duration_since(now).unwrap_or(Duration::ZERO)),
+        channels: channels.map_err(|why| {
+            tracing::debug!(%why, "a client's token names a channel that cannot be");
+            Refusal::Invalid
+        })?,
+    })
 }

@@ -220,6 +220,79 @@ fn a_client_that_does_not_say_who_it_is_is_closed_as_stale() {
 }
 
 #[test]
+fn a_client_whose_token_names_channels_is_connected_when_the_bus_has_confirmed_them_all() {
+    let mut client = open(rules());
+    client.send(connect("t"));
+    assert_eq!(client.send(publish("quiet:1")), [], "it waits for the connect");
+    let channels = vec![channel("tasks:1"), channel("$quiet:#ada"), channel("tasks:1")];
+    let actions = client.authenticate(Ok(Identity {
+        channels,
+        ..identity("ada")
+    }));
+    assert!(
+        matches!(
+            actions[..],
+            [Action::Subscribe { id: 1, .. }, Action::Subscribe { id: 1, .. }]
+        ),
+        "{actions:?}"
+    );
+    assert_eq!(client.confirm(1, "tasks:1"), []);
+    let actions = client.confirm(1, "$quiet:#ada");
+    let [
+        Action::Reply(Reply::Connect { id: 1, result }),
+        Action::Enter { .. },
+        Action::Enter { .. },
+        next,
+    ] = &actions[..]
+    else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(result.channels.len(), 2);
+    assert!(matches!(next, Action::Publish { .. }));
+    assert!(client.session.is_subscribed(&channel("tasks:1")));
+    assert_eq!(
+        error_code(&{
+            client.answer(Answer::Published {
+                id: 2,
+                result: Ok(()),
+            });
+            client.send(subscribe("tasks:1"))
+        }),
+        105
+    );
+}
+
+#[test]
+fn a_connect_fails_as_a_whole_when_one_of_its_channels_does() {
+    let with = |names: &[&str]| Identity {
+        channels: names.iter().map(|name| channel(name)).collect(),
+        ..identity("ada")
+    };
+    let mut unknown = open(rules());
+    unknown.send(connect("t"));
+    assert_eq!(
+        error_code(&unknown.authenticate(Ok(with(&["tasks:1", "nowhere:1"])))),
+        102
+    );
+
+    let mut refused = open(rules());
+    refused.send(connect("t"));
+    refused.authenticate(Ok(with(&["tasks:1", "tasks:2"])));
+    let refusal = Answer::Subscribed {
+        id: 1,
+        channel: channel("tasks:1"),
+        result: Err(Error::INTERNAL),
+    };
+    assert_eq!(error_code(&refused.answer(refusal)), 100);
+    assert_eq!(refused.confirm(1, "tasks:2"), [], "nothing is entered");
+
+    let mut greedy = open(rules());
+    greedy.send(connect("t"));
+    let many = with(&["tasks:1", "tasks:2", "tasks:3", "tasks:4"]);
+    assert_eq!(close_code(&greedy.authenticate(Ok(many))), 3505);
+}
+
+#[test]
 fn a_subscribe_is_answered_only_when_the_bus_has_confirmed() {
     let mut client = connected(rules(), "ada");
     assert_eq!(

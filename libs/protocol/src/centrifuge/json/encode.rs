@@ -31,6 +31,13 @@ pub fn reply(reply: &Reply, out: &mut impl Write) {
                 c.text("client", &result.client.to_string());
                 c.text("version", result.version);
                 expiry(c, result.expires_in);
+                if !result.channels.is_empty() {
+                    c.object("subs", |subs| {
+                        for channel in &result.channels {
+                            subs.object(channel.as_str(), |_| {});
+                        }
+                    });
+                }
                 c.number("ping", result.ping_interval.as_secs());
                 c.flag("pong");
             });
@@ -167,11 +174,12 @@ mod tests {
             version: "tidings 1",
             expires_in: Some(Duration::from_secs(60)),
             ping_interval: Duration::from_secs(25),
+            channels: vec![Channel::parse("tasks:42").unwrap()],
         };
         assert_eq!(
             text(&Reply::Connect { id: 1, result }),
             format!(
-                r#"{{"id":1,"connect":{{"client":"{CLIENT}","version":"tidings 1","expires":true,"ttl":60,"ping":25,"pong":true}}}}"#
+                r#"{{"id":1,"connect":{{"client":"{CLIENT}","version":"tidings 1","expires":true,"ttl":60,"subs":{{"tasks:42":{{}}}},"ping":25,"pong":true}}}}"#
             )
         );
         assert_eq!(text(&Reply::Subscribe { id: 2 }), r#"{"id":2,"subscribe":{}}"#);

@@ -27,6 +27,11 @@ pub fn reply(reply: &Reply, out: &mut impl BufMut) {
         }
         Reply::Connect { id, result } => {
             let (expires, ttl) = expiry(result.expires_in);
+            let subs = result
+                .channels
+                .iter()
+                .map(|it| (it.to_string(), wire::SubscribeResult {}))
+                .collect();
             let connect = wire::ConnectResult {
                 client: result.client.to_string(),
                 version: result.version.to_owned(),
@@ -34,6 +39,7 @@ pub fn reply(reply: &Reply, out: &mut impl BufMut) {
                 ttl,
                 ping: seconds(result.ping_interval),
                 pong: true,
+                subs,
             };
             wire::Reply {
                 id: *id,
