@@ -6,7 +6,7 @@ import { loadSync } from "@grpc/proto-loader";
 
 const [address, key, event] = process.argv.slice(2);
 const includeDirs = [fileURLToPath(new URL("../../proto", import.meta.url))];
-const definition = loadSync("tidings/fanout/v1/fanout.proto", { includeDirs, longs: Number, defaults: true });
+const definition = loadSync("tidings/fanout/v1/fanout.proto", { includeDirs, keepCase: true, longs: Number, defaults: true });
 const { Fanout } = grpc.loadPackageDefinition(definition).tidings.fanout.v1;
 
 const client = new Fanout(address, grpc.credentials.createInsecure());

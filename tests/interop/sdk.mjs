@@ -17,13 +17,17 @@ let client;
 let give; // takes the token that the SDK waits for
 const subscriptions = new Map();
 
-function connect({ url, options }) {
+const askForToken = () => new Promise((resolve) => {
+  give = resolve;
+  say("token_wanted");
+});
+
+function connect({ url, token }) {
   client = new Centrifuge(url, {
     websocket: Listening,
     minReconnectDelay: 50,
     maxReconnectDelay: 500,
-    ...options,
-    getToken: () => new Promise((resolve) => { give = resolve; say("token_wanted"); }),
+    ...(token && { token, getToken: askForToken }),
   });
   client.on("connecting", ({ code, reason }) => say("connecting", { code, reason }));
   client.on("connected", ({ client }) => say("connected", { client }));

@@ -28,4 +28,4 @@ pub use redis::Redis;
 pub use sdk::{Sdk, has_node, node};
 pub use shell::{Shell, shell};
 pub use tidings::Tidings;
-pub use token::{API_KEY, CONFIG, expired_token, token};
+pub use token::{API_KEY, CONFIG, expired_token, token, token_for};

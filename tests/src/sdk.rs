@@ -75,11 +75,12 @@ pub struct Sdk {
 }
 
 impl Sdk {
-    /// Starts it and has it connect to `url`; `options` may have a `token`.
+    /// Starts it and has it connect to `url`, with a token or without. With one, it asks the test for another when
+    /// it needs one (the event `token_wanted`, the command `token`).
     ///
     /// # Panics
     /// When Node does not run.
-    pub async fn connect(url: &str, options: Value) -> Self {
+    pub async fn connect(url: &str, token: Option<&str>) -> Self {
         let mut child = command("sdk.mjs")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -91,7 +92,7 @@ impl Sdk {
             earlier: VecDeque::new(),
             _child: child,
         };
-        sdk.tell(&json!({ "do": "connect", "url": url, "options": options }))
+        sdk.tell(&json!({ "do": "connect", "url": url, "token": token }))
             .await;
         sdk
     }

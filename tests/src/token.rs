@@ -39,18 +39,24 @@ channels = ["tasks:{tenant}", "news:{data.assignee_id}"]
 /// A token for `user` that is good for an hour.
 #[must_use]
 pub fn token(user: &str) -> String {
-    minted(user, SystemTime::now())
+    token_for(user, HOUR)
+}
+
+/// A token for `user` that is good for so long, to the second.
+#[must_use]
+pub fn token_for(user: &str, ttl: Duration) -> String {
+    minted(user, ttl, SystemTime::now())
 }
 
 /// A token for `user` that was good until an hour ago.
 #[must_use]
 pub fn expired_token(user: &str) -> String {
-    minted(user, SystemTime::now() - 2 * HOUR)
+    minted(user, HOUR, SystemTime::now() - 2 * HOUR)
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-fn minted(user: &str, now: SystemTime) -> String {
+fn minted(user: &str, ttl: Duration, now: SystemTime) -> String {
     let minter = Minter::hs256(&Secret::from(SECRET.to_owned()), None).expect("the secret is not empty");
-    minter.mint(user, &[], None, HOUR, now)
+    minter.mint(user, &[], None, ttl, now)
 }
