@@ -21,6 +21,8 @@ use crate::{doors::Doors, failure::Failure, grpc, platform, roles::Roles};
 pub(crate) const RESERVED: &[&str] = &[
     "TIDINGS_API_KEY",
     "TIDINGS_TOKEN",
+    "TIDINGS_BIN",
+    "TIDINGS_REQUIRE_NODE",
     "TIDINGS_REQUIRE_REDIS",
     "TIDINGS_PORT",
     "TIDINGS_SERVICE_HOST",
