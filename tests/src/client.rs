@@ -28,7 +28,7 @@ impl Client {
     /// # Panics
     /// When the handshake fails.
     pub async fn open(url: &str) -> Self {
-        let connected = in_time("a handshake", connect_async(url)).await;
+        let connected = in_time("a handshake", Box::pin(connect_async(url))).await;
         let (socket, _) = connected.unwrap_or_else(|error| panic!("no connection to {url}: {error}"));
         Self {
             socket,
@@ -201,7 +201,7 @@ pub async fn handshake(url: &str, headers: &[(&'static str, &str)]) -> (u16, Str
             .headers_mut()
             .insert(*name, value.parse().expect("a valid header"));
     }
-    match in_time("a handshake", connect_async(request)).await {
+    match in_time("a handshake", Box::pin(connect_async(request))).await {
         Ok(_) => panic!("{url} was let in"),
         Err(Error::Http(response)) => {
             let body = response.body().as_deref().unwrap_or_default();

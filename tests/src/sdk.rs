@@ -137,6 +137,11 @@ impl Sdk {
         self.event("answer").await
     }
 
+    /// Forgets what has come and was not asked for.
+    pub fn forget(&mut self) {
+        self.earlier.clear();
+    }
+
     /// Whether an event of this kind has come and was not asked for yet.
     #[must_use]
     pub fn had(&self, kind: &str) -> bool {

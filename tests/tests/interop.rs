@@ -150,15 +150,18 @@ async fn it_renews_its_token_before_that_runs_out_and_stays_connected() {
         return;
     }
     let server = standalone().await;
-    let short = || token_for("ada", Duration::from_secs(2));
-    let mut sdk = Sdk::connect(&server.websocket(), Some(&short())).await;
-    sdk.event("connecting").await;
-    sdk.event("connected").await;
-    // That it wants a second one means that the first was accepted, and its lifetime told.
-    for _ in 0..2 {
+    // With an expired one it first asks for another, so that this one's time begins when everything runs.
+    let mut sdk = Sdk::connect(&server.websocket(), Some(&expired_token("ada"))).await;
+    let give = async |sdk: &mut Sdk, seconds| {
         sdk.event("token_wanted").await;
-        sdk.tell(&json!({ "do": "token", "token": short() })).await;
-    }
+        let token = token_for("ada", Duration::from_secs(seconds));
+        sdk.tell(&json!({ "do": "token", "token": token })).await;
+    };
+    give(&mut sdk, 5).await;
+    sdk.event("connected").await;
+    sdk.forget();
+    give(&mut sdk, 3600).await;
+    // Commands are done in their order: a refresh that failed would have ended the connection before this.
     sdk.tell(&json!({ "do": "subscribe", "channel": "tasks:1" }))
         .await;
     sdk.event("subscribed").await;
