@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: real processes, a real Redis, real clients.
 //!
 //! A test starts `tidings` processes with [`Launch`], talks to their doors as [`Client`], [`Backend`] and
-//! operator ([`Tidings::get`]), and waits with [`eventually`]. Everything ends when it is dropped, and what a
+//! operator ([`Tidings::get`]), and waits with [`eventually()`]. Everything ends when it is dropped, and what a
 //! process logged is printed when its test fails. The tests are in `tests/`.
 
 mod backend;
