@@ -24,11 +24,13 @@ pub(crate) fn run(cores: NonZeroUsize) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
     let broker = Broker::memory();
     let (publisher, channel) = (broker.publisher(), frame::channel()?);
+    let targets = [channel.clone().into()];
     let address = runtime.block_on(async { start(cores, broker, &channel) })?;
+    let targets = [channel.into()];
     server::run(address, |frames| {
         for _ in 0..frames {
             let publication = frame::publication();
-            let sent = publisher.publish(std::slice::from_ref(&channel), &publication);
+            let sent = publisher.publish(&targets, &publication);
             for result in runtime.block_on(sent) {
                 result?;
             }
