@@ -24,7 +24,6 @@ pub(crate) fn run(cores: NonZeroUsize) -> anyhow::Result<()> {
     let runtime = Runtime::new()?;
     let broker = Broker::memory();
     let (publisher, channel) = (broker.publisher(), frame::channel()?);
-    let targets = [channel.clone().into()];
     let address = runtime.block_on(async { start(cores, broker, &channel) })?;
     let targets = [channel.into()];
     server::run(address, |frames| {
