@@ -1,18 +1,40 @@
 //! Channel to members.
 
-use std::{collections::HashMap, hash::Hash};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+};
 
 use indexmap::IndexSet;
 use tidings_core::Channel;
 
-/// The members of every channel that somebody in this core wants.
+/// What every channel of this core is wanted by, and who hears it.
 ///
-/// `M` is how the owner names its connections, small and `Copy`. Joining and leaving take constant time;
-/// members lie side by side, so a broadcast walks memory in order. A channel exists while it has members.
+/// Wanting comes before hearing: a connection [`claim`](Self::claim)s a channel when it asks for it,
+/// [`join`](Self::join)s when it is told that it has it, and [`release`](Self::release)s it once, whether it ever
+/// joined or not. A channel exists here from its first claim to its last release.
+///
+/// `M` is how the owner names its connections, small and `Copy`. Every call takes constant time; members lie side by
+/// side, so a broadcast walks memory in order.
 #[derive(Debug)]
 pub struct Hub<M> {
     // Names are chosen by clients: the default, seeded hasher stays.
-    channels: HashMap<Channel, IndexSet<M>>,
+    channels: HashMap<Channel, Wanted<M>>,
+}
+
+#[derive(Debug)]
+struct Wanted<M> {
+    claims: usize,
+    members: IndexSet<M>,
+}
+
+/// What a release ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Released {
+    /// The member heard the channel.
+    pub heard: bool,
+    /// Nobody here wants the channel any more.
+    pub last: bool,
 }
 
 impl<M: Copy + Eq + Hash> Hub<M> {
@@ -24,47 +46,56 @@ impl<M: Copy + Eq + Hash> Hub<M> {
         }
     }
 
-    /// Adds a member; a member joins a channel once. True when it is the channel's first.
-    pub fn join(&mut self, channel: &Channel, member: M) -> bool {
-        if let Some(members) = self.channels.get_mut(channel) {
-            members.insert(member);
+    /// Someone wants the channel. True when nobody here did.
+    pub fn claim(&mut self, channel: &Channel) -> bool {
+        if let Some(wanted) = self.channels.get_mut(channel) {
+            wanted.claims += 1;
             return false;
         }
-        self.channels
-            .insert(channel.clone(), IndexSet::from_iter([member]));
+        self.channels.insert(
+            channel.clone(),
+            Wanted {
+                claims: 1,
+                members: IndexSet::new(),
+            },
+        );
         true
     }
 
-    /// Removes a member. True when it was the channel's last.
-    pub fn leave(&mut self, channel: &Channel, member: M) -> bool {
-        let Some(members) = self.channels.get_mut(channel) else {
-            return false;
-        };
-        members.swap_remove(&member);
-        let last = members.is_empty();
-        if last {
-            self.channels.remove(channel);
+    /// From here on the member hears the channel, which it has claimed.
+    pub fn join(&mut self, channel: &Channel, member: M) {
+        debug_assert!(self.channels.contains_key(channel), "joined without a claim");
+        if let Some(wanted) = self.channels.get_mut(channel) {
+            wanted.members.insert(member);
         }
-        last
+    }
+
+    /// Undoes one claim and, if the member joined, that.
+    pub fn release(&mut self, channel: &Channel, member: M) -> Released {
+        let Entry::Occupied(mut entry) = self.channels.entry(channel.clone()) else {
+            debug_assert!(false, "released without a claim");
+            return Released {
+                heard: false,
+                last: false,
+            };
+        };
+        let wanted = entry.get_mut();
+        wanted.claims -= 1;
+        let heard = wanted.members.swap_remove(&member);
+        let last = wanted.claims == 0;
+        if last {
+            entry.remove();
+        }
+        Released { heard, last }
     }
 
     /// Everyone who hears the channel, in no particular order.
     pub fn members(&self, channel: &Channel) -> impl ExactSizeIterator<Item = M> + '_ {
-        self.channels
-            .get(channel)
-            .map(IndexSet::as_slice)
-            .unwrap_or_default()
-            .iter()
-            .copied()
+        let members = self.channels.get(channel).map(|wanted| wanted.members.as_slice());
+        members.unwrap_or_default().iter().copied()
     }
 
-    /// Whether anybody hears the channel.
-    #[must_use]
-    pub fn has(&self, channel: &Channel) -> bool {
-        self.channels.contains_key(channel)
-    }
-
-    /// How many channels have members.
+    /// How many channels are wanted.
     #[must_use]
     pub fn channels(&self) -> usize {
         self.channels.len()
@@ -79,7 +110,7 @@ impl<M: Copy + Eq + Hash> Default for Hub<M> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
 
@@ -90,44 +121,76 @@ mod tests {
     }
 
     #[test]
-    fn interest_begins_with_the_first_member_and_ends_with_the_last() {
+    fn a_channel_is_wanted_from_the_first_claim_to_the_last_release() {
         let (mut hub, news) = (Hub::new(), channel("news"));
-        assert!(hub.join(&news, 1));
-        assert!(!hub.join(&news, 2));
-        assert!(!hub.leave(&news, 1));
-        assert!(hub.leave(&news, 2));
-        assert!(!hub.has(&news));
+        assert!(hub.claim(&news));
+        assert!(!hub.claim(&news));
+        hub.join(&news, 1);
+        assert_eq!(
+            hub.release(&news, 2),
+            Released {
+                heard: false,
+                last: false
+            }
+        );
+        assert_eq!(
+            hub.release(&news, 1),
+            Released {
+                heard: true,
+                last: true
+            }
+        );
+        assert_eq!(hub.channels(), 0);
     }
 
     #[test]
-    fn joining_twice_counts_once_and_leaving_without_joining_counts_nothing() {
+    fn nobody_hears_a_channel_before_joining() {
         let (mut hub, news) = (Hub::new(), channel("news"));
-        assert!(!hub.leave(&news, 1));
+        hub.claim(&news);
+        assert_eq!(hub.members(&news).len(), 0);
         hub.join(&news, 1);
-        assert!(!hub.join(&news, 1));
-        assert!(!hub.leave(&news, 2));
-        assert!(hub.leave(&news, 1));
+        assert_eq!(hub.members(&news).collect::<Vec<_>>(), [1]);
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Claim,
+        Join,
+        Release,
     }
 
     proptest! {
-        /// The same joins and leaves on a set of pairs give the same members and the same firsts and lasts.
+        /// A naive model, where each member claims a channel at most once, has the same members and the same firsts and
+        /// lasts.
         #[test]
-        fn a_hub_behaves_as_a_set_of_pairs(steps in prop::collection::vec((any::<bool>(), 0..4_u8, 0..6_u32), 0..200)) {
+        fn a_hub_behaves_as_two_sets_of_pairs(
+            steps in prop::collection::vec(
+                (prop_oneof![Just(Step::Claim), Just(Step::Join), Just(Step::Release)], 0..4_u8, 0..6_u32), 0..200
+            )
+        ) {
             let mut hub = Hub::new();
-            let mut model = BTreeSet::new();
-            let count = |model: &BTreeSet<(u8, u32)>, c| model.iter().filter(|(channel, _)| *channel == c).count();
-            for (join, c, member) in steps {
+            let mut claimed: BTreeMap<u8, BTreeSet<u32>> = BTreeMap::new();
+            let mut joined: BTreeSet<(u8, u32)> = BTreeSet::new();
+            for (step, c, member) in steps {
                 let name = channel(&format!("c{c}"));
-                let before = count(&model, c);
-                if join {
-                    model.insert((c, member));
-                    prop_assert_eq!(hub.join(&name, member), before == 0);
-                } else {
-                    model.remove(&(c, member));
-                    prop_assert_eq!(hub.leave(&name, member), before > 0 && count(&model, c) == 0);
+                let claims = claimed.entry(c).or_default();
+                match step {
+                    Step::Claim if !claims.contains(&member) => {
+                        prop_assert_eq!(hub.claim(&name), claims.is_empty());
+                        claims.insert(member);
+                    }
+                    Step::Join if claims.contains(&member) => {
+                        hub.join(&name, member);
+                        joined.insert((c, member));
+                    }
+                    Step::Release if claims.remove(&member) => {
+                        let expected = Released { heard: joined.remove(&(c, member)), last: claims.is_empty() };
+                        prop_assert_eq!(hub.release(&name, member), expected);
+                    }
+                    _ => {}
                 }
                 let members: BTreeSet<_> = hub.members(&name).collect();
-                let expected: BTreeSet<_> = model.iter().filter(|(channel, _)| *channel == c).map(|(_, m)| *m).collect();
+                let expected: BTreeSet<_> = joined.iter().filter(|(it, _)| *it == c).map(|(_, m)| *m).collect();
                 prop_assert_eq!(members, expected);
             }
         }

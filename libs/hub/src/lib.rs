@@ -7,5 +7,5 @@
 mod hub;
 mod outbox;
 
-pub use hub::Hub;
+pub use hub::{Hub, Released};
 pub use outbox::{Full, Outbox};

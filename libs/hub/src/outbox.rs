@@ -1,8 +1,12 @@
-//! What one connection still has to send: finished frames, bounded in bytes.
+//! What one connection still has to send: finished frames, bounded in bytes and so in number.
 
 use std::{collections::VecDeque, io::IoSlice, mem};
 
 use bytes::{Buf, Bytes};
+
+/// What a waiting frame costs beside its bytes, about: its place in the queue and its share of the heap. Counted
+/// against the limit, so that a million tiny frames are as bounded as one large one.
+const FRAME: usize = 64;
 
 /// Frames in the order they leave. Frames are shared: pushing one copies a pointer, not the text.
 ///
@@ -22,7 +26,8 @@ pub struct Outbox {
 pub struct Full;
 
 impl Outbox {
-    /// Appends a frame, unless more than `limit` bytes would wait. An empty outbox takes one frame of any size.
+    /// Appends a frame, unless more than `limit` bytes would wait (64 for each waiting frame included). An empty
+    /// outbox takes one frame of any size.
     ///
     /// # Errors
     /// [`Full`]; the outbox is as it was.
@@ -30,7 +35,8 @@ impl Outbox {
         if frame.is_empty() {
             return Ok(());
         }
-        if self.bytes > 0 && self.bytes + frame.len() > limit {
+        let waiting = self.bytes + (self.rest.len() + 1) * FRAME;
+        if self.bytes > 0 && waiting.saturating_add(frame.len()) > limit {
             return Err(Full);
         }
         self.bytes += frame.len();
@@ -114,10 +120,20 @@ mod tests {
     #[test]
     fn a_frame_over_the_limit_is_refused_and_the_outbox_stays_as_it_was() {
         let mut outbox = Outbox::default();
-        outbox.push(Bytes::from_static(b"abc"), 5).unwrap();
-        assert_eq!(outbox.push(Bytes::from_static(b"def"), 5), Err(Full));
-        outbox.push(Bytes::from_static(b"de"), 5).unwrap();
+        let limit = FRAME + 5;
+        outbox.push(Bytes::from_static(b"abc"), limit).unwrap();
+        assert_eq!(outbox.push(Bytes::from_static(b"def"), limit), Err(Full));
+        outbox.push(Bytes::from_static(b"de"), limit).unwrap();
         assert_eq!(waiting(&outbox), b"abcde");
+    }
+
+    #[test]
+    fn many_tiny_frames_fill_an_outbox_too() {
+        let mut outbox = Outbox::default();
+        let taken = (0..1_000_000)
+            .take_while(|_| outbox.push(Bytes::from_static(b"x"), 1 << 20).is_ok())
+            .count();
+        assert!(taken < 17_000, "{taken} frames fit into 1 MiB");
     }
 
     #[test]
@@ -168,7 +184,7 @@ mod tests {
         fn bytes_leave_in_the_order_they_came(steps in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..20), 0..40_usize), 0..60)) {
             let (mut outbox, mut model) = (Outbox::default(), Vec::new());
             for (frame, write) in steps {
-                if outbox.push(Bytes::from(frame.clone()), 200).is_ok() {
+                if outbox.push(Bytes::from(frame.clone()), 2000).is_ok() {
                     model.extend(frame);
                 }
                 let write = write.min(outbox.bytes());

@@ -18,7 +18,8 @@ pub enum Action {
         /// Empty: the client showed none, and may.
         token: String,
     },
-    /// Take up interest in the channel; answer with [`Answer::Subscribed`] when the bus has confirmed it.
+    /// Take up interest in the channel; answer with [`Answer::Subscribed`] when the bus has confirmed it. Sooner or
+    /// later exactly one [`Action::Leave`] undoes it, whatever the answer, and also when none comes.
     Subscribe {
         /// The command's id.
         id: u32,
@@ -32,11 +33,11 @@ pub enum Action {
         /// What the others may see of it; `None`: the channel keeps no presence.
         presence: Option<ClientInfo>,
     },
-    /// The client hears the channel no more.
+    /// The client wants the channel no more, whether it ever entered or not.
     Leave {
         /// The channel.
         channel: Channel,
-        /// The channel keeps presence.
+        /// It entered a channel that keeps presence.
         presence: bool,
     },
     /// Publish; answer with [`Answer::Published`].

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// The bucket holds this many seconds' worth.
+/// The bucket holds this many seconds' worth; a client that owes as much again is flooding.
 const BURST_SECONDS: f32 = 4.0;
 
 #[derive(Debug, Clone, Copy)]
@@ -19,17 +19,27 @@ impl Budget {
         }
     }
 
-    /// Pays for one command. False when there is nothing left to pay with.
-    pub(crate) fn pay(&mut self, per_second: u32, now: Instant) -> bool {
+    /// Pays for one command. One that is refused is owed for: answering it costs too.
+    pub(crate) fn pay(&mut self, per_second: u32, now: Instant) -> Paid {
         let passed = now.saturating_duration_since(self.filled).as_secs_f32();
-        self.tokens = (self.tokens + passed * rate(per_second)).min(capacity(per_second));
+        self.tokens = (self.tokens + passed * rate(per_second)).min(capacity(per_second)) - 1.0;
         self.filled = now;
-        if self.tokens < 1.0 {
-            return false;
+        if self.tokens >= 0.0 {
+            Paid::Yes
+        } else if self.tokens > -capacity(per_second) {
+            Paid::No
+        } else {
+            Paid::Flood
         }
-        self.tokens -= 1.0;
-        true
     }
+}
+
+/// Whether a command was paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Paid {
+    Yes,
+    No,
+    Flood,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a limit, not an account")]
@@ -49,12 +59,23 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]
-    fn a_burst_is_let_through_and_then_the_rate_holds() {
+    fn a_burst_is_let_through_then_the_rate_holds_and_who_goes_on_is_flooding() {
         let start = Instant::now();
         let mut budget = Budget::full(10, start);
-        let paid = |budget: &mut Budget, now| (0..1000).take_while(|_| budget.pay(10, now)).count();
-        assert_eq!(paid(&mut budget, start), 40);
-        assert_eq!(paid(&mut budget, start + Duration::from_secs(1)), 10);
-        assert_eq!(paid(&mut budget, start + Duration::from_secs(3600)), 40);
+        let count = |budget: &mut Budget, now, outcome| {
+            (0..1000).take_while(|_| budget.pay(10, now) == outcome).count()
+        };
+        assert_eq!(count(&mut budget, start, Paid::Yes), 40);
+        // The first refusal ended the count above.
+        assert_eq!(count(&mut budget, start, Paid::No), 38);
+        assert_eq!(budget.pay(10, start), Paid::Flood);
+        assert_eq!(
+            count(&mut budget, start + Duration::from_secs(3600), Paid::Yes),
+            40
+        );
+        assert_eq!(
+            count(&mut budget, start + Duration::from_secs(3601), Paid::Yes),
+            9
+        );
     }
 }

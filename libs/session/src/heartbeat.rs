@@ -1,6 +1,6 @@
 //! Pings and their answers.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::Rules;
 
@@ -41,7 +41,8 @@ impl Heartbeat {
         if now < self.next_ping {
             return Beat::Nothing;
         }
-        self.next_ping = next(self.next_ping, rules.ping_interval, now);
+        // The rhythm is kept, unless a stall has left it behind: no ping before the last one's answer is due.
+        self.next_ping = (self.next_ping + rules.ping_interval).max(now + rules.pong_timeout);
         self.pong_due = Some(now + rules.pong_timeout);
         Beat::Ping
     }
@@ -50,9 +51,4 @@ impl Heartbeat {
     pub(crate) fn pong(&mut self) -> bool {
         self.pong_due.take().is_some()
     }
-}
-
-/// The next ping keeps the rhythm, unless a stall has left it behind.
-fn next(last: Instant, interval: Duration, now: Instant) -> Instant {
-    (last + interval).max(now + interval / 2)
 }

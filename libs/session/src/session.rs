@@ -1,24 +1,20 @@
-//! The state machine itself.
+//! The state machine itself: what may happen when. `identity` and `channels` are what it does.
 
-use std::{
-    collections::HashMap,
-    mem,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+mod channels;
+mod identity;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use tidings_core::{Channel, ClientId, ClientInfo};
-use tidings_protocol::{
-    CloseReason, Command, Error, Reply, Request,
-    command::{Connect, Subscribe},
-    reply::Connected,
-};
+use tidings_protocol::{CloseReason, Command, Error, Reply, Request};
 
 use crate::{
-    Action, Answer, Identity, Refusal, Rules,
-    budget::Budget,
+    Action, Answer, Identity, Rules,
+    budget::{Budget, Paid},
     heartbeat::{Beat, Heartbeat},
-    permission::{Asker, Right, unknown},
+    permission::Right,
     turn::{TooMany, Turn},
 };
 
@@ -116,10 +112,12 @@ impl Session {
         if command.request == Request::Pong {
             return self.pong(out);
         }
-        if !self.budget.pay(self.rules.commands_per_second, now) {
-            return self.overrun(command.id, out);
-        }
         let id = command.id;
+        match self.budget.pay(self.rules.commands_per_second, now) {
+            Paid::Yes => {}
+            Paid::No => return self.overrun(id, out),
+            Paid::Flood => return self.close(CloseReason::TooManyRequests, out),
+        }
         match self.turn.take(command) {
             Ok(Some(command)) => self.start(command, out),
             Ok(None) => {}
@@ -157,9 +155,23 @@ impl Session {
         }
     }
 
-    /// The transport itself has shown that the client is alive (a WebSocket pong). Unasked ones are legal.
+    /// The transport itself has shown that the client is alive: the answer to a ping of the transport (a WebSocket
+    /// pong), in protocols that have no other. Unasked ones are legal.
     pub fn transport_pong(&mut self) {
         self.heartbeat.pong();
+    }
+
+    /// The client pings by the transport's means. Legal, but not without end.
+    pub fn transport_ping(&mut self, now: Instant, out: &mut Actions) {
+        if self.budget.pay(self.rules.commands_per_second, now) == Paid::Flood {
+            self.close(CloseReason::TooManyRequests, out);
+        }
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
     }
 
     /// When [`tick`](Self::tick) has something to do next; `None` once it is closed.
@@ -205,18 +217,12 @@ impl Session {
 
     /// Ends it: leaves every channel, then closes. Does nothing the second time.
     pub fn close(&mut self, reason: CloseReason, out: &mut Actions) {
-        if matches!(mem::replace(&mut self.state, State::Closed), State::Closed) {
+        if self.is_closed() {
             return;
         }
+        self.state = State::Closed;
         self.turn = Turn::default();
-        for (channel, subscription) in mem::take(&mut self.subscriptions) {
-            if subscription.entered {
-                out.push(Action::Leave {
-                    channel,
-                    presence: subscription.presence,
-                });
-            }
-        }
+        self.leave_all(out);
         out.push(Action::Close(reason));
     }
 
@@ -227,6 +233,9 @@ impl Session {
             _ if !connected => self.close(CloseReason::BadRequest, out),
             Request::Subscribe(subscribe) => self.subscribe(id, &subscribe, out),
             Request::Unsubscribe { channel } => self.unsubscribe(id, &channel, out),
+            Request::Publish { data, .. } if data.is_empty() => {
+                fail(out, id, Error::BAD_REQUEST.because("there is no data to publish"));
+            }
             Request::Publish {
                 channel,
                 data,
@@ -264,220 +273,6 @@ impl Session {
         }
     }
 
-    fn connect(&mut self, id: u32, connect: Connect, out: &mut Actions) {
-        if connect.token.is_empty() && !self.rules.allow_anonymous && !self.rules.insecure {
-            return self.close(CloseReason::BadRequest, out);
-        }
-        self.turn.begin_alone(1);
-        out.push(Action::Authenticate {
-            id,
-            token: connect.token,
-        });
-    }
-
-    fn authenticated(&mut self, id: u32, result: Result<Identity, Refusal>, now: Instant, out: &mut Actions) {
-        let known = self.user().cloned();
-        let identity = match (result, &known) {
-            (Ok(identity), _) => identity,
-            (Err(Refusal::Invalid), _) => return self.close(CloseReason::InvalidToken, out),
-            (Err(Refusal::Expired), Some(_)) => return self.close(CloseReason::Expired, out),
-            (Err(Refusal::Expired), None) => return self.refuse(id, Error::TOKEN_EXPIRED, now, out),
-            (Err(Refusal::Unavailable), Some(_)) => return fail(out, id, Error::INTERNAL),
-            (Err(Refusal::Unavailable), None) => return self.refuse(id, Error::INTERNAL, now, out),
-        };
-        let Some(user) = known else {
-            return self.enter(id, identity, now, out);
-        };
-        if user != identity.user {
-            return self.close(CloseReason::InvalidToken, out);
-        }
-        let expires_in = self.know(identity, now);
-        out.push(Action::Reply(Reply::Refresh { id, expires_in }));
-    }
-
-    /// Subscribes a client to what its token says, and then tells it that it is connected: to all or to nothing.
-    fn enter(&mut self, id: u32, identity: Identity, now: Instant, out: &mut Actions) {
-        for channel in &identity.channels {
-            let Some(namespace) = self.rules.namespaces.of(channel) else {
-                self.subscriptions.clear();
-                return self.refuse(id, unknown(channel), now, out);
-            };
-            let presence = namespace.presence;
-            self.subscriptions.insert(
-                channel.clone(),
-                Subscription {
-                    entered: false,
-                    presence,
-                },
-            );
-        }
-        let waiting = self.subscriptions.len();
-        if waiting > self.rules.channels {
-            self.subscriptions.clear();
-            return self.close(CloseReason::ChannelLimit, out);
-        }
-        let asked = self.subscriptions.keys().map(|channel| Action::Subscribe {
-            id,
-            channel: channel.clone(),
-        });
-        out.extend(asked);
-        self.state = State::Entering {
-            id,
-            identity,
-            since: now,
-            waiting,
-        };
-        match u32::try_from(waiting) {
-            Ok(answers @ 1..) => self.turn.begin_alone(answers),
-            _ => self.entered(now, out),
-        }
-    }
-
-    /// The bus has confirmed every channel of a client that enters.
-    fn entered(&mut self, now: Instant, out: &mut Actions) {
-        let State::Entering { id, identity, .. } = mem::replace(&mut self.state, State::Closed) else {
-            return;
-        };
-        let channels: Vec<_> = self.subscriptions.keys().cloned().collect();
-        let result = Connected {
-            client: self.client,
-            version: self.rules.version,
-            expires_in: self.know(identity, now),
-            ping_interval: self.rules.ping_interval,
-            channels: channels.clone(),
-        };
-        out.push(Action::Reply(Reply::Connect { id, result }));
-        for channel in channels {
-            self.enter_channel(channel, out);
-        }
-    }
-
-    /// Takes an identity on. How long it is good for.
-    fn know(&mut self, identity: Identity, now: Instant) -> Option<Duration> {
-        let expires_in = identity.expires_in.filter(|_| !self.rules.insecure);
-        self.state = State::Known {
-            identity,
-            expires_at: expires_in.map(|after| now + after),
-        };
-        expires_in
-    }
-
-    fn refuse(&mut self, id: u32, error: Error, now: Instant, out: &mut Actions) {
-        self.state = State::Refused {
-            leave_by: now + self.rules.connect_timeout,
-        };
-        fail(out, id, error);
-    }
-
-    fn subscribe(&mut self, id: u32, subscribe: &Subscribe, out: &mut Actions) {
-        if subscribe.channel.is_empty() {
-            return self.close(CloseReason::BadRequest, out);
-        }
-        let (channel, presence) = match self.may_subscribe(&subscribe.channel) {
-            Ok(granted) => granted,
-            Err(error) => return fail(out, id, error),
-        };
-        self.subscriptions.insert(
-            channel.clone(),
-            Subscription {
-                entered: false,
-                presence,
-            },
-        );
-        self.turn.begin_subscribe();
-        out.push(Action::Subscribe { id, channel });
-    }
-
-    fn may_subscribe(&self, name: &str) -> Result<(Channel, bool), Error> {
-        let channel = parse(name)?;
-        if self.subscriptions.contains_key(&channel) {
-            return Err(Error::ALREADY_SUBSCRIBED);
-        }
-        if self.subscriptions.len() >= self.rules.channels {
-            let most = self.rules.channels;
-            return Err(Error::LIMIT_EXCEEDED.because(format!("at most {most} channels per connection")));
-        }
-        let presence = self.asker(&channel).check(&channel, Right::Subscribe)?.presence;
-        Ok((channel, presence))
-    }
-
-    fn subscribed(
-        &mut self,
-        id: u32,
-        channel: Channel,
-        result: Result<(), Error>,
-        now: Instant,
-        out: &mut Actions,
-    ) {
-        match (&mut self.state, result) {
-            (State::Entering { waiting, .. }, Ok(())) => {
-                *waiting -= 1;
-                if *waiting == 0 {
-                    self.entered(now, out);
-                }
-            }
-            (State::Entering { .. }, Err(error)) => {
-                self.subscriptions.clear();
-                self.turn = Turn::default();
-                self.refuse(id, error, now, out);
-            }
-            (_, Ok(())) => {
-                out.push(Action::Reply(Reply::Subscribe { id }));
-                self.enter_channel(channel, out);
-            }
-            (_, Err(error)) => {
-                self.subscriptions.remove(&channel);
-                fail(out, id, error);
-            }
-        }
-    }
-
-    /// From here on the client hears the channel; it has been told.
-    fn enter_channel(&mut self, channel: Channel, out: &mut Actions) {
-        let Some(subscription) = self.subscriptions.get_mut(&channel) else {
-            return;
-        };
-        subscription.entered = true;
-        let presence = subscription.presence.then(|| self.info());
-        out.push(Action::Enter { channel, presence });
-    }
-
-    fn unsubscribe(&mut self, id: u32, name: &str, out: &mut Actions) {
-        // No channel of that name, or none of ours: the client is not subscribed, which is what it wants.
-        if let Ok(channel) = Channel::parse(name)
-            && let Some(subscription) = self.subscriptions.remove(&channel)
-        {
-            out.push(Action::Leave {
-                channel,
-                presence: subscription.presence,
-            });
-        }
-        out.push(Action::Reply(Reply::Unsubscribe { id }));
-    }
-
-    fn check(&self, name: &str, right: Right) -> Result<Channel, Error> {
-        let channel = parse(name)?;
-        self.asker(&channel).check(&channel, right)?;
-        Ok(channel)
-    }
-
-    /// Starts work that nothing else overtakes, or says why not.
-    fn ask(
-        &mut self,
-        id: u32,
-        may: Result<Channel, Error>,
-        out: &mut Actions,
-        action: impl FnOnce(u32, Channel, ClientInfo) -> Action,
-    ) {
-        match may {
-            Ok(channel) => {
-                self.turn.begin_alone(1);
-                out.push(action(id, channel, self.info()));
-            }
-            Err(error) => fail(out, id, error),
-        }
-    }
-
     fn pong(&mut self, out: &mut Actions) {
         if !matches!(self.state, State::Known { .. }) || !self.heartbeat.pong() {
             self.close(CloseReason::BadRequest, out);
@@ -489,14 +284,6 @@ impl Session {
             return self.close(CloseReason::TooManyRequests, out); // a `send` has no reply
         }
         fail(out, id, Error::TOO_MANY_REQUESTS);
-    }
-
-    fn asker(&self, channel: &Channel) -> Asker<'_> {
-        Asker {
-            rules: &self.rules,
-            user: self.user().map_or("", |user| user),
-            subscribed: self.is_subscribed(channel),
-        }
     }
 
     fn info(&self) -> ClientInfo {
@@ -513,10 +300,6 @@ impl Session {
     }
 }
 
-fn parse(name: &str) -> Result<Channel, Error> {
-    Channel::parse(name).map_err(|why| Error::BAD_REQUEST.because(why))
-}
-
 fn reply(out: &mut Actions, id: u32, result: Result<Reply, Error>) {
     out.push(Action::Reply(
         result.unwrap_or_else(|error| Reply::Error { id, error }),
@@ -526,6 +309,3 @@ fn reply(out: &mut Actions, id: u32, result: Result<Reply, Error>) {
 fn fail(out: &mut Actions, id: u32, error: Error) {
     out.push(Action::Reply(Reply::Error { id, error }));
 }
-
-#[cfg(test)]
-mod tests;

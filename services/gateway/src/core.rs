@@ -77,6 +77,8 @@ pub(crate) fn start(
         .name(format!("core-{number}"))
         .spawn(move || {
             let _running = running;
+            let _close = inbox.close_on_drop();
+            let _close = inbox.close_on_drop();
             let core = Core {
                 number,
                 node,
@@ -111,23 +113,34 @@ impl Core {
                 () = inbox.arrived() => {}
                 () = clock::sleep_until(next) => {}
             }
-            inbox.take(&mut letters);
-            let mut core = this.borrow_mut();
-            let now = clock::now();
-            for letter in letters.drain(..) {
-                if let Some(address) = core.letter(letter, now) {
-                    tokio::task::spawn_local(Drive {
-                        core: this.clone(),
-                        address,
-                    });
-                }
+            if clock::overslept(next) {
+                // The thread stood still, or the machine did. What clients have answered meanwhile is read first.
+                clock::catch_up().await;
             }
-            core.tick(now);
-            core.flush();
-            if core.is_finished() {
+            inbox.take(&mut letters);
+            if Self::round(&this, &mut letters) {
                 return;
             }
+            // While letters keep coming the sockets have their turn all the same.
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// Reads the letters, does what is due, writes. True when the core has ended.
+    fn round(this: &Rc<RefCell<Self>>, letters: &mut Vec<Letter>) -> bool {
+        let mut core = this.borrow_mut();
+        let now = clock::now();
+        for letter in letters.drain(..) {
+            if let Some(address) = core.letter(letter, now) {
+                tokio::task::spawn_local(Drive {
+                    core: this.clone(),
+                    address,
+                });
+            }
+        }
+        core.tick(now);
+        core.flush();
+        core.is_finished()
     }
 
     /// Answers the address of a connection that needs a task.

@@ -27,6 +27,7 @@ impl Sink for Deliver {
     fn incoming(&self, incoming: Incoming) {
         match incoming {
             Incoming::Publication(channel, publication) => {
+                self.metrics.received();
                 let span = self.span(&channel, &publication);
                 self.publication(channel, publication, span);
             }
@@ -45,7 +46,6 @@ impl Deliver {
     /// Hands a publication to every core that wants its channel.
     pub(crate) fn publication(&self, channel: Channel, publication: Publication, span: Span) {
         let cores = self.table.cores(&channel);
-        self.metrics.received();
         let delivery = Arc::new(Delivery::new(channel, publication, self.metrics.clone(), span));
         for core in cores.iter() {
             self.inboxes[core].put(Letter::Deliver(delivery.clone()));

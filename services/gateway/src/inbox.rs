@@ -62,28 +62,53 @@ struct Letters {
     queue: Vec<Letter>,
     bytes: usize,
     lost: bool,
+    closed: bool,
+}
+
+/// Held by a core's thread.
+pub(crate) struct CloseOnDrop(Arc<Inbox>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        let rest = {
+            let mut letters = self.0.letters.lock();
+            letters.closed = true;
+            mem::take(&mut letters.queue)
+        };
+        drop(rest); // outside the lock: letters own sockets and spans
+    }
 }
 
 impl Inbox {
-    /// Puts a letter in. Never waits.
+    /// Puts a letter in. Never waits. A core that has ended takes none: whoever waits for an answer is told by the
+    /// letter being dropped.
     pub(crate) fn put(&self, letter: Letter) {
         let mut letters = self.letters.lock();
-        if let Letter::Deliver(delivery) = &letter {
-            let bytes = letters.bytes + delivery.size();
-            if bytes > LIMIT {
-                if !mem::replace(&mut letters.lost, true) {
-                    letters.queue.push(Letter::Lost);
-                }
-                return;
-            }
-            letters.bytes = bytes;
+        if letters.closed {
+            return;
         }
-        letters.queue.push(letter);
-        let first = letters.queue.len() == 1;
+        let first = letters.queue.is_empty();
+        let size = if let Letter::Deliver(delivery) = &letter {
+            delivery.size()
+        } else {
+            0
+        };
+        // An empty inbox takes a publication of any size, as an outbox does a frame.
+        if size == 0 || letters.bytes == 0 || letters.bytes + size <= LIMIT {
+            letters.bytes += size;
+            letters.queue.push(letter);
+        } else if !mem::replace(&mut letters.lost, true) {
+            letters.queue.push(Letter::Lost);
+        }
         drop(letters);
         if first {
             self.arrived.notify_one();
         }
+    }
+
+    /// Closes the inbox when the core's thread ends, however it ends.
+    pub(crate) fn close_on_drop(self: &Arc<Self>) -> CloseOnDrop {
+        CloseOnDrop(self.clone())
     }
 
     /// Takes all letters, in order, into `into`, which must be empty.
@@ -153,6 +178,27 @@ mod tests {
         inbox.put(delivery(LIMIT / 3));
         inbox.take(&mut letters);
         assert!(matches!(letters[..], [Letter::Deliver(_)]));
+    }
+
+    #[tokio::test]
+    async fn an_empty_inbox_takes_a_publication_of_any_size_and_wakes_the_core() {
+        let inbox = Inbox::default();
+        inbox.put(delivery(LIMIT + 1));
+        inbox.arrived().await;
+        let mut letters = Vec::new();
+        inbox.take(&mut letters);
+        assert!(matches!(letters[..], [Letter::Deliver(_)]));
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_a_core_that_has_ended_hears_at_once_that_nobody_is_there() {
+        let inbox = Arc::new(Inbox::default());
+        let (before, pending) = oneshot::channel();
+        inbox.put(Letter::Census(before));
+        drop(inbox.close_on_drop());
+        let (after, refused) = oneshot::channel();
+        inbox.put(Letter::Census(after));
+        assert!(pending.await.is_err() && refused.await.is_err());
     }
 
     #[tokio::test]

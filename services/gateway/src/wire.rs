@@ -7,7 +7,7 @@ use tidings_protocol::{
     centrifuge::{json, protobuf},
     plain,
 };
-use tidings_websocket::{FrameBuilder, Message, frame};
+use tidings_websocket::{FrameBuilder, frame};
 
 /// A connection's language. What differs between two connections of one language is in the variant.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) enum Language {
 }
 
 /// How many [`Language`]s there are.
-pub(crate) const LANGUAGES: usize = 3;
+pub(crate) const LANGUAGES: usize = Language::Plain as usize + 1;
 
 /// Room that most replies fit in, in bytes.
 const REPLY: usize = 128;
@@ -57,6 +57,11 @@ impl Wire {
             Self::Protobuf => Language::Protobuf,
             Self::Plain(_) => Language::Plain,
         }
+    }
+
+    /// Whether its clients are pinged by WebSocket pings, for want of any in the protocol.
+    pub(crate) fn pings_by_transport(&self) -> bool {
+        matches!(self, Self::Plain(_))
     }
 
     /// Hands the commands of a message on, in order, until `take` has had enough (false) or one is malformed.
@@ -134,13 +139,5 @@ impl Language {
                 (Format::Binary, data) => frame::binary(data),
             }),
         }
-    }
-}
-
-/// The data of a message that carries commands; `None` for the frames that keep a connection alive.
-pub(crate) fn payload(message: Message) -> Option<Bytes> {
-    match message {
-        Message::Text(text) | Message::Binary(text) => Some(text),
-        Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
     }
 }

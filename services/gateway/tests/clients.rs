@@ -90,7 +90,7 @@ impl Node {
     async fn publish_as(&self, channel: &str, data: &str, format: Format) {
         let publication = Publication::new(data.to_owned().into(), format, std::time::SystemTime::now());
         let channel = Channel::parse(channel).expect("a channel name");
-        for result in self.publisher.publish(&[channel], &publication).await {
+        for result in self.publisher.publish(&[channel.into()], &publication).await {
             result.expect("the embedded broker is never away");
         }
     }
@@ -398,4 +398,119 @@ async fn a_handshake_that_cannot_be_is_refused_in_http() {
     );
     assert_eq!(status("/ws/a%7Db", "https://app.example.com").await, 400);
     assert_eq!(status("/nowhere", "https://app.example.com").await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publish_without_data_is_refused_and_null_is_data() {
+    let node = start(|_| {});
+    let mut client = node.subscriber("a").await;
+    client.send(&json!({"id": 3, "publish": {"channel": "a"}})).await;
+    assert_eq!(client.next().await["error"]["code"], 107);
+    client
+        .send(&json!({"id": 4, "publish": {"channel": "a", "data": null}}))
+        .await;
+    let (one, two) = (client.next().await, client.next().await);
+    let push = if one["id"].is_null() { one } else { two };
+    assert_eq!(push["push"]["pub"]["data"], Value::Null);
+    assert!(
+        push["push"]["pub"]
+            .as_object()
+            .expect("a publication")
+            .contains_key("data")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_not_utf_8_reach_plain_clients_in_binary_frames() {
+    let node = start(|_| {});
+    let mut plain = node.open("/ws/a").await;
+    let data = Message::binary(&b"\"\xff\""[..]);
+    plain.socket.send(data.clone()).await.expect("an open socket");
+    assert_eq!(plain.message().await.expect("a message"), data);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_late_gets_all_that_waits_for_it() {
+    let node = start(|config| {
+        config.limits.outbox = bytesize::ByteSize::mib(64);
+        config.limits.ping_interval = Duration::from_secs(600);
+    });
+    let mut client = node.open("/connection/websocket").await;
+    client
+        .say("{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}")
+        .await;
+    client.next().await;
+    client.next().await;
+    // Far more than two sockets' buffers take, and nothing that would wake the connection comes after it.
+    let data = format!("\"{}\"", "x".repeat(100_000));
+    for _ in 0..300 {
+        node.publish("a", &data).await;
+    }
+    for _ in 0..300 {
+        assert_eq!(client.next().await["push"]["channel"], "a");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_websocket_pong_does_not_stand_for_the_protocols_own() {
+    let node = start(|config| {
+        config.limits.ping_interval = Duration::from_secs(1);
+        config.limits.pong_timeout = Duration::from_millis(900);
+    });
+    let mut client = node.open("/connection/websocket").await;
+    client.say("{\"id\":1,\"connect\":{}}").await;
+    client.next().await;
+    for _ in 0..2 {
+        assert_eq!(client.next().await, json!({}), "a ping");
+        client
+            .socket
+            .send(Message::Pong(bytes::Bytes::new()))
+            .await
+            .expect("an open socket");
+        client.say("{}").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_while_it_subscribes_leaves_no_interest_behind() {
+    let node = start(|_| {});
+    // The bus keeps the channel for a moment after this one: the next subscribe is confirmed at once.
+    drop(node.subscriber("a").await);
+    node.is_empty().await;
+    let mut client = node.client().await;
+    client
+        .say("{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\nnope")
+        .await;
+    assert_eq!(client.close_code().await, 3501);
+    node.is_empty().await;
+    // What the bus still brings is counted as it comes in.
+    let came_in = |node: &Node| (0..1000).find(|n| node.metric(&format!("publications_in_total {n}")));
+    tokio::time::timeout(PATIENCE, async {
+        loop {
+            let before = came_in(&node);
+            node.publish("a", "1").await;
+            if came_in(&node) == before {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("the bus is told that nobody wants the channel");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counting_clients_ends_while_the_gateway_does() {
+    let node = start(|config| config.cores = std::num::NonZero::new(4));
+    let client = node.client().await;
+    node.shutdown.request();
+    assert_eq!(client.close_code().await, 3001);
+    tokio::time::timeout(PATIENCE, node.running)
+        .await
+        .expect("in time")
+        .expect("no panic");
+    let counts = tokio::time::timeout(PATIENCE, node.counter.count())
+        .await
+        .expect("an answer");
+    assert_eq!(counts.connections, 0);
 }

@@ -7,6 +7,7 @@ use tidings_core::{Format, Namespace, Namespaces};
 use tidings_protocol::command;
 
 use super::*;
+use crate::Refusal;
 
 /// A session under test, with a clock that the test turns.
 struct Fixture {
@@ -64,7 +65,7 @@ fn identity(user: &str) -> Identity {
 }
 
 fn connect(token: &str) -> Request {
-    Request::Connect(Connect {
+    Request::Connect(command::Connect {
         token: token.into(),
         name: String::new(),
     })
@@ -134,10 +135,12 @@ impl Fixture {
     }
 }
 
+/// The code of the only reply, which is an error.
 fn error_code(actions: &[Action]) -> u32 {
-    match actions {
-        [Action::Reply(Reply::Error { error, .. })] => error.code,
-        other => panic!("expected one error, got {other:?}"),
+    let mut replies = actions.iter().filter(|action| matches!(action, Action::Reply(_)));
+    match (replies.next(), replies.next()) {
+        (Some(Action::Reply(Reply::Error { error, .. })), None) => error.code,
+        _ => panic!("expected one error, got {actions:?}"),
     }
 }
 
@@ -285,6 +288,7 @@ fn a_connect_fails_as_a_whole_when_one_of_its_channels_does() {
     };
     assert_eq!(error_code(&refused.answer(refusal)), 100);
     assert_eq!(refused.confirm(1, "tasks:2"), [], "nothing is entered");
+    assert!(!refused.session.is_subscribed(&channel("tasks:2")));
 
     let mut greedy = open(rules());
     greedy.send(connect("t"));
@@ -471,12 +475,21 @@ fn a_flood_is_answered_with_too_many_requests() {
         "four seconds' worth, less the connect"
     );
     assert_eq!(codes.last(), Some(&111));
-    client.now += Duration::from_secs(1);
+    client.now += Duration::from_secs(2);
     assert_eq!(
         error_code(&client.send(Request::NotOffered)),
         108,
         "it may go on later"
     );
+}
+
+#[test]
+fn a_client_that_goes_on_flooding_is_closed() {
+    let mut client = connected(rules(), "ada");
+    let end = (0..1000)
+        .map(|_| client.send(Request::NotOffered))
+        .find(|actions| matches!(actions[..], [Action::Close(_)]));
+    assert_eq!(close_code(&end.expect("an end")), 3013);
 }
 
 #[test]
@@ -578,18 +591,61 @@ fn a_refresh_with_anothers_token_ends_the_connection() {
 }
 
 #[test]
-fn a_closed_session_has_left_every_channel_once_and_says_nothing_more() {
+fn a_closed_session_gives_back_every_channel_once_and_says_nothing_more() {
     let mut client = connected(rules(), "ada");
     client.send(subscribe("tasks:1"));
     client.confirm(2, "tasks:1");
     client.send(subscribe("tasks:2"));
     let mut out = Vec::new();
     client.session.close(CloseReason::Shutdown, &mut out);
+    assert_eq!(out.pop(), Some(Action::Close(CloseReason::Shutdown)));
+    let leave = |name, presence| Action::Leave {
+        channel: channel(name),
+        presence,
+    };
+    assert!(out.contains(&leave("tasks:1", true)), "{out:?}");
     assert!(
-        matches!(&out[..], [Action::Leave { channel, .. }, Action::Close(CloseReason::Shutdown)] if channel.as_str() == "tasks:1"),
-        "{out:?}"
+        out.contains(&leave("tasks:2", false)),
+        "nobody saw it enter: {out:?}"
     );
+    assert_eq!(out.len(), 2);
     assert_eq!(client.confirm(3, "tasks:2"), []);
     assert_eq!(client.send(subscribe("tasks:3")), []);
     assert_eq!(client.wait(1000), []);
+    assert!(client.session.is_closed());
+}
+
+#[test]
+fn a_publish_without_data_is_a_bad_request() {
+    let mut client = connected(rules(), "ada");
+    let nothing = Request::Publish {
+        channel: "quiet:1".into(),
+        data: Bytes::new(),
+        format: Format::Json,
+    };
+    assert_eq!(error_code(&client.send(nothing)), 107);
+}
+
+#[test]
+fn no_ping_follows_before_the_answer_to_the_last_is_due() {
+    let mut client = connected(
+        Rules {
+            pong_timeout: Duration::from_secs(20),
+            ..rules()
+        },
+        "ada",
+    );
+    assert_eq!(client.wait(49), [Action::Reply(Reply::Ping)], "after a stall");
+    assert_eq!(client.wait(15), []);
+    assert_eq!(client.send(Request::Pong), []);
+}
+
+#[test]
+fn pings_by_the_transports_means_are_paid_for() {
+    let mut client = connected(rules(), "ada");
+    let mut out = Vec::new();
+    for _ in 0..1000 {
+        client.session.transport_ping(client.now, &mut out);
+    }
+    assert_eq!(out, [Action::Close(CloseReason::TooManyRequests)]);
 }

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use tidings_core::{Channel, Publication};
-use tidings_protocol::{CloseReason, Error};
+use tidings_protocol::{CloseReason, Error, Reply};
 use tidings_session::{Action, Answer};
 
 use super::Core;
@@ -32,11 +32,7 @@ impl Core {
             client: connection.session.client(),
         };
         match action {
-            Action::Reply(reply) => match connection.wire.reply(&reply) {
-                Said::Frame(frame) => self.push(key, frame, more),
-                Said::Nothing => {}
-                Said::Close(reason) => connection.session.close(reason, more),
-            },
+            Action::Reply(reply) => self.reply(key, &reply, more),
             Action::Authenticate { id, token } => {
                 let result = self.node.authenticate(&token);
                 connection
@@ -52,10 +48,14 @@ impl Core {
                 }
             }
             Action::Leave { channel, presence } => {
-                if self.hub.leave(&channel, key) && !self.awaited.contains_key(&channel) {
+                let released = self.hub.release(&channel, key);
+                if released.heard {
+                    self.node.metrics.unsubscribed();
+                }
+                if released.last {
+                    self.awaited.remove(&channel);
                     self.node.interest.release(self.number, &channel);
                 }
-                self.node.metrics.unsubscribed();
                 if presence {
                     self.node.members.left(&channel, from.client);
                 }
@@ -99,39 +99,49 @@ impl Core {
         }
     }
 
+    fn reply(&mut self, key: usize, reply: &Reply, more: &mut Vec<Action>) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        match (connection.wire.reply(reply), reply) {
+            // The members of a channel may be many: an answer that would fill the outbox would close the client.
+            (Said::Frame(frame), Reply::Presence { id, members }) if frame.len() > self.node.outbox / 2 => {
+                let why = format!("{} members are too many for one answer", members.len());
+                let error = Error::LIMIT_EXCEEDED.because(why);
+                self.reply(key, &Reply::Error { id: *id, error }, more);
+            }
+            (Said::Frame(frame), _) => self.push(key, frame, more),
+            (Said::Nothing, _) => {}
+            (Said::Close(reason), _) => connection.session.close(reason, more),
+        }
+    }
+
     /// A core that has the channel answers at once; otherwise the answer comes when the bus has confirmed.
     fn subscribe(&mut self, from: Address, id: u32, channel: Channel, now: Instant, more: &mut Vec<Action>) {
+        let first = self.hub.claim(&channel);
         if let Some(waiting) = self.awaited.get_mut(&channel) {
             waiting.push((from, id));
-        } else if self.hub.has(&channel) || self.node.interest.want(self.number, &channel) == Wanted::Held {
+        } else if first && self.node.interest.want(self.number, &channel) == Wanted::Asked {
+            self.awaited.insert(channel, vec![(from, id)]);
+        } else if let Some(connection) = self.connection(from) {
             let confirmed = Answer::Subscribed {
                 id,
                 channel,
                 result: Ok(()),
             };
-            if let Some(connection) = self.connection(from) {
-                connection.session.answer(confirmed, now, more);
-            }
-        } else {
-            self.awaited.insert(channel, vec![(from, id)]);
+            connection.session.answer(confirmed, now, more);
         }
     }
 
     /// The bus has answered: so are those who waited for it.
     pub(super) fn interest(&mut self, channel: &Channel, result: &Result<(), Error>, now: Instant) {
         for (from, id) in self.awaited.remove(channel).unwrap_or_default() {
-            self.completed(
-                from,
-                Answer::Subscribed {
-                    id,
-                    channel: channel.clone(),
-                    result: result.clone(),
-                },
-                now,
-            );
-        }
-        if result.is_ok() && !self.hub.has(channel) {
-            self.node.interest.release(self.number, channel);
+            let answer = Answer::Subscribed {
+                id,
+                channel: channel.clone(),
+                result: result.clone(),
+            };
+            self.completed(from, answer, now);
         }
     }
 
@@ -161,8 +171,11 @@ impl Core {
     }
 }
 
-/// Presence could not answer; the client may ask again.
+/// Presence could not answer. Unless they are too many, the client may ask again.
 fn away(error: &presence::Error) -> Error {
     tracing::debug!(%error, "presence did not answer a client");
-    Error::INTERNAL
+    match error {
+        presence::Error::TooMany { .. } => Error::LIMIT_EXCEEDED.because(error),
+        _ => Error::INTERNAL,
+    }
 }

@@ -9,6 +9,15 @@ use super::Core;
 /// How long a client has to answer our close frame.
 pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How long a client has that broke the WebSocket protocol, and whose answer would not be understood.
+pub(super) const SHORT_GOODBYE: Duration = Duration::from_secs(1);
+
+/// A core that wakes this much too late has stood still.
+const STALL: Duration = Duration::from_secs(1);
+
+/// How long it then reads before it judges.
+const CATCH_UP: Duration = Duration::from_millis(200);
+
 /// How often a draining core closes some more.
 const STEP: Duration = Duration::from_millis(20);
 
@@ -44,6 +53,16 @@ pub(super) async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a wake that was due at `at` came much too late.
+pub(super) fn overslept(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| now() > at + STALL)
+}
+
+/// Lets the connections' tasks read for a while.
+pub(super) async fn catch_up() {
+    tokio::time::sleep(CATCH_UP).await;
 }
 
 impl Core {

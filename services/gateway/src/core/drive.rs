@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Core, connection::Read};
+use super::{Core, SCRATCH, connection::Read};
 use crate::inbox::Address;
 
 /// Reads per turn, after which the other connections have theirs.
@@ -29,6 +29,7 @@ impl Future for Drive {
 impl Core {
     fn drive(&mut self, address: Address, cx: &mut Context<'_>) -> Poll<()> {
         let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.resize(SCRATCH, 0); // it is empty only if a panic lost it
         let mut reads = 0;
         while let Some(connection) = self.connection(address) {
             connection.remember(cx.waker());
@@ -44,13 +45,15 @@ impl Core {
             }
         }
         self.scratch = scratch;
-        if self
+        self.flush();
+        // A socket that takes more for a moment and then no more has used its wakeup up: ask until it has none to give.
+        while self
             .connection(address)
             .is_some_and(|connection| connection.unblocked(cx))
         {
             self.touch(address.key);
+            self.flush();
         }
-        self.flush();
         self.nudge_if_earlier();
         if self.connection(address).is_some() {
             Poll::Pending

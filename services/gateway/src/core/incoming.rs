@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use tidings_protocol::{CloseReason, Command};
 use tidings_websocket::{Message, frame};
 
 use super::{Core, clock, connection::Ending};
-use crate::wire;
 
 impl Core {
     /// Takes bytes from a client's socket, in place.
@@ -30,32 +30,32 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        match &message {
+        let session = &mut connection.session;
+        let mut actions = Vec::new();
+        match message {
             Message::Close(_) => return self.heard_close(key, now),
-            _ if connection.ending.is_some() => return,
+            _ if session.is_closed() => return,
+            // Only where it is the answer to our ping: elsewhere it would stand for the answer in the protocol, which
+            // then came unasked.
             Message::Pong(_) => {
-                connection.session.transport_pong();
-                return self.reschedule(key);
+                if connection.wire.pings_by_transport() {
+                    session.transport_pong();
+                }
             }
             Message::Ping(data) => {
-                let mut actions = Vec::new();
-                self.push(key, frame::pong(data), &mut actions);
-                return self.carry_out(key, actions, now);
+                session.transport_ping(now, &mut actions);
+                self.push(key, frame::pong(&data), &mut actions);
             }
-            Message::Text(_) | Message::Binary(_) => {}
-        }
-        let Some(data) = wire::payload(message) else {
-            return;
-        };
-        let mut actions = Vec::new();
-        let session = &mut connection.session;
-        let read = connection.wire.commands(data, |command| {
-            session.command(command, now, &mut actions);
-            session.deadline().is_some()
-        });
-        if let Err(malformed) = read {
-            tracing::debug!(client.id = %session.client(), %malformed, "a client sent what is no command");
-            session.close(CloseReason::BadRequest, &mut actions);
+            Message::Text(data) | Message::Binary(data) => {
+                let read = connection.wire.commands(data, |command| {
+                    session.command(command, now, &mut actions);
+                    !session.is_closed()
+                });
+                if let Err(malformed) = read {
+                    tracing::debug!(client.id = %session.client(), %malformed, "a client sent what is no command");
+                    session.close(CloseReason::BadRequest, &mut actions);
+                }
+            }
         }
         self.carry_out(key, actions, now);
     }
@@ -91,17 +91,20 @@ impl Core {
         if !reason.flushes() {
             connection.outbox.drop_unbegun();
         }
-        if reason == CloseReason::Gone {
-            return;
-        }
+        let wait = match reason {
+            CloseReason::Gone => return,
+            CloseReason::WebSocket(_) => clock::SHORT_GOODBYE,
+            _ => clock::GOODBYE,
+        };
         let goodbye = frame::close(reason.code(), reason.text());
-        if connection.push(goodbye, usize::MAX).is_ok() {
-            connection.ending = Some(Ending {
-                by: now + clock::GOODBYE,
+        self.farewell(
+            key,
+            goodbye,
+            Ending {
+                by: now + wait,
                 heard: false,
-            });
-            self.touch(key);
-        }
+            },
+        );
     }
 
     /// The client says goodbye: first, or in answer to ours.
@@ -110,20 +113,31 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        match &mut connection.ending {
-            Some(ending) => ending.heard = true,
-            None => {
-                let goodbye = frame::close(CloseReason::Gone.code(), "");
-                if connection.push(goodbye, usize::MAX).is_ok() {
-                    connection.ending = Some(Ending {
-                        by: now + clock::GOODBYE,
-                        heard: true,
-                    });
-                }
-            }
+        if let Some(ending) = &mut connection.ending {
+            ending.heard = true;
+            return self.touch(key);
         }
+        let goodbye = frame::close(CloseReason::Gone.code(), "");
+        self.farewell(
+            key,
+            goodbye,
+            Ending {
+                by: now + clock::GOODBYE,
+                heard: true,
+            },
+        );
         self.reschedule(key);
-        self.touch(key);
+    }
+
+    /// Queues the last frame of a connection, whatever waits before it.
+    fn farewell(&mut self, key: usize, goodbye: Bytes, ending: Ending) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.ending = Some(ending);
+        if connection.push(goodbye, usize::MAX).is_ok() {
+            self.touch(key);
+        }
     }
 
     /// The socket is broken or was shut by the client: nothing can be said any more.

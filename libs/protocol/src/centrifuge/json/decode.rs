@@ -1,7 +1,7 @@
 //! Lines of JSON to commands.
 
 use bytes::Bytes;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
 use tidings_core::{Format, json};
 
@@ -92,8 +92,13 @@ struct Channel {
 struct Publish<'a> {
     #[serde(default)]
     channel: String,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "there")]
     data: Option<&'a RawValue>,
+}
+
+/// `null` is data too: only a field that is missing is none.
+fn there<'de, D: Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(field).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -205,6 +210,16 @@ mod tests {
                 format: Format::Json
             }
         );
+    }
+
+    #[test]
+    fn null_is_data_and_a_missing_field_is_none() {
+        let data = |frame| match one(frame).request {
+            Request::Publish { data, .. } => data,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(data(r#"{"id":1,"publish":{"channel":"a","data":null}}"#), "null");
+        assert_eq!(data(r#"{"id":1,"publish":{"channel":"a"}}"#), "");
     }
 
     #[test]
