@@ -27,12 +27,9 @@ pub(crate) enum Error {
     Time(i64),
 }
 
-/// The bytes of a publication.
+/// The bytes of a publication. Its position is not in them: whoever gives it one puts that behind them, as
+/// [`decode`] reads it.
 pub(crate) fn publication(publication: &Publication) -> Vec<u8> {
-    let (offset, epoch) = match &publication.position {
-        Some(position) => (position.offset, position.epoch.clone()),
-        None => Default::default(),
-    };
     let (traceparent, tracestate) = match &publication.trace {
         Some(trace) => (trace.traceparent.clone(), trace.tracestate.clone()),
         None => Default::default(),
@@ -43,8 +40,8 @@ pub(crate) fn publication(publication: &Publication) -> Vec<u8> {
         data: publication.data.clone(),
         tags: publication.tags.clone().into_iter().collect(),
         info: publication.info.as_ref().map(info_to_wire),
-        offset,
-        epoch,
+        offset: 0,
+        epoch: String::new(),
         time_ms: time_to_wire(publication.time),
         traceparent,
         tracestate,
@@ -64,6 +61,14 @@ pub(crate) fn leave(info: &ClientInfo) -> Vec<u8> {
     encode(Body::Leave(wire::Leave {
         info: Some(info_to_wire(info)),
     }))
+}
+
+/// A publication that was kept.
+pub(crate) fn decode_publication(message: Bytes) -> Result<Publication, Error> {
+    match wire::Envelope::decode(message)?.body {
+        Some(Body::Publication(publication)) => publication_from_wire(publication),
+        _ => Err(Error::Body),
+    }
 }
 
 /// What was said in `channel`. Data is shared with `message`, not copied.
@@ -183,6 +188,15 @@ mod tests {
         }
     }
 
+    /// What is put behind the bytes of a publication, here by protobuf, in Redis by a script.
+    fn position(position: &Position) -> Vec<u8> {
+        encode(Body::Publication(wire::Publication {
+            offset: position.offset,
+            epoch: position.epoch.clone(),
+            ..Default::default()
+        }))
+    }
+
     fn channel() -> Channel {
         Channel::parse("tasks:1").unwrap()
     }
@@ -190,7 +204,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_publication_comes_out_as_it_went_in(sent in publications()) {
-            let decoded = decode(channel(), publication(&sent).into()).unwrap();
+            let mut message = publication(&sent);
+            message.extend(sent.position.as_ref().map_or_else(Vec::new, position));
+            let decoded = decode(channel(), message.into()).unwrap();
             prop_assert_eq!(decoded, Incoming::Publication(channel(), sent));
         }
 

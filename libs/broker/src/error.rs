@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ::redis::{ErrorKind, RedisError, RetryMethod};
+use ::redis::{ErrorKind, ParsingError, RedisError, RetryMethod};
 
 use crate::redis::url;
 
@@ -24,6 +24,17 @@ pub enum Error {
         peer: Arc<str>,
         /// Its answer.
         source: RedisError,
+    },
+    /// The bus answered something else than was asked: what is kept there is not of our making.
+    #[error(
+        "{peer} answered what cannot be understood: {why}; does another program, or another version of this one, \
+        use the same prefix?"
+    )]
+    Answer {
+        /// Which peer, its password masked.
+        peer: Arc<str>,
+        /// What is wrong with it.
+        why: ParsingError,
     },
     /// The address is none.
     #[error(transparent)]

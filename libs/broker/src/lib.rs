@@ -1,22 +1,26 @@
 //! How nodes tell each other: what is published on one node reaches the subscribers of all of them.
 //!
-//! A process has one [`Broker`] and takes two kinds of handles from it: a [`Publisher`] for whoever has something
-//! to say, and one [`Subscriber`] per gateway, whose [`Sink`] gets what the bus brings. The bus is either Redis or,
-//! for a single process, memory; both keep the same promises, checked by one suite (`tests/contract.rs`):
+//! A process has one [`Broker`] and takes three kinds of handles from it: a [`Publisher`] for whoever has something
+//! to say, one [`Subscriber`] per gateway, whose [`Sink`] gets what the bus brings, and [`Streams`] for who comes late.
+//! The bus is either Redis or, for a single process, memory; both keep the same promises, checked by one suite
+//! (`tests/contract/`):
 //!
 //! - a publication reaches every subscriber that wants its channel and no other;
 //! - a channel's publications reach all subscribers in one order;
 //! - subscribing returns once the bus has confirmed it, so that a publication sent afterwards is received;
 //! - nothing of a channel arrives after unsubscribing from it has returned;
-//! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden.
+//! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden;
+//! - what is kept is numbered from 1 without holes, in the order in which it is delivered, and once it is lost the epoch
+//!   is another.
 //!
-//! In reading order: this file is what callers see, `memory` is the bus of one process, [`redis`] the one between
-//! processes, `envelope` what travels on it.
+//! In reading order: this file is what callers see, and `stream` the words of it that are about streams; `memory` is the
+//! bus of one process, [`redis`] the one between processes, `envelope` what travels on it.
 
 mod envelope;
 mod error;
 mod memory;
 pub mod redis;
+mod stream;
 #[cfg(feature = "test-util")]
 pub mod test_util;
 
@@ -26,6 +30,7 @@ use tidings_core::{Channel, ClientInfo, Position, Publication};
 use tokio::sync::watch;
 
 pub use error::Error;
+pub use stream::{History, Once, Published, Query, REMEMBERED, Retention, Target, WINDOW};
 
 /// What the bus brings to a subscriber.
 #[expect(
@@ -105,6 +110,12 @@ impl Broker {
         Publisher(self.0.clone())
     }
 
+    /// A handle to read streams with.
+    #[must_use]
+    pub fn streams(&self) -> Streams {
+        Streams(self.0.clone())
+    }
+
     /// A subscriber that wants nothing yet; `sink` gets what it will want.
     ///
     /// The bus keeps the sink until the last clone of the subscriber is dropped, so a sink that owns its subscriber
@@ -150,31 +161,22 @@ impl Broker {
 pub struct Publisher(Bus);
 
 impl Publisher {
-    /// Sends one publication to all its channels, pipelined. One result per channel, in order; `Ok(None)` when the
-    /// channel keeps no stream.
+    /// Publishes to all targets, pipelined. One result per target, in order. Places in streams are given here: the
+    /// publication's own position is of no account.
     ///
     /// Returns within the command timeout, at once when the bus is known to be away. [`Error::Away`] leaves open
-    /// whether the publication was sent.
+    /// whether the publication was sent; where the target has a key ([`Once`]), asking again is safe.
     pub async fn publish(
         &self,
-        channels: &[Channel],
+        targets: &[Target],
         publication: &Publication,
-    ) -> Vec<Result<Option<Position>, Error>> {
+    ) -> Vec<Result<Published, Error>> {
         match &self.0 {
             Bus::Memory(bus) => {
-                for channel in channels {
-                    bus.send(
-                        channel,
-                        Incoming::Publication(channel.clone(), publication.clone()),
-                    );
-                }
-                vec![Ok(None); channels.len()]
+                let published = targets.iter().map(|target| Ok(bus.publish(target, publication)));
+                published.collect()
             }
-            Bus::Redis(bus) => {
-                let message = envelope::publication(publication);
-                let sent = bus.send(channels, &message).await;
-                sent.into_iter().map(|sent| sent.map(|()| None)).collect()
-            }
+            Bus::Redis(bus) => bus.publish(targets, &envelope::publication(publication)).await,
         }
     }
 
@@ -188,7 +190,7 @@ impl Publisher {
                 bus.send(channel, Incoming::Join(channel.clone(), info.clone()));
                 Ok(())
             }
-            Bus::Redis(bus) => bus.send_one(channel, &envelope::join(info)).await,
+            Bus::Redis(bus) => bus.send(channel, &envelope::join(info)).await,
         }
     }
 
@@ -202,7 +204,60 @@ impl Publisher {
                 bus.send(channel, Incoming::Leave(channel.clone(), info.clone()));
                 Ok(())
             }
-            Bus::Redis(bus) => bus.send_one(channel, &envelope::leave(info)).await,
+            Bus::Redis(bus) => bus.send(channel, &envelope::leave(info)).await,
+        }
+    }
+}
+
+/// A handle to read streams with. Cheap to clone.
+///
+/// All calls return within the command timeout, at once when the bus is known to be away.
+#[derive(Clone)]
+pub struct Streams(Bus);
+
+impl Streams {
+    /// Reads a part of a channel's stream, as much of it as `retention` still allows, and where the stream is. A stream
+    /// that was never asked for before begins here, at offset 0 of a new epoch.
+    ///
+    /// Offsets are looked up in the stream as it is now. Whether that is the stream that they are from is for the caller
+    /// to see, by the epoch of the top.
+    ///
+    /// # Errors
+    /// [`Error::Away`], [`Error::Refused`], and [`Error::Answer`] when there is something in the stream that no version
+    /// of this program put there.
+    pub async fn read(
+        &self,
+        channel: &Channel,
+        retention: Retention,
+        query: Query,
+    ) -> Result<History, Error> {
+        match &self.0 {
+            Bus::Memory(bus) => Ok(bus.read(channel, retention, query)),
+            Bus::Redis(bus) => bus.read(channel, retention, query).await,
+        }
+    }
+
+    /// Where the streams of these channels are, pipelined. One result per channel, in order; errors and streams that
+    /// begin are as in [`read`](Self::read).
+    pub async fn positions(&self, channels: &[Channel]) -> Vec<Result<Position, Error>> {
+        match &self.0 {
+            Bus::Memory(bus) => channels.iter().map(|channel| Ok(bus.position(channel))).collect(),
+            Bus::Redis(bus) => bus.positions(channels).await,
+        }
+    }
+
+    /// Forgets a channel's stream. The next one begins at offset 1 of another epoch. Answers of idempotent publishes are
+    /// not forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Away`] and [`Error::Refused`].
+    pub async fn remove(&self, channel: &Channel) -> Result<(), Error> {
+        match &self.0 {
+            Bus::Memory(bus) => {
+                bus.remove(channel);
+                Ok(())
+            }
+            Bus::Redis(bus) => bus.remove(channel).await,
         }
     }
 }

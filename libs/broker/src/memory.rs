@@ -1,8 +1,11 @@
 //! The bus of a single process: a publication is handed to every sink that wants it before publishing returns.
 //!
-//! One lock guards who wants what, and is held while sinks are called. That makes both promises plain: all sinks see
-//! one order, and unsubscribing waits for deliveries under way. It cannot deadlock, because a sink only hands
-//! on and never calls the broker (see [`Sink`]).
+//! One lock guards who wants what and what is kept, and is held while sinks are called. That makes the promises plain:
+//! all sinks see one order, which is that of the offsets, and unsubscribing waits for deliveries under way. It cannot
+//! deadlock, because a sink only hands on and never calls the broker (see [`Sink`]).
+
+mod expiring;
+mod store;
 
 use std::{
     collections::HashMap,
@@ -13,16 +16,23 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidings_core::Channel;
-use tokio::sync::watch;
+use tidings_core::{Channel, Position, Publication};
+use tokio::{sync::watch, time::Instant};
 
-use crate::{Incoming, Sink, Status};
+use self::store::Store;
+use crate::{History, Incoming, Published, Query, Retention, Sink, Status, Target};
 
-/// Who in this process wants what.
+/// Who in this process wants what, and what is kept for who comes late.
 pub(crate) struct Bus {
-    members: Mutex<HashMap<Channel, Vec<Member>>>,
+    state: Mutex<State>,
     next_id: AtomicU64,
     status: watch::Sender<Status>,
+}
+
+#[derive(Default)]
+struct State {
+    members: HashMap<Channel, Vec<Member>>,
+    store: Store,
 }
 
 struct Member {
@@ -33,7 +43,7 @@ struct Member {
 impl Default for Bus {
     fn default() -> Self {
         Self {
-            members: Mutex::default(),
+            state: Mutex::default(),
             next_id: AtomicU64::default(),
             status: watch::Sender::new(Status::Up),
         }
@@ -41,20 +51,53 @@ impl Default for Bus {
 }
 
 impl Bus {
+    pub(crate) fn publish(&self, target: &Target, publication: &Publication) -> Published {
+        let mut state = self.state.lock();
+        let published = state.store.publish(target, publication, Instant::now());
+        if !published.duplicate {
+            let publication = Publication {
+                position: published.position.clone(),
+                ..publication.clone()
+            };
+            let channel = target.channel.clone();
+            state.send(&target.channel, Incoming::Publication(channel, publication));
+        }
+        published
+    }
+
     /// Hands `incoming` to all that want `channel`.
     pub(crate) fn send(&self, channel: &Channel, incoming: Incoming) {
-        let channels = self.members.lock();
-        let Some((last, others)) = channels.get(channel).and_then(|members| members.split_last()) else {
+        self.state.lock().send(channel, incoming);
+    }
+
+    pub(crate) fn read(&self, channel: &Channel, retention: Retention, query: Query) -> History {
+        let mut state = self.state.lock();
+        state.store.read(channel, retention, query, Instant::now())
+    }
+
+    pub(crate) fn position(&self, channel: &Channel) -> Position {
+        self.state.lock().store.position(channel, Instant::now())
+    }
+
+    pub(crate) fn remove(&self, channel: &Channel) {
+        self.state.lock().store.remove(channel);
+    }
+
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+}
+
+impl State {
+    fn send(&self, channel: &Channel, incoming: Incoming) {
+        let members = self.members.get(channel);
+        let Some((last, others)) = members.and_then(|members| members.split_last()) else {
             return;
         };
         for member in others {
             member.sink.incoming(incoming.clone());
         }
         last.sink.incoming(incoming);
-    }
-
-    pub(crate) fn status(&self) -> watch::Receiver<Status> {
-        self.status.subscribe()
     }
 }
 
@@ -72,8 +115,8 @@ impl Interest {
     }
 
     pub(crate) fn subscribe(&self, channel: &Channel) {
-        let mut channels = self.bus.members.lock();
-        let members = channels.entry(channel.clone()).or_default();
+        let mut state = self.bus.state.lock();
+        let members = state.members.entry(channel.clone()).or_default();
         if members.iter().all(|member| member.id != self.id) {
             members.push(Member {
                 id: self.id,
@@ -83,11 +126,11 @@ impl Interest {
     }
 
     pub(crate) fn unsubscribe(&self, channel: &Channel) {
-        let mut channels = self.bus.members.lock();
-        if let Some(members) = channels.get_mut(channel) {
+        let mut state = self.bus.state.lock();
+        if let Some(members) = state.members.get_mut(channel) {
             members.retain(|member| member.id != self.id);
             if members.is_empty() {
-                channels.remove(channel);
+                state.members.remove(channel);
             }
         }
     }
@@ -96,7 +139,7 @@ impl Interest {
 impl Drop for Interest {
     fn drop(&mut self) {
         // `self.sink` outlives the lock, so no sink is dropped, and nothing that it owns, while the lock is held.
-        self.bus.members.lock().retain(|_, members| {
+        self.bus.state.lock().members.retain(|_, members| {
             members.retain(|member| member.id != self.id);
             !members.is_empty()
         });

@@ -1,29 +1,38 @@
-//! The bus between processes: Redis pub/sub.
+//! The bus between processes: Redis pub/sub, and Redis streams for who comes late.
 //!
-//! Two ways lead to Redis. Commands (publishing, and what others keep there) go through a pool of connections. Reading
+//! Two ways lead to Redis. Commands (publishing, and what is kept there) go through a pool of connections. Reading
 //! the bus has a connection of its own per subscriber, because a pooled connection cannot be subscribed; it lives on
 //! one thread per process, together with the monitor that tells a process without subscribers how Redis is.
 //!
-//! In reading order: [`Config`] and [`RedisUrl`]; `keys`, the names in Redis; `commands`, the pool; `link`, one
-//! dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is; `thread`.
+//! In reading order: [`Config`] and [`RedisUrl`]; `streams`, what is in Redis, `keys`, how it is called there, and
+//! `script` and `scripts/`, what is done with it; `commands`, the pool, and `line`, how many share one connection of it;
+//! `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
+//! `thread`.
 
 mod commands;
 mod config;
 mod health;
 mod keys;
+mod line;
 mod link;
 mod monitor;
 mod reader;
+mod script;
+mod streams;
 mod thread;
 pub mod url;
 
 use std::sync::Arc;
 
-use tidings_core::Channel;
+use redis::{ParsingError, Value};
+use tidings_core::{Channel, Position};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use self::{commands::Commands, health::Health, keys::Keys, link::Connector, reader::Reader, thread::Thread};
-use crate::{Error, Sink, Status};
+use self::{
+    commands::Commands, health::Health, keys::Keys, line::Line, link::Connector, reader::Reader,
+    streams::Streams, thread::Thread,
+};
+use crate::{Error, History, Published, Query, Retention, Sink, Status, Target};
 pub use config::Config;
 pub use url::RedisUrl;
 
@@ -34,7 +43,11 @@ const REQUESTS: usize = 1024;
 pub(crate) struct Bus {
     peer: Arc<str>,
     keys: Keys,
+    streams: Streams,
     commands: Commands,
+    /// For what is published. What is read goes another way, so that a large answer holds up no publication.
+    publishing: Line,
+    reading: Line,
     connector: Connector,
     health: Arc<Health>,
     thread: Thread,
@@ -49,10 +62,14 @@ impl Bus {
         let connector = Connector::new(config, peer.clone())?;
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
         thread.spawn(monitor::run(connector.clone(), health.part()));
+        let keys = Keys::new(&config.prefix);
         Ok(Arc::new(Self {
             peer,
-            keys: Keys::new(&config.prefix),
+            streams: Streams::new(keys.clone()),
+            keys,
             commands,
+            publishing: Line::default(),
+            reading: Line::default(),
             connector,
             health,
             thread,
@@ -75,18 +92,64 @@ impl Bus {
         self.health.status()
     }
 
-    /// Sends one message to each of `channels`; one result per channel, in order.
-    pub(crate) async fn send(&self, channels: &[Channel], message: &[u8]) -> Vec<Result<(), Error>> {
-        let names: Vec<String> = channels
-            .iter()
-            .map(|channel| self.keys.channel(channel))
-            .collect();
-        self.commands.publish(&names, message).await
+    /// Sends one envelope to where each of `targets` asks; one result per target, in order.
+    pub(crate) async fn publish(&self, targets: &[Target], envelope: &[u8]) -> Vec<Result<Published, Error>> {
+        let publish = |index: usize, by| self.streams.publish(&targets[index], envelope, by);
+        let (count, bytes) = (targets.len(), envelope.len());
+        let answers = self.commands.ask(&self.publishing, count, bytes, publish).await;
+        let answers = answers.into_iter();
+        answers
+            .map(|answer| self.understand(answer?, streams::published))
+            .collect()
     }
 
-    pub(crate) async fn send_one(&self, channel: &Channel, message: &[u8]) -> Result<(), Error> {
-        let sent = self.send(std::slice::from_ref(channel), message).await;
-        sent.into_iter().collect()
+    /// Sends one envelope to who listens to `channel`.
+    pub(crate) async fn send(&self, channel: &Channel, envelope: &[u8]) -> Result<(), Error> {
+        let send = |_| self.streams.send(channel, envelope);
+        let answer = self
+            .commands
+            .ask_one(&self.publishing, envelope.len(), send)
+            .await;
+        answer.map(drop)
+    }
+
+    pub(crate) async fn read(
+        &self,
+        channel: &Channel,
+        retention: Retention,
+        query: Query,
+    ) -> Result<History, Error> {
+        let read = |by| self.streams.read(channel, retention, query, by);
+        let answer = self.commands.ask_one(&self.reading, 0, read).await?;
+        self.understand(answer, streams::history)
+    }
+
+    pub(crate) async fn positions(&self, channels: &[Channel]) -> Vec<Result<Position, Error>> {
+        let position = |index: usize, by| self.streams.position(&channels[index], by);
+        let answers = self
+            .commands
+            .ask(&self.reading, channels.len(), 0, position)
+            .await;
+        let answers = answers.into_iter();
+        let histories = answers.map(|answer| self.understand(answer?, streams::history));
+        histories.map(|history| Ok(history?.top)).collect()
+    }
+
+    pub(crate) async fn remove(&self, channel: &Channel) -> Result<(), Error> {
+        let remove = |_| self.streams.remove(channel);
+        let answer = self.commands.ask_one(&self.publishing, 0, remove).await;
+        answer.map(drop)
+    }
+
+    fn understand<T>(
+        &self,
+        answer: Value,
+        read: impl Fn(Value) -> Result<T, ParsingError>,
+    ) -> Result<T, Error> {
+        read(answer).map_err(|why| Error::Answer {
+            peer: self.peer.clone(),
+            why,
+        })
     }
 }
 

@@ -200,11 +200,13 @@ impl Publish {
             traceparent: context.traceparent,
             tracestate: context.tracestate,
         });
-        let results = self.publisher.publish(channels, &publication).await;
+        let targets: Vec<broker::Target> = channels.iter().cloned().map(Into::into).collect();
+        let results = self.publisher.publish(&targets, &publication).await;
         if results.iter().any(Result::is_err) {
             span.record("otel.status_code", "ERROR");
         }
-        results
+        let results = results.into_iter();
+        results.map(|result| Ok(result?.position)).collect()
     }
 }
 

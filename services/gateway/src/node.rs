@@ -72,7 +72,7 @@ impl Node {
         }
         let result = self
             .publisher
-            .publish(std::slice::from_ref(&channel), &publication)
+            .publish(&[channel.clone().into()], &publication)
             .await
             .pop();
         match result {

@@ -1,14 +1,19 @@
-//! Commands, by a pool of connections: nothing here waits longer than the command timeout.
+//! Commands, by the connections of a pool: nothing here waits longer than the command timeout.
 
 use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
-use deadpool_redis::{Connection, Manager, Pool, PoolError, Runtime, Timeouts};
-use redis::{AsyncConnectionConfig, RedisError};
+use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
+use redis::{AsyncConnectionConfig, Cmd, Value};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Config, health::Health};
-use crate::Error;
+use super::{
+    Config,
+    health::Health,
+    line::{Line, Share},
+    script::By,
+};
+use crate::{Error, error::is_temporary};
 
 /// The most bytes of one pipeline, roughly. A long list of channels is sent in several.
 const PIPELINE: usize = 1 << 20;
@@ -59,54 +64,71 @@ impl Commands {
         self.pool.clone()
     }
 
-    /// Publishes `message` to each of the Redis channels `names`; one result per name, in order. After a failure of
-    /// the connection the rest is not tried.
-    pub(super) async fn publish(&self, names: &[String], message: &[u8]) -> Vec<Result<(), Error>> {
-        let mut results = Vec::with_capacity(names.len());
-        let deadline = Instant::now() + self.timeout;
-        let publishing = self.publish_all(names, message, &mut results);
-        let failure = match timeout_at(deadline, publishing).await {
-            Ok(Ok(())) => return results,
-            Ok(Err(error)) => error,
-            Err(_) => self.too_late(),
-        };
-        results.resize(names.len(), Err(failure));
-        results
-    }
-
-    async fn publish_all(
+    /// Sends `count` commands of about `bytes` each, pipelined, and returns the answer to each, in order. After a failure
+    /// of the connection the rest is not tried. A script that Redis does not know by its hash is sent again, by its code.
+    pub(super) async fn ask(
         &self,
-        names: &[String],
-        message: &[u8],
-        results: &mut Vec<Result<(), Error>>,
-    ) -> Result<(), Error> {
-        let mut connection = self.connection().await?;
-        let commands = (PIPELINE / message.len().max(1)).clamp(1, PIPELINE_COMMANDS);
-        for names in names.chunks(commands) {
-            let mut pipeline = redis::Pipeline::with_capacity(names.len());
-            for name in names {
-                pipeline.cmd("PUBLISH").arg(name).arg(message);
+        line: &Line,
+        count: usize,
+        bytes: usize,
+        command: impl Fn(usize, By) -> Cmd,
+    ) -> Vec<Result<Value, Error>> {
+        let deadline = Instant::now() + self.timeout;
+        let share = timeout_at(deadline, self.share(line)).await;
+        let share = match share.unwrap_or_else(|_| Err(self.too_late())) {
+            Ok(share) => share,
+            Err(failure) => return vec![Err(failure); count],
+        };
+        let mut answers = Vec::with_capacity(count);
+        let asking = async {
+            let size = (PIPELINE / bytes.max(1)).clamp(1, PIPELINE_COMMANDS);
+            for first in (0..count).step_by(size) {
+                answers.extend(share.ask(first..count.min(first + size), &command).await?);
             }
-            let answers: Vec<Result<u64, RedisError>> = pipeline
-                .ignore_errors()
-                .query_async(&mut connection)
-                .await
-                .map_err(|error| Error::from_redis(&self.peer, error))?;
-            results.extend(answers.into_iter().map(|answer| {
-                answer
-                    .map(drop)
-                    .map_err(|error| Error::from_redis(&self.peer, error))
-            }));
+            Ok(())
+        };
+        let failure = match timeout_at(deadline, asking).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(Error::from_redis(&self.peer, error)),
+            Err(_) => Some(self.too_late()),
+        };
+        // A replica that was the primary answers, too, but not as it should.
+        if failure.is_some()
+            || answers
+                .iter()
+                .filter_map(|answer| answer.as_ref().err())
+                .any(is_temporary)
+        {
+            share.fail();
         }
-        Ok(())
+        let mut answers: Vec<_> = answers
+            .into_iter()
+            .map(|answer| answer.map_err(|error| Error::from_redis(&self.peer, error)))
+            .collect();
+        if let Some(failure) = failure {
+            answers.resize(count, Err(failure));
+        }
+        answers
     }
 
-    /// A connection that has just answered. Only this is retried: nothing has been sent yet.
-    async fn connection(&self) -> Result<Connection, Error> {
+    /// The same for one command.
+    pub(super) async fn ask_one(
+        &self,
+        line: &Line,
+        bytes: usize,
+        command: impl Fn(By) -> Cmd,
+    ) -> Result<Value, Error> {
+        let mut answers = self.ask(line, 1, bytes, |_, by| command(by)).await;
+        answers.pop().expect("there is an answer to each command")
+    }
+
+    /// A part in a line's connection. Only this is retried: nothing has been sent yet.
+    async fn share(&self, line: &Line) -> Result<Share, Error> {
         if let Some(reason) = self.health.known_away() {
             return Err(Error::Away { reason });
         }
-        (|| self.pool.get())
+        let outages = self.health.outages();
+        (|| line.share(&self.pool, outages))
             .retry(self.retries)
             .when(|error| matches!(error, PoolError::Backend(error) if error.is_io_error()))
             .await

@@ -26,6 +26,8 @@ struct Parts {
     next_id: u64,
     /// Whether the last log line said that Redis is up.
     logged: Option<bool>,
+    /// How often Redis was away.
+    outages: u64,
 }
 
 /// One connection's say. Dropping it withdraws the report.
@@ -64,6 +66,11 @@ impl Health {
         self.parts.lock().away().map(str::to_owned)
     }
 
+    /// How often Redis was away so far. What was connected before the last time may not be any more.
+    pub(super) fn outages(&self) -> u64 {
+        self.parts.lock().outages
+    }
+
     fn settle(&self, parts: &mut Parts) {
         let now = match parts.away() {
             Some(reason) => Status::Away {
@@ -74,6 +81,7 @@ impl Health {
         };
         let up = now == Status::Up;
         if parts.logged.replace(up) != Some(up) {
+            parts.outages += u64::from(!up);
             match &now {
                 Status::Up => info!(redis.url = %self.peer, "connected to Redis"),
                 Status::Away { reason } => warn!(reason, "Redis is away, trying again until it is back"),
@@ -157,9 +165,11 @@ mod tests {
             }
         );
         assert_eq!(health.known_away().as_deref(), Some("lost"));
+        assert_eq!(health.outages(), 1);
         reader.up();
         assert_eq!(*status.borrow(), Status::Up);
         assert_eq!(health.known_away(), None);
+        assert_eq!(health.outages(), 1);
     }
 
     #[test]

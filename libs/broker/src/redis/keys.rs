@@ -1,4 +1,5 @@
-//! Names in Redis: `{prefix}:ch:{NAME}`, where the braces around NAME are the hash tag of Redis Cluster.
+//! Names in Redis: `{prefix}:ch:{NAME}` and the like, where the braces around NAME are the hash tag of Redis Cluster, so
+//! that all of a channel is in one place.
 
 use std::sync::Arc;
 
@@ -23,7 +24,26 @@ impl Keys {
 
     /// The Redis channel that carries `channel`.
     pub(super) fn channel(&self, channel: &Channel) -> String {
-        format!("{}:ch:{{{channel}}}", self.prefix)
+        self.name("ch", channel)
+    }
+
+    /// The stream's entries.
+    pub(super) fn stream(&self, channel: &Channel) -> String {
+        self.name("stream", channel)
+    }
+
+    /// Where the stream is.
+    pub(super) fn top(&self, channel: &Channel) -> String {
+        self.name("top", channel)
+    }
+
+    /// The answer of the publish that is called `key`.
+    pub(super) fn once(&self, channel: &Channel, key: &str) -> String {
+        format!("{}:once:{{{channel}}}:{key}", self.prefix)
+    }
+
+    fn name(&self, kind: &str, channel: &Channel) -> String {
+        format!("{}:{kind}:{{{channel}}}", self.prefix)
     }
 
     /// The channel that a Redis channel carries; `None` when it is not of our making.
@@ -47,6 +67,15 @@ mod tests {
         let channel = Channel::parse("tasks:1").unwrap();
         assert_eq!(keys.channel(&channel), "tidings:ch:{tasks:1}");
         assert_eq!(keys.parse_channel(b"tidings:ch:{tasks:1}"), Some(channel));
+    }
+
+    #[test]
+    fn all_of_a_channel_has_its_name_as_the_hash_tag() {
+        let keys = Keys::new("tidings");
+        let channel = Channel::parse("tasks:1").unwrap();
+        assert_eq!(keys.stream(&channel), "tidings:stream:{tasks:1}");
+        assert_eq!(keys.top(&channel), "tidings:top:{tasks:1}");
+        assert_eq!(keys.once(&channel, "{7} a"), "tidings:once:{tasks:1}:{7} a");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration, time::SystemTime};
 
 use bytes::Bytes;
 use tidings_broker::{Broker, Incoming, Publisher, Subscriber};
-use tidings_core::{Channel, Format, Publication};
+use tidings_core::{Channel, Format, Position, Publication};
 use tokio::{
     sync::mpsc::{self, error::TryRecvError},
     time::timeout,
@@ -54,6 +54,21 @@ impl Listener {
         }
     }
 
+    /// The next message, which has to be a publication that is kept: its channel and its position.
+    #[allow(dead_code, reason = "not every test binary needs it")]
+    pub(crate) async fn hear_position(&mut self) -> (String, Position) {
+        match self.next().await {
+            Incoming::Publication(
+                channel,
+                Publication {
+                    position: Some(position),
+                    ..
+                },
+            ) => (channel.to_string(), position),
+            other => panic!("heard {other:?} instead of a publication with a position"),
+        }
+    }
+
     /// What was heard already.
     #[allow(dead_code, reason = "not every test binary needs it")]
     pub(crate) fn drain(&mut self) -> Vec<Incoming> {
@@ -90,7 +105,21 @@ pub(crate) fn publication(data: &str) -> Publication {
 
 /// Publishes and expects that it worked.
 pub(crate) async fn publish(publisher: &Publisher, name: &str, data: &str) {
-    let results = publisher.publish(&[channel(name)], &publication(data)).await;
+    let results = publisher
+        .publish(&[channel(name).into()], &publication(data))
+        .await;
     assert_eq!(results.len(), 1);
     results[0].as_ref().unwrap();
+}
+
+/// Waits until `condition` is true.
+pub(crate) async fn eventually(condition: impl AsyncFn() -> bool) {
+    let poll = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(PATIENCE, poll)
+        .await
+        .expect("the condition never came true");
 }

@@ -45,7 +45,7 @@ impl Fixture {
     async fn hears(&self) -> bool {
         let before = *self.heard.lock();
         let publication = Publication::new("1".into(), Format::Json, std::time::SystemTime::UNIX_EPOCH);
-        self.publisher.publish(&[news()], &publication).await;
+        self.publisher.publish(&[news().into()], &publication).await;
         *self.heard.lock() > before
     }
 

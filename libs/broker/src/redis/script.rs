@@ -1,0 +1,41 @@
+//! A script that Redis runs: known to it by its hash, or sent whole when it does not know it.
+
+use redis::Cmd;
+
+/// How a script is named in a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// Redis may not know it: then nothing happens, and the answer is NOSCRIPT.
+    Hash,
+    /// Always works, and Redis knows it from then on.
+    Code,
+}
+
+/// The code of a script.
+pub(super) struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+impl Script {
+    pub(super) fn new(code: &'static str) -> Self {
+        let hash = redis::Script::new(code).get_hash().to_owned();
+        Self { code, hash }
+    }
+
+    /// The beginning of the command that runs it; the arguments follow.
+    pub(super) fn run(&self, by: By, keys: &[String]) -> Cmd {
+        let mut command = match by {
+            By::Hash => redis::cmd("EVALSHA"),
+            By::Code => redis::cmd("EVAL"),
+        };
+        command
+            .arg(match by {
+                By::Hash => &self.hash,
+                By::Code => self.code,
+            })
+            .arg(keys.len())
+            .arg(keys);
+        command
+    }
+}

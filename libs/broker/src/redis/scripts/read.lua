@@ -1,0 +1,59 @@
+-- A part of a stream, and where the stream is.
+--
+-- KEYS: 1 the top, 2 the stream
+-- ARGV: 1 an epoch that never was, 2 how long the top is remembered, 3 the most publications, 4 the offset to start
+--       next to ('': at an end), 5 whether in reverse (1, 0), 6 the most entries that count, 7 how old they may be.
+--       Times are in milliseconds. When 3 is 0, what follows is not looked at.
+-- Returns the offset, the epoch and the entries.
+local top, stream = KEYS[1], KEYS[2]
+local remembered, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
+
+local now = clock()
+local offset, epoch, new = find(top, stream, now, ARGV[1])
+if new then
+  redis.call('HSET', top, 'offset', 0, 'epoch', epoch, 'until', 0)
+end
+-- Seldom, so that asking hardly ever writes.
+if redis.call('PTTL', top) < remembered / 2 then
+  redis.call('PEXPIRE', top, remembered)
+end
+if limit == 0 then
+  return {offset, epoch, {}}
+end
+
+local since, reverse = tonumber(ARGV[4]), ARGV[5] == '1'
+local size, ttl = tonumber(ARGV[6]), tonumber(ARGV[7])
+local from, to = math.max(1, offset - size + 1), offset
+if since and reverse then
+  to = math.min(to, since - 1)
+elseif since then
+  from = math.max(from, since + 1)
+end
+
+-- Whether the entry at `offset`, or the next that is there, is too old. IDs are "offset-time".
+local function is_old(offset)
+  local entry = redis.call('XRANGE', stream, offset, '+', 'COUNT', 1)[1]
+  return entry and tonumber(string.match(entry[1], '%-(%d+)')) <= now - ttl
+end
+
+-- The old are in front: where they are, the first young one is found by halving.
+if from <= to and is_old(from) then
+  local low, high = from + 1, to + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if is_old(middle) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  from = low
+end
+
+if from > to then
+  return {offset, epoch, {}}
+elseif reverse then
+  return {offset, epoch, redis.call('XREVRANGE', stream, to, from, 'COUNT', limit)}
+else
+  return {offset, epoch, redis.call('XRANGE', stream, from, to, 'COUNT', limit)}
+end

@@ -1,0 +1,179 @@
+//! What is said to Redis about channels and their streams, command by command, and what its answers mean.
+//!
+//! One publish to one channel is one command; where something is to be kept, that is a script, so that nothing comes
+//! between its steps. What is in Redis for a channel NAME, all of it readable with `redis-cli`:
+//!
+//! | key | type | what | expires |
+//! |---|---|---|---|
+//! | `{prefix}:ch:{NAME}` | pub/sub channel | `tidings.bus.v1.Envelope`, in a stream followed by its position | |
+//! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | `ttl` after the last publication |
+//! | `{prefix}:top:{NAME}` | hash | `offset`, `epoch`; `until`: when the stream expires; `mark`, `marked`: for trimming by age | [`REMEMBERED`] later |
+//! | `{prefix}:once:{NAME}:KEY` | string | the answer to the publish KEY: `offset:epoch`, or `0:` | after its window |
+//!
+//! A Redis stream, rather than a list: it is found by offset without counting, and trims by size and by age. It is trimmed
+//! by whole nodes (`~`), which costs a quarter less than exactly, so it may have somewhat more than its limits allow (one
+//! node: 100 entries or 4 KB; by age up to as much again); reading never returns that.
+
+use std::time::Duration;
+
+use redis::{Cmd, ParsingError, Value};
+use tidings_core::{Channel, Position, Publication};
+
+use super::{
+    keys::Keys,
+    script::{By, Script},
+};
+use crate::{
+    History, Published, Query, Retention, Target, envelope,
+    stream::{REMEMBERED, bounded, new_epoch},
+};
+
+/// How Redis carries a message to subscribers.
+const PUBLISH: &str = "PUBLISH";
+
+/// Offsets are numbers in Lua, which are exact up to here.
+const MAX_OFFSET: u64 = 1 << 53;
+
+/// The vocabulary of one prefix.
+pub(super) struct Streams {
+    keys: Keys,
+    publish: Script,
+    read: Script,
+}
+
+impl Streams {
+    pub(super) fn new(keys: Keys) -> Self {
+        Self {
+            keys,
+            publish: Script::new(concat!(
+                include_str!("scripts/top.lua"),
+                include_str!("scripts/publish.lua")
+            )),
+            read: Script::new(concat!(
+                include_str!("scripts/top.lua"),
+                include_str!("scripts/read.lua")
+            )),
+        }
+    }
+
+    /// Sends an envelope to who listens, and no more.
+    pub(super) fn send(&self, channel: &Channel, envelope: &[u8]) -> Cmd {
+        let mut command = redis::cmd(PUBLISH);
+        command.arg(self.keys.channel(channel)).arg(envelope);
+        command
+    }
+
+    /// Publishes an envelope as `target` asks.
+    pub(super) fn publish(&self, target: &Target, envelope: &[u8], by: By) -> Cmd {
+        let Target {
+            channel,
+            retention,
+            once,
+        } = target;
+        if retention.is_none() && once.is_none() {
+            return self.send(channel, envelope);
+        }
+        let keys = [
+            self.keys.top(channel),
+            self.keys.stream(channel),
+            self.keys
+                .once(channel, once.as_ref().map_or("", |once| &once.key)),
+        ];
+        let mut command = self.publish.run(by, &keys);
+        command
+            .arg(PUBLISH)
+            .arg(self.keys.channel(channel))
+            .arg(envelope)
+            // At least a millisecond: none at all stands for no key.
+            .arg(once.as_ref().map_or(0, |once| ms(once.window).max(1)))
+            .arg(retention.map_or(0, |retention| retention.size.get()))
+            .arg(retention.map_or(0, |retention| ms(retention.ttl)))
+            .arg(ms(REMEMBERED))
+            .arg(new_epoch());
+        command
+    }
+
+    /// Reads a part of a stream.
+    pub(super) fn read(&self, channel: &Channel, retention: Retention, query: Query, by: By) -> Cmd {
+        let mut command = self.question(channel, query.limit, by);
+        command
+            .arg(
+                query
+                    .since
+                    .map_or_else(String::new, |since| since.min(MAX_OFFSET).to_string()),
+            )
+            .arg(u8::from(query.reverse))
+            .arg(retention.size.get())
+            .arg(ms(retention.ttl));
+        command
+    }
+
+    /// Asks where a stream is.
+    pub(super) fn position(&self, channel: &Channel, by: By) -> Cmd {
+        self.question(channel, 0, by)
+    }
+
+    /// Forgets a stream.
+    pub(super) fn remove(&self, channel: &Channel) -> Cmd {
+        let mut command = redis::cmd("DEL");
+        command.arg(self.keys.top(channel)).arg(self.keys.stream(channel));
+        command
+    }
+
+    fn question(&self, channel: &Channel, limit: u32, by: By) -> Cmd {
+        let keys = [self.keys.top(channel), self.keys.stream(channel)];
+        let mut command = self.read.run(by, &keys);
+        command.arg(new_epoch()).arg(ms(REMEMBERED)).arg(limit);
+        command
+    }
+}
+
+/// What became of a publish.
+pub(super) fn published(answer: Value) -> Result<Published, ParsingError> {
+    let (duplicate, answer) = match answer {
+        Value::Int(_) => (false, "0:".to_owned()), // of a plain PUBLISH: how many heard it
+        answer => redis::from_redis_value(answer)?,
+    };
+    let position = answer.split_once(':').and_then(|(offset, epoch)| {
+        Some(Position {
+            offset: offset.parse().ok()?,
+            epoch: epoch.to_owned(),
+        })
+    });
+    match position {
+        Some(position) => Ok(Published {
+            position: Some(position).filter(|position| position.offset > 0),
+            duplicate,
+        }),
+        None => Err(format!("{answer:?} is no answer to a publish").into()),
+    }
+}
+
+/// What was read.
+pub(super) fn history(answer: Value) -> Result<History, ParsingError> {
+    type Entry = (String, (String, Vec<u8>));
+    let (offset, epoch, entries): (u64, String, Vec<Entry>) = redis::from_redis_value(answer)?;
+    let publications = entries.into_iter().map(|(id, (_, message))| {
+        let offset = id.split_once('-').and_then(|(offset, _)| offset.parse().ok());
+        let position = offset.map(|offset| Position {
+            offset,
+            epoch: epoch.clone(),
+        });
+        match (position, envelope::decode_publication(message.into())) {
+            (Some(position), Ok(publication)) => Ok(Publication {
+                position: Some(position),
+                ..publication
+            }),
+            (None, _) => Err(format!("the entry {id} has an ID that is not of our making").into()),
+            (_, Err(why)) => Err(format!("the entry {id} is no publication: {why}").into()),
+        }
+    });
+    Ok(History {
+        publications: publications.collect::<Result<_, ParsingError>>()?,
+        top: Position { offset, epoch },
+    })
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(bounded(time).as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,66 @@
+//! What every broker promises: one suite, passed by the embedded broker and by Redis.
+//!
+//! Each case gets a function that makes nodes. In memory all are the same process; with Redis each has a broker, and
+//! so connections, of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod bus;
+#[path = "../common/mod.rs"]
+mod common;
+mod streams;
+
+/// Every case as a test of the embedded broker and of Redis.
+macro_rules! both {
+    ($($suite:ident: $($case:ident)*;)*) => {
+        mod memory {
+            use tidings_broker::Broker;
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let broker = Broker::memory();
+                    crate::$suite::$case(|| broker.clone()).await;
+                }
+            )*)*
+        }
+        mod redis {
+            use tidings_broker::{Broker, test_util::RedisServer};
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let Some(server) = RedisServer::start() else { return };
+                    crate::$suite::$case(|| Broker::redis(&server.config()).unwrap()).await;
+                }
+            )*)*
+        }
+    };
+}
+
+both! {
+    bus:
+    a_publication_reaches_all_that_want_its_channel_and_no_other
+    all_subscribers_hear_a_channel_in_one_order
+    nothing_arrives_after_unsubscribing_has_returned
+    every_field_of_a_publication_arrives
+    data_is_delivered_whole_whatever_its_size
+    what_is_published_after_subscribing_has_returned_is_heard
+    one_publication_goes_to_all_its_channels
+    subscribers_do_not_disturb_each_other
+    interest_is_a_set_and_not_a_count
+    two_thousand_channels_are_subscribed_at_once
+    members_that_come_and_leave_are_announced
+    a_broker_in_use_is_up;
+    streams:
+    publications_are_numbered_from_one_without_holes_in_the_order_in_which_they_are_heard
+    every_field_of_a_publication_is_kept
+    a_stream_is_read_from_where_and_how_far_it_is_asked
+    only_the_newest_publications_are_kept
+    what_is_too_old_is_not_read
+    a_stream_that_nobody_has_used_begins_when_it_is_asked_for
+    a_stream_that_was_removed_begins_anew_with_another_epoch
+    a_repeated_publish_gets_the_first_answer_and_is_not_sent
+    a_repeated_publish_of_what_is_not_kept_is_not_sent_either
+    keys_are_those_of_a_channel_and_of_a_window
+    positions_are_those_of_all_channels_at_once
+    what_is_not_kept_has_no_place_in_the_stream;
+}
