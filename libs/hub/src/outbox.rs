@@ -60,6 +60,12 @@ impl Outbox {
         self.bytes == 0
     }
 
+    /// The frame that waits, if there is exactly one: a plain write does for it.
+    #[must_use]
+    pub fn only(&self) -> Option<&[u8]> {
+        (!self.first.is_empty() && self.rest.is_empty()).then_some(&self.first)
+    }
+
     /// Lends what waits, from the front, for one vectored write. Returns how many slices were filled.
     pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
         let frames = self.frames();
@@ -151,6 +157,16 @@ mod tests {
         outbox.advance(50);
         assert!(outbox.is_empty());
         assert_eq!(outbox.rest.capacity(), 0);
+    }
+
+    #[test]
+    fn a_lone_frame_is_told_from_several() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.only(), None);
+        outbox.push(Bytes::from_static(b"a"), 1000).unwrap();
+        assert_eq!(outbox.only(), Some(&b"a"[..]));
+        outbox.push(Bytes::from_static(b"b"), 1000).unwrap();
+        assert_eq!(outbox.only(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 
 use bytes::Bytes;
 use tidings_protocol::Command;
-use tidings_runtime::serve::Place;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::wire::Wire;
 
@@ -19,5 +19,5 @@ pub(crate) struct Adoption {
     /// What it said in the handshake already.
     pub(crate) opening: Vec<Command>,
     /// Its place among the connections that this node takes.
-    pub(crate) place: Place,
+    pub(crate) place: OwnedSemaphorePermit,
 }

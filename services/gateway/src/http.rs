@@ -14,9 +14,13 @@ use hyper_util::{rt::TokioIo, server::conn::auto::upgrade};
 use serde::Deserialize;
 use tidings_core::Channel;
 use tidings_protocol::{Command, plain};
-use tidings_runtime::{Shutdown, serve::Place};
+use tidings_runtime::Shutdown;
 use tidings_websocket::handshake;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
 use crate::{adopt::Adoption, cores::Cores, origin::Origins, wire::Wire};
 
@@ -32,6 +36,8 @@ pub(crate) struct Door {
     pub(crate) cores: Cores,
     pub(crate) origins: Origins,
     pub(crate) shutdown: Shutdown,
+    /// How many more clients may connect.
+    pub(crate) places: Arc<Semaphore>,
 }
 
 type Peer = Extension<ConnectInfo<SocketAddr>>;
@@ -134,11 +140,14 @@ impl Door {
             Ok(accept) => accept,
             Err(error) => return refuse_handshake(error),
         };
-        let (Some(upgrade), Some(place)) = (
-            request.extensions_mut().remove::<OnUpgrade>(),
-            request.extensions().get::<Place>().cloned(),
-        ) else {
+        let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return refuse(StatusCode::BAD_REQUEST, "a WebSocket needs HTTP/1.1");
+        };
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            return refuse(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this node has all the connections that it takes",
+            );
         };
         let door = self.clone();
         self.shutdown.spawn(async move {
@@ -153,7 +162,7 @@ impl Door {
         switch(&accept, protocol)
     }
 
-    fn adopt(&self, upgraded: Upgraded, wire: Wire, opening: Vec<Command>, place: Place) {
+    fn adopt(&self, upgraded: Upgraded, wire: Wire, opening: Vec<Command>, place: OwnedSemaphorePermit) {
         // Everything is served over plain TCP by our own accept loop, so this is what it must be.
         let Ok(parts) = upgrade::downcast::<TokioIo<TcpStream>>(upgraded) else {
             tracing::error!("an upgraded connection is not a TCP stream");

@@ -52,8 +52,11 @@ use crate::{
 /// How long an expired token is still good while the client fetches another.
 const EXPIRED_GRACE: Duration = Duration::from_secs(25);
 
-/// Connections of the clients' door that are in their handshake, beyond those that clients may hold.
-const HANDSHAKES: usize = 1024;
+/// Connections of the clients' door that speak HTTP; those of clients are counted apart once they are upgraded.
+const HANDSHAKES: serve::Limits = serve::Limits {
+    max_connections: 1024,
+    ..serve::Limits::DEFAULT
+};
 
 /// What a gateway needs from the rest of the process.
 pub struct Deps {
@@ -85,7 +88,6 @@ pub enum Error {
 /// A gateway whose door is open, though nobody answers yet.
 pub struct Gateway {
     listener: TcpListener,
-    limits: serve::Limits,
     door: Arc<Door>,
     members: Members,
     drain_over: Duration,
@@ -143,14 +145,13 @@ impl Gateway {
         let origins = Origins::new(&config.allowed_origins);
         Ok(Self {
             listener,
-            limits: serve::Limits {
-                max_connections: config.limits.connections.saturating_add(HANDSHAKES),
-                ..serve::Limits::DEFAULT
-            },
             door: Arc::new(Door {
                 cores,
                 origins,
                 shutdown: shutdown.clone(),
+                places: Arc::new(Semaphore::new(
+                    config.limits.connections.min(Semaphore::MAX_PERMITS),
+                )),
             }),
             members,
             drain_over,
@@ -177,13 +178,12 @@ impl Gateway {
     pub async fn run(self) {
         let Self {
             listener,
-            limits,
             door,
             members,
             drain_over,
             shutdown,
         } = self;
-        serve::serve(listener, http::router(door.clone()), limits, shutdown).await;
+        serve::serve(listener, http::router(door.clone()), HANDSHAKES, shutdown).await;
         door.cores.drain(drain_over).await;
         members.goodbye().await;
     }

@@ -371,6 +371,20 @@ async fn a_draining_gateway_tells_its_clients_to_reconnect_and_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_node_refuses_further_clients_until_one_leaves() {
+    let node = start(|config| config.limits.connections = 1);
+    let client = node.client().await;
+    let url = format!("ws://{}/connection/websocket", node.address);
+    match connect_async(&url).await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 503),
+        other => panic!("{other:?}"),
+    }
+    drop(client);
+    node.is_empty().await;
+    node.client().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_cannot_be_is_refused_in_http() {
     let node = start(|config| config.allowed_origins = vec!["https://app.example.com".into()]);
     let status = async |path: &str, origin: &str| {

@@ -85,6 +85,9 @@ impl Core {
 
     /// Does everything that is due.
     pub(super) fn tick(&mut self, now: Instant) {
+        if self.deadlines.first().is_none_or(|(at, _)| *at > now) {
+            return self.drain_some(now);
+        }
         let later = self.deadlines.split_off(&(now + Duration::from_nanos(1), 0));
         for (_, key) in std::mem::replace(&mut self.deadlines, later) {
             let Some(connection) = self.connections.get_mut(key) else {

@@ -2,16 +2,21 @@
 
 use std::{
     io::{self, IoSlice},
+    pin::Pin,
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use bytes::Bytes;
 use tidings_hub::{Full, Outbox};
-use tidings_runtime::serve::Place;
+
 use tidings_session::Session;
 use tidings_websocket::Parser;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead as _, ReadBuf},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+};
 
 use crate::wire::Wire;
 
@@ -35,7 +40,7 @@ pub(super) struct Connection {
     /// The socket takes no more for now; its task waits until it does.
     blocked: bool,
     waker: Option<Waker>,
-    _place: Place,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A closing handshake (RFC 6455 section 7.1.2).
@@ -54,7 +59,13 @@ pub(super) enum Read {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, session: Session, parser: Parser, wire: Wire, place: Place) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        session: Session,
+        parser: Parser,
+        wire: Wire,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
         Self {
             session,
             parser,
@@ -72,19 +83,12 @@ impl Connection {
 
     /// Reads what is there. When nothing is, the task of `cx` is woken once something comes.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Read {
-        loop {
-            match self.stream.poll_read_ready(cx) {
-                Poll::Pending => return Read::Nothing,
-                Poll::Ready(Err(_)) => return Read::End,
-                Poll::Ready(Ok(())) => {}
-            }
-            match self.stream.try_read(into) {
-                Ok(0) => return Read::End,
-                Ok(read) => return Read::Bytes(read),
-                // The readiness was stale; asking for it again waits for the next.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Read::End,
-            }
+        let mut buffer = ReadBuf::new(into);
+        // A read that does not fill the buffer also notes that there is no more, which saves asking the kernel again.
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => Read::Nothing,
+            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Read::Bytes(buffer.filled().len()),
+            Poll::Ready(_) => Read::End,
         }
     }
 
@@ -118,9 +122,7 @@ impl Connection {
     /// The connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         while !self.outbox.is_empty() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let filled = self.outbox.slices(&mut slices);
-            match self.stream.try_write_vectored(&slices[..filled]) {
+            match self.write() {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.outbox.advance(written),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -136,6 +138,16 @@ impl Connection {
         }
         self.blocked = false;
         Ok(())
+    }
+
+    /// One write of as much as waits. Most often that is a single frame, which needs no list of slices.
+    fn write(&self) -> io::Result<usize> {
+        if let Some(frame) = self.outbox.only() {
+            return self.stream.try_write(frame);
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let filled = self.outbox.slices(&mut slices);
+        self.stream.try_write_vectored(&slices[..filled])
     }
 
     /// When something has to happen that nobody else causes.
