@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use tidings_auth::token::Minter;
+use tidings_auth::token::{Expected, Minter};
 use tidings_core::Secret;
 
 const SECRET: &str = "a secret of the tests, long enough";
@@ -57,6 +57,7 @@ pub fn expired_token(user: &str) -> String {
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
 fn minted(user: &str, ttl: Duration, now: SystemTime) -> String {
-    let minter = Minter::hs256(&Secret::from(SECRET.to_owned()), None).expect("the secret is not empty");
-    minter.mint(user, &[], None, ttl, now)
+    let minter = Minter::hs256(&Secret::from(SECRET.to_owned()), Expected::default())
+        .expect("the secret is not empty");
+    minter.connection(user, &[], None, ttl, now)
 }

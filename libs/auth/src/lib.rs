@@ -1,10 +1,11 @@
 //! Who is speaking: a client by its [`token`], a backend by its [`keys`].
 //!
-//! Pure: time is passed in, nothing awaits. What follows from a refusal (an error, a close code, a status) is
-//! decided where the bytes are: in the session and in each service's door.
+//! Time is passed in and nothing awaits, but for one thing: keys that are published elsewhere are fetched by
+//! [`token::Verifier::fetch`]. What follows from a refusal (an error, a close code, a status) is decided where the
+//! bytes are: in the session and in each service's door.
 
 pub mod keys;
 pub mod token;
 
 pub use keys::{Key, Keys};
-pub use token::{Claims, Minter, Verifier};
+pub use token::{Minter, Verifier};

@@ -51,11 +51,12 @@ impl Node {
             return Ok(Identity::anonymous());
         };
         let now = SystemTime::now();
-        match verifier.verify(token, now) {
-            Ok(claims) => identity(claims, now),
+        match verifier.connection(token, now).settle() {
+            Ok(connection) => identity(connection, now),
             Err(token::Error::Expired) => Err(Refusal::Expired),
-            Err(token::Error::Invalid(why)) => {
-                tracing::debug!(why, "a client showed an invalid token");
+            Err(token::Error::Unavailable) => Err(Refusal::Unavailable),
+            Err(error @ (token::Error::Invalid(_) | token::Error::Mismatch(_))) => {
+                tracing::debug!(%error, "a client showed an invalid token");
                 Err(Refusal::Invalid)
             }
         }
@@ -100,16 +101,16 @@ impl Node {
 }
 
 /// Who a token's bearer is. A token that names a channel which cannot be is no better than a forged one.
-fn identity(claims: token::Claims, now: SystemTime) -> Result<Identity, Refusal> {
-    let channels = claims
-        .channels
-        .iter()
+fn identity(connection: token::Connection, now: SystemTime) -> Result<Identity, Refusal> {
+    let channels = connection
+        .subs
+        .keys()
         .map(|name| Channel::parse(name))
         .collect::<Result<_, _>>();
     Ok(Identity {
-        user: claims.user.into(),
-        info: claims.info,
-        expires_in: claims
+        user: connection.user.into(),
+        info: connection.info.into_json(),
+        expires_in: connection
             .expires_at
             .map(|at| at.duration_since(now).unwrap_or(Duration::ZERO)),
         channels: channels.map_err(|why| {

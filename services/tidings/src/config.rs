@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidings_auth::{Minter, Verifier};
+use tidings_auth::{Minter, Verifier, token};
 use tidings_broker as broker;
 use tidings_core::{Namespace, Namespaces};
 use tidings_fanout as fanout;
@@ -176,33 +176,30 @@ impl Config {
 
     /// What checks clients' tokens; `None` when no key is configured.
     pub(crate) fn verifier(&self) -> Result<Option<Verifier>, Failure> {
-        let gateway::Token {
-            hmac_secret,
-            audience,
-            ..
-        } = &self.clients.token;
-        let verifier = hmac_secret
-            .as_ref()
-            .map(|secret| Verifier::hs256(secret, audience.clone()));
-        verifier
-            .transpose()
-            .map_err(|error| Failure::usage(format!("`clients.token.hmac_secret`: {error}")))
+        self.tokens().verifier().map_err(|error| token_failure(&error))
     }
 
     /// What signs clients' tokens; `None` when no key is configured.
     pub(crate) fn minter(&self) -> Result<Option<Minter>, Failure> {
+        self.tokens().minter().map_err(|error| token_failure(&error))
+    }
+
+    fn tokens(&self) -> token::Config {
         let gateway::Token {
             hmac_secret,
             audience,
             ..
-        } = &self.clients.token;
-        let minter = hmac_secret
-            .as_ref()
-            .map(|secret| Minter::hs256(secret, audience.clone()));
-        minter
-            .transpose()
-            .map_err(|error| Failure::usage(format!("`clients.token.hmac_secret`: {error}")))
+        } = self.clients.token.clone();
+        token::Config {
+            hmac_secret,
+            audience,
+            ..token::Config::default()
+        }
     }
+}
+
+fn token_failure(error: &token::config::Error) -> Failure {
+    Failure::usage(format!("`clients.token.{}`: {}", error.key, error.why))
 }
 
 #[cfg(test)]

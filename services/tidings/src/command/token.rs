@@ -37,7 +37,7 @@ impl Token {
         let channels: Vec<_> = self.channels.iter().map(ToString::to_string).collect();
         println!(
             "{}",
-            minter.mint(
+            minter.connection(
                 &self.user,
                 &channels,
                 self.info.as_deref(),
