@@ -26,11 +26,11 @@ pub mod test_util;
 
 use std::{fmt, sync::Arc};
 
-use tidings_core::{Channel, ClientInfo, Position, Publication};
+use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
 use tokio::sync::watch;
 
 pub use error::Error;
-pub use stream::{History, Once, Published, Query, REMEMBERED, Retention, Target, WINDOW};
+pub use stream::{History, Once, Published, Query, REMEMBERED, Target, WINDOW};
 
 /// What the bus brings to a subscriber.
 #[expect(

@@ -16,11 +16,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidings_core::{Channel, Position, Publication};
+use tidings_core::{Channel, Position, Publication, Retention};
 use tokio::{sync::watch, time::Instant};
 
 use self::store::Store;
-use crate::{History, Incoming, Published, Query, Retention, Sink, Status, Target};
+use crate::{History, Incoming, Published, Query, Sink, Status, Target};
 
 /// Who in this process wants what, and what is kept for who comes late.
 pub(crate) struct Bus {

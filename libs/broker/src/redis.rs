@@ -25,14 +25,14 @@ pub mod url;
 use std::sync::Arc;
 
 use redis::{ParsingError, Value};
-use tidings_core::{Channel, Position};
+use tidings_core::{Channel, Position, Retention};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
     commands::Commands, health::Health, keys::Keys, line::Line, link::Connector, reader::Reader,
     streams::Streams, thread::Thread,
 };
-use crate::{Error, History, Published, Query, Retention, Sink, Status, Target};
+use crate::{Error, History, Published, Query, Sink, Status, Target};
 pub use config::Config;
 pub use url::RedisUrl;
 

@@ -4,10 +4,10 @@
 //! when the stream is lost. A channel has one from the first [`Target`] with a [`Retention`], or the first question
 //! for it, on.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use rand::{Rng, distr::Alphanumeric};
-use tidings_core::{Channel, Position, Publication};
+use tidings_core::{Channel, Position, Publication, Retention};
 
 /// How long the answer of an idempotent publish is remembered where nobody says otherwise.
 pub const WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -28,15 +28,6 @@ pub struct Target {
     pub retention: Option<Retention>,
     /// Do it once, however often it is asked for.
     pub once: Option<Once>,
-}
-
-/// What a stream keeps: the newest publications, as far as both limits allow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    /// The most publications.
-    pub size: NonZeroU32,
-    /// How old they may be, to the millisecond.
-    pub ttl: Duration,
 }
 
 /// The name of one publish to one channel. Another publish to that channel with the same key within the window does

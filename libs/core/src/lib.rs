@@ -19,6 +19,6 @@ pub use channel::Channel;
 pub use client::{ClientId, ClientInfo};
 pub use event::Event;
 pub use glob::Glob;
-pub use namespace::{Namespace, Namespaces};
+pub use namespace::{Namespace, Namespaces, Retention};
 pub use publication::{Format, Position, Publication, TraceContext};
 pub use secret::Secret;

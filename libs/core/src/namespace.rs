@@ -2,7 +2,7 @@
 //!
 //! Names and meanings are Centrifugo's where the meaning is the same; every permission is off by default.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,12 @@ pub struct Namespace {
     /// Keep who is there.
     #[serde(default)]
     pub presence: bool,
+    /// How many publications each channel keeps; 0: none. Only with `history_ttl`.
+    #[serde(default)]
+    pub history_size: u32,
+    /// How long each channel keeps them; 0: not at all. Only with `history_size`.
+    #[serde(default, with = "humantime_serde")]
+    pub history_ttl: Duration,
     /// Clients with a user may subscribe.
     #[serde(default)]
     pub allow_subscribe_for_client: bool,
@@ -41,15 +47,45 @@ pub struct Namespace {
     /// Clients subscribed to the channel may ask who is there in it.
     #[serde(default)]
     pub allow_presence_for_subscriber: bool,
+    /// Clients with a user may read what the channel has kept.
+    #[serde(default)]
+    pub allow_history_for_client: bool,
+    /// Clients without a user may read it too.
+    #[serde(default)]
+    pub allow_history_for_anonymous: bool,
+    /// Clients subscribed to the channel may read it.
+    #[serde(default)]
+    pub allow_history_for_subscriber: bool,
+}
+
+/// What a channel keeps of its publications: the newest, as far as both limits allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The most publications.
+    pub size: NonZeroU32,
+    /// How old they may be.
+    pub ttl: Duration,
 }
 
 impl Namespace {
-    /// Everything is on and allowed: what `tidings dev` gives to channels that nobody configured.
+    /// What its channels keep; `None`: nothing.
+    #[must_use]
+    pub fn retention(&self) -> Option<Retention> {
+        let size = NonZeroU32::new(self.history_size)?;
+        (!self.history_ttl.is_zero()).then_some(Retention {
+            size,
+            ttl: self.history_ttl,
+        })
+    }
+
+    /// Everything is on and allowed, with a short history: what `tidings dev` gives to channels that nobody configured.
     #[must_use]
     pub fn open(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             presence: true,
+            history_size: 100,
+            history_ttl: Duration::from_secs(600),
             allow_subscribe_for_client: true,
             allow_subscribe_for_anonymous: true,
             allow_publish_for_client: true,
@@ -58,6 +94,9 @@ impl Namespace {
             allow_presence_for_client: true,
             allow_presence_for_anonymous: true,
             allow_presence_for_subscriber: true,
+            allow_history_for_client: true,
+            allow_history_for_anonymous: true,
+            allow_history_for_subscriber: true,
         }
     }
 }
@@ -78,12 +117,12 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// A name that no channel can have.
-    #[error("namespace name {name:?}: {why}")]
-    Name {
+    /// A name that no channel can have, or options that cannot go together.
+    #[error("namespace {name:?}: {why}")]
+    Impossible {
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong.
         why: String,
     },
 }
@@ -99,13 +138,17 @@ impl Namespaces {
             let name = namespace.name.clone();
             if name.contains(':') || name.starts_with('$') {
                 let why = "must not have ':' in it or '$' before it".to_owned();
-                return Err(Error::Name { name, why });
+                return Err(Error::Impossible { name, why });
             }
             if let Err(why) = Channel::parse(&format!("{name}:")) {
-                return Err(Error::Name {
+                return Err(Error::Impossible {
                     name,
                     why: why.to_string(),
                 });
+            }
+            if (namespace.history_size == 0) != namespace.history_ttl.is_zero() {
+                let why = "history needs both `history_size` and `history_ttl`".to_owned();
+                return Err(Error::Impossible { name, why });
             }
             if by_name.insert(name.clone(), namespace).is_some() {
                 return Err(Error::Twice { name });
@@ -175,11 +218,11 @@ mod tests {
         );
         assert!(matches!(
             Namespaces::new(vec![named("a:b")]),
-            Err(Error::Name { .. })
+            Err(Error::Impossible { .. })
         ));
         assert!(matches!(
             Namespaces::new(vec![named("a{b")]),
-            Err(Error::Name { .. })
+            Err(Error::Impossible { .. })
         ));
     }
 }

@@ -5,11 +5,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tidings_core::{Channel, Position, Publication};
+use tidings_core::{Channel, Position, Publication, Retention};
 use tokio::time::Instant;
 
 use super::expiring::Expiring;
-use crate::stream::{History, Published, Query, REMEMBERED, Retention, Target, bounded, new_epoch};
+use crate::stream::{History, Published, Query, REMEMBERED, Target, bounded, new_epoch};
 
 /// The most streams. When there are more, the one that was quiet for longest begins anew, with another epoch.
 const STREAMS: usize = 1 << 20;

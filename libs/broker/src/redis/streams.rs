@@ -17,14 +17,14 @@
 use std::time::Duration;
 
 use redis::{Cmd, ParsingError, Value};
-use tidings_core::{Channel, Position, Publication};
+use tidings_core::{Channel, Position, Publication, Retention};
 
 use super::{
     keys::Keys,
     script::{By, Script},
 };
 use crate::{
-    History, Published, Query, Retention, Target, envelope,
+    History, Published, Query, Target, envelope,
     stream::{REMEMBERED, bounded, new_epoch},
 };
 

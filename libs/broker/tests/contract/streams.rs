@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration, time::SystemTime};
 
 use bytes::Bytes;
-use tidings_broker::{Broker, History, Incoming, Once, Published, Publisher, Query, Retention, Target};
-use tidings_core::{ClientId, ClientInfo, Format, Position, Publication, TraceContext};
+use tidings_broker::{Broker, History, Incoming, Once, Published, Publisher, Query, Target};
+use tidings_core::{ClientId, ClientInfo, Format, Position, Publication, Retention, TraceContext};
 use tokio::task::JoinSet;
 
 use crate::common::{Listener, channel, eventually, publication};
