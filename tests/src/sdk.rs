@@ -81,6 +81,18 @@ impl Sdk {
     /// # Panics
     /// When Node does not run.
     pub async fn connect(url: &str, token: Option<&str>) -> Self {
+        Self::start(&json!({ "do": "connect", "url": url, "token": token })).await
+    }
+
+    /// The same, in the protocol's Protobuf encoding.
+    ///
+    /// # Panics
+    /// When Node does not run.
+    pub async fn connect_in_protobuf(url: &str, token: Option<&str>) -> Self {
+        Self::start(&json!({ "do": "connect", "url": url, "token": token, "protobuf": true })).await
+    }
+
+    async fn start(connect: &Value) -> Self {
         let mut child = command("sdk.mjs")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -92,8 +104,7 @@ impl Sdk {
             earlier: VecDeque::new(),
             _child: child,
         };
-        sdk.tell(&json!({ "do": "connect", "url": url, "token": token }))
-            .await;
+        sdk.tell(connect).await;
         sdk
     }
 

@@ -75,6 +75,43 @@ async fn it_subscribes_hears_publishes_and_unsubscribes() {
 }
 
 #[tokio::test]
+async fn it_does_the_same_in_protobuf() {
+    if !has_node() {
+        return;
+    }
+    let short = format!("[clients.limits]\nping_interval = \"1s\"\npong_timeout = \"500ms\"\n{CONFIG}");
+    let server = Launch::new("standalone").config(&short).start().await;
+    let mut bob = subscribed(&server.websocket(), "bob").await;
+    let mut ada = Sdk::connect_in_protobuf(&server.websocket(), Some(&token("ada"))).await;
+    ada.tell(&json!({ "do": "subscribe", "channel": "tasks:1" }))
+        .await;
+    ada.event("subscribed").await;
+    publish(&server, r#"{"title":"Hello"}"#).await;
+    for sdk in [&mut ada, &mut bob] {
+        assert_eq!(
+            sdk.event("publication").await["data"]["data"],
+            json!({ "title": "Hello" })
+        );
+    }
+    ada.ask(&json!({ "do": "publish", "channel": "tasks:1", "data": [1] }))
+        .await;
+    for sdk in [&mut ada, &mut bob] {
+        let heard = sdk.event("publication").await;
+        assert_eq!((&heard["data"], &heard["user"]), (&json!([1]), &json!("ada")));
+    }
+    let stats = ada
+        .ask(&json!({ "do": "presence_stats", "channel": "tasks:1" }))
+        .await;
+    assert!(stats["result"]["numClients"].is_number(), "{stats}");
+    for _ in 0..2 {
+        ada.event("ping").await;
+    }
+    publish(&server, "1").await;
+    ada.event("publication").await;
+    assert!(!ada.had("disconnected") && !ada.had("error"));
+}
+
+#[tokio::test]
 async fn it_is_told_who_is_there() {
     if !has_node() {
         return;
