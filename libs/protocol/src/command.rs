@@ -1,7 +1,7 @@
 //! What a client asks for, whatever format it asks in.
 
 use bytes::Bytes;
-use tidings_core::Format;
+use tidings_core::{Format, Position};
 
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub enum Request {
         /// The channel.
         channel: String,
     },
+    /// What a channel has kept.
+    History(History),
     /// A newer token for a connection that would expire.
     Refresh {
         /// The token.
@@ -74,6 +76,19 @@ pub struct Subscribe {
     pub channel: String,
 }
 
+/// `history`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    /// The channel.
+    pub channel: String,
+    /// The most publications; 0: only the position is asked for; negative: as many as the server gives.
+    pub limit: i32,
+    /// Next to this position, which itself is left out.
+    pub since: Option<Position>,
+    /// Newest first.
+    pub reverse: bool,
+}
+
 impl Command {
     /// About how many bytes it holds while it waits for its turn.
     #[must_use]
@@ -86,6 +101,9 @@ impl Command {
                 Request::Unsubscribe { channel }
                 | Request::Presence { channel }
                 | Request::PresenceStats { channel } => channel.len(),
+                Request::History(history) => {
+                    history.channel.len() + history.since.as_ref().map_or(0, |since| since.epoch.len())
+                }
                 Request::Refresh { token } => token.len(),
                 Request::Send | Request::Pong | Request::NotOffered | Request::Unknown => 0,
             }

@@ -36,6 +36,9 @@ impl Error {
     /// Too many commands.
     pub const TOO_MANY_REQUESTS: Self = Self::temporary(111, "too many requests");
 
+    /// The stream that the position is of was lost.
+    pub const UNRECOVERABLE_POSITION: Self = Self::permanent(112, "unrecoverable position");
+
     const fn permanent(code: u32, message: &'static str) -> Self {
         Self {
             code,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_core::{Channel, ClientId, ClientInfo, Publication};
+use tidings_core::{Channel, ClientId, ClientInfo, Position, Publication};
 
 use crate::Error;
 
@@ -53,6 +53,15 @@ pub enum Reply {
         clients: u32,
         /// Different users among them.
         users: u32,
+    },
+    /// What the channel has kept.
+    History {
+        /// The command's id.
+        id: u32,
+        /// In the order asked for, each with its position.
+        publications: Vec<Publication>,
+        /// Where the stream is now.
+        top: Position,
     },
     /// The newer token was taken.
     Refresh {

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tidings_core::{Channel, ClientInfo, Format};
+use tidings_core::{Channel, ClientInfo, Format, Position, Publication};
 use tidings_protocol::{CloseReason, Error, Reply};
 
 /// Something to do. Actions are carried out in the order they came.
@@ -67,6 +67,15 @@ pub enum Action {
         /// The channel.
         channel: Channel,
     },
+    /// Read what the channel has kept; answer with [`Answer::History`].
+    History {
+        /// The command's id.
+        id: u32,
+        /// The channel.
+        channel: Channel,
+        /// Which part of it.
+        query: Query,
+    },
     /// End the connection. The last action of every session.
     Close(CloseReason),
 }
@@ -112,6 +121,24 @@ pub enum Answer {
         /// Clients, and different users among them.
         result: Result<(u32, u32), Error>,
     },
+    /// To [`Action::History`].
+    History {
+        /// The command's id.
+        id: u32,
+        /// The publications, in the order asked for, and where the stream is now.
+        result: Result<(Vec<Publication>, Position), Error>,
+    },
+}
+
+/// Which part of a stream to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Query {
+    /// The most publications; 0: only the position is asked for.
+    pub limit: u32,
+    /// Next to this position, which itself is left out; a position of another epoch cannot be answered.
+    pub since: Option<Position>,
+    /// Newest first.
+    pub reverse: bool,
 }
 
 /// Who a client is.

@@ -15,6 +15,6 @@ mod rules;
 mod session;
 mod turn;
 
-pub use action::{Action, Answer, Identity, Refusal};
+pub use action::{Action, Answer, Identity, Query, Refusal};
 pub use rules::Rules;
 pub use session::Session;

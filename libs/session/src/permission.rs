@@ -18,6 +18,7 @@ pub(crate) enum Right {
     Subscribe,
     Publish,
     Presence,
+    History,
 }
 
 impl<'a> Asker<'a> {
@@ -28,6 +29,9 @@ impl<'a> Asker<'a> {
         };
         if matches!(right, Right::Presence) && !namespace.presence {
             return Err(Error::NOT_AVAILABLE.because("the namespace keeps no presence"));
+        }
+        if matches!(right, Right::History) && namespace.retention().is_none() {
+            return Err(Error::NOT_AVAILABLE.because("the namespace keeps no history"));
         }
         if self.rules.insecure || self.has(namespace, channel, right) {
             return Ok(namespace);
@@ -56,6 +60,11 @@ impl<'a> Asker<'a> {
                 n.allow_presence_for_client,
                 n.allow_presence_for_anonymous,
                 n.allow_presence_for_subscriber,
+            ),
+            Right::History => (
+                n.allow_history_for_client,
+                n.allow_history_for_anonymous,
+                n.allow_history_for_subscriber,
             ),
         };
         // As in Centrifugo, "for anonymous" widens "for client"; alone it grants nothing.

@@ -21,6 +21,8 @@ pub struct Rules {
     pub channels: usize,
     /// Commands per second and client, on average; bursts of four seconds' worth are let through.
     pub commands_per_second: u32,
+    /// The most publications in one answer.
+    pub history: u32,
     /// Clients without a token are let in, as nobody.
     pub allow_anonymous: bool,
     /// No permission is checked. Only in `tidings dev`.

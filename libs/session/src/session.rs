@@ -137,6 +137,14 @@ impl Session {
             Answer::Published { id, result } => {
                 reply(out, id, result.map(|()| Reply::Publish { id }));
             }
+            Answer::History { id, result } => {
+                let answer = result.map(|(publications, top)| Reply::History {
+                    id,
+                    publications,
+                    top,
+                });
+                reply(out, id, answer);
+            }
             Answer::Presence { id, result } => {
                 reply(out, id, result.map(|members| Reply::Presence { id, members }));
             }
@@ -261,6 +269,7 @@ impl Session {
                     channel,
                 });
             }
+            Request::History(history) => self.history(id, history, out),
             Request::Refresh { token } if !token.is_empty() => {
                 self.turn.begin_alone(1);
                 out.push(Action::Authenticate { id, token });

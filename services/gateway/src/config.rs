@@ -8,7 +8,7 @@ use std::{
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
-use tidings_core::Secret;
+use tidings_auth::token;
 
 /// What clients may do and how much of it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -24,24 +24,12 @@ pub struct Config {
     /// No permission is checked. Only `tidings dev` sets it.
     pub insecure: bool,
     /// How tokens are checked.
-    pub token: Token,
+    pub token: token::Config,
     /// What one client may use.
     pub limits: Limits,
     /// Threads that hold connections; absent: one per processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores: Option<NonZeroUsize>,
-}
-
-/// How tokens are checked: `[clients.token]`.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Token {
-    /// The key of HS256 tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub hmac_secret: Option<Secret>,
-    /// What a token's `aud` must name; absent: it is not looked at.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub audience: Option<String>,
 }
 
 /// What one client may use: `[clients.limits]`.
@@ -76,7 +64,7 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             allow_anonymous: false,
             insecure: false,
-            token: Token::default(),
+            token: token::Config::default(),
             limits: Limits::default(),
             cores: None,
         }

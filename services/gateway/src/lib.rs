@@ -13,6 +13,7 @@ mod cores;
 mod deliver;
 mod delivery;
 mod http;
+mod identity;
 mod inbox;
 mod interest;
 mod metrics;
@@ -34,13 +35,14 @@ use tidings_runtime::{
 use tidings_session::Rules;
 use tokio::{net::TcpListener, sync::Semaphore};
 
-pub use config::{Config, Error as ConfigError, Limits, Token};
+pub use config::{Config, Error as ConfigError, Limits};
 pub use cores::Counts;
 
 use crate::{
     cores::Cores,
     deliver::Deliver,
     http::Door,
+    identity::Identities,
     inbox::Inbox,
     interest::{Interest, MOST_CORES, Table},
     metrics::Metrics,
@@ -51,6 +53,9 @@ use crate::{
 
 /// How long an expired token is still good while the client fetches another.
 const EXPIRED_GRACE: Duration = Duration::from_secs(25);
+
+/// The most publications that one answer to a client has.
+const HISTORY: u32 = 300;
 
 /// Connections of the clients' door that speak HTTP; those of clients are counted apart once they are upgraded.
 const HANDSHAKES: serve::Limits = serve::Limits {
@@ -129,10 +134,11 @@ impl Gateway {
             rules: Arc::new(rules(config, namespaces)),
             outbox: bytes(config.limits.outbox),
             message: bytes(config.limits.message_size),
-            verifier,
+            identities: Identities::new(verifier),
             interest: Interest::new(table, subscriber, inboxes.clone(), &shutdown),
             members,
             publisher: broker.publisher(),
+            streams: broker.streams(),
             bus: broker.status(),
             deliver,
             metrics,
@@ -221,6 +227,7 @@ fn rules(config: &Config, namespaces: Namespaces) -> Rules {
         connect_timeout: limits.connect_timeout,
         expired_grace: EXPIRED_GRACE,
         channels: limits.channels,
+        history: HISTORY,
         commands_per_second: limits.commands_per_second,
         allow_anonymous: config.allow_anonymous,
         insecure: config.insecure,

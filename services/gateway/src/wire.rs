@@ -96,8 +96,10 @@ impl Wire {
         match (self, reply) {
             (Self::Json, _) => {
                 let mut frame = FrameBuilder::text(REPLY);
-                json::reply(reply, &mut frame);
-                Said::Frame(frame.finish())
+                match json::reply(reply, &mut frame) {
+                    Ok(()) => Said::Frame(frame.finish()),
+                    Err(reason) => Said::Close(reason),
+                }
             }
             (Self::Protobuf, _) => {
                 let mut frame = FrameBuilder::binary(REPLY);

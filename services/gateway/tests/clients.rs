@@ -528,3 +528,45 @@ async fn counting_clients_ends_while_the_gateway_does() {
         .expect("an answer");
     assert_eq!(counts.connections, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_read_from_any_position_and_a_lost_stream_is_said() {
+    let node = start(|_| {});
+    let mut client = node.subscriber("kept:1").await;
+    for number in 1..=3 {
+        client
+            .send(&json!({"id": 2 + number, "publish": {"channel": "kept:1", "data": number}}))
+            .await;
+        for _ in 0..2 {
+            let said = client.next().await;
+            assert!(
+                said["id"] == 2 + number || said["push"]["pub"]["offset"] == number,
+                "{said}"
+            );
+        }
+    }
+    client
+        .send(&json!({"id": 9, "history": {"channel": "kept:1", "limit": -1}}))
+        .await;
+    let all = client.next().await["history"].clone();
+    assert_eq!(all["offset"], 3);
+    let offsets = |history: &Value| -> Vec<u64> {
+        let kept = history["publications"].as_array().expect("a list");
+        kept.iter()
+            .map(|it| it["offset"].as_u64().expect("an offset"))
+            .collect()
+    };
+    assert_eq!(offsets(&all), [1, 2, 3]);
+    let since = json!({"offset": 3, "epoch": all["epoch"]});
+    client
+        .send(
+            &json!({"id": 10, "history": {"channel": "kept:1", "limit": 1, "since": since, "reverse": true}}),
+        )
+        .await;
+    assert_eq!(offsets(&client.next().await["history"]), [2]);
+    let lost = json!({"offset": 1, "epoch": "another"});
+    client
+        .send(&json!({"id": 11, "history": {"channel": "kept:1", "limit": 1, "since": lost}}))
+        .await;
+    assert_eq!(client.next().await["error"]["code"], 112);
+}

@@ -155,9 +155,10 @@ impl Config {
         if self.redis.is_none() && !roles.all() {
             return needs("Redis: set `redis.url`, or REDIS_URL in the environment");
         }
-        if roles.gateway && self.clients.token.hmac_secret.is_none() {
+        if roles.gateway && self.verifier()?.is_none() {
             return needs(
-                "a key for clients' tokens: set `clients.token.hmac_secret` to at least 32 random bytes",
+                "a key for clients' tokens: set `clients.token.hmac_secret` to at least 32 random bytes, or \
+                 `clients.token.public_key_file`, or `clients.token.jwks_url`",
             );
         }
         if roles.gateway && !roles.presence && self.presence.url.is_none() {
@@ -176,25 +177,15 @@ impl Config {
 
     /// What checks clients' tokens; `None` when no key is configured.
     pub(crate) fn verifier(&self) -> Result<Option<Verifier>, Failure> {
-        self.tokens().verifier().map_err(|error| token_failure(&error))
+        self.clients
+            .token
+            .verifier()
+            .map_err(|error| token_failure(&error))
     }
 
     /// What signs clients' tokens; `None` when no key is configured.
     pub(crate) fn minter(&self) -> Result<Option<Minter>, Failure> {
-        self.tokens().minter().map_err(|error| token_failure(&error))
-    }
-
-    fn tokens(&self) -> token::Config {
-        let gateway::Token {
-            hmac_secret,
-            audience,
-            ..
-        } = self.clients.token.clone();
-        token::Config {
-            hmac_secret,
-            audience,
-            ..token::Config::default()
-        }
+        self.clients.token.minter().map_err(|error| token_failure(&error))
     }
 }
 

@@ -3,11 +3,14 @@
 use std::{mem, time::Instant};
 
 use tidings_core::{Channel, ClientInfo};
-use tidings_protocol::{CloseReason, Error, Reply, command::Subscribe};
+use tidings_protocol::{
+    CloseReason, Error, Reply,
+    command::{History, Subscribe},
+};
 
 use super::{Actions, Session, State, Subscription, fail};
 use crate::{
-    Action,
+    Action, Query,
     permission::{Asker, Right},
 };
 
@@ -87,6 +90,29 @@ impl Session {
             self.leave(channel, out);
         }
         out.push(Action::Reply(Reply::Unsubscribe { id }));
+    }
+
+    pub(super) fn history(&mut self, id: u32, history: History, out: &mut Actions) {
+        let History {
+            channel,
+            limit,
+            since,
+            reverse,
+        } = history;
+        let most = self.rules.history;
+        // A negative limit asks for all: as many as one answer has.
+        let limit = u32::try_from(limit).unwrap_or(most).min(most);
+        let may = self.check(&channel, Right::History);
+        let query = Query {
+            limit,
+            since,
+            reverse,
+        };
+        self.ask(id, may, out, |id, channel, _| Action::History {
+            id,
+            channel,
+            query,
+        });
     }
 
     pub(super) fn check(&self, name: &str, right: Right) -> Result<Channel, Error> {

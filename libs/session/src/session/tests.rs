@@ -23,6 +23,9 @@ fn rules() -> Rules {
         ..Namespace::open("tasks")
     };
     let quiet = Namespace {
+        history_size: 0,
+        history_ttl: Duration::ZERO,
+
         presence: false,
         ..Namespace::open("quiet")
     };
@@ -33,6 +36,7 @@ fn rules() -> Rules {
         connect_timeout: Duration::from_secs(10),
         expired_grace: Duration::from_secs(25),
         channels: 3,
+        history: 300,
         commands_per_second: 50,
         allow_anonymous: false,
         insecure: false,
@@ -529,6 +533,31 @@ fn presence_is_asked_only_where_it_is_kept() {
         result: Err(Error::INTERNAL),
     });
     assert_eq!(error_code(&actions), 100);
+}
+
+#[test]
+fn history_is_read_only_where_it_is_kept_and_never_more_than_one_answer_has() {
+    let mut client = connected(rules(), "ada");
+    let history = |name: &str, limit| {
+        Request::History(command::History {
+            channel: name.into(),
+            limit,
+            ..Default::default()
+        })
+    };
+    assert_eq!(error_code(&client.send(history("quiet:1", 1))), 108);
+    for (asked, read) in [(0, 0), (5, 5), (-1, 300), (1000, 300)] {
+        let actions = client.send(history("tasks:1", asked));
+        let [Action::History { id, query, .. }] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(query.limit, read);
+        let lost = Answer::History {
+            id: *id,
+            result: Err(Error::UNRECOVERABLE_POSITION),
+        };
+        assert_eq!(error_code(&client.answer(lost)), 112);
+    }
 }
 
 #[test]

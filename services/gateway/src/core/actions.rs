@@ -33,12 +33,22 @@ impl Core {
         };
         match action {
             Action::Reply(reply) => self.reply(key, &reply, more),
-            Action::Authenticate { id, token } => {
-                let result = self.node.authenticate(&token);
-                connection
-                    .session
-                    .answer(Answer::Authenticated { id, result }, now, more);
-            }
+            Action::Authenticate { id, token } => match self.node.identities.of(&token) {
+                Some(result) => {
+                    connection
+                        .session
+                        .answer(Answer::Authenticated { id, result }, now, more);
+                }
+                None => {
+                    let node = self.node.clone();
+                    self.work(from, async move {
+                        Answer::Authenticated {
+                            id,
+                            result: node.identities.fetch(&token).await,
+                        }
+                    });
+                }
+            },
             Action::Subscribe { id, channel } => self.subscribe(from, id, channel, now, more),
             Action::Enter { channel, presence } => {
                 self.hub.join(&channel, key);
@@ -95,6 +105,15 @@ impl Core {
                     }
                 });
             }
+            Action::History { id, channel, query } => {
+                let node = self.node.clone();
+                self.work(from, async move {
+                    Answer::History {
+                        id,
+                        result: node.history(&channel, query).await,
+                    }
+                });
+            }
             Action::Close(reason) => self.end(key, reason, now),
         }
     }
@@ -104,10 +123,11 @@ impl Core {
             return;
         };
         match (connection.wire.reply(reply), reply) {
-            // The members of a channel may be many: an answer that would fill the outbox would close the client.
-            (Said::Frame(frame), Reply::Presence { id, members }) if frame.len() > self.node.outbox / 2 => {
-                let why = format!("{} members are too many for one answer", members.len());
-                let error = Error::LIMIT_EXCEEDED.because(why);
+            // Some answers grow with the channel. One that would fill the outbox would close the client.
+            (Said::Frame(frame), Reply::Presence { id, .. } | Reply::History { id, .. })
+                if frame.len() > self.node.outbox / 2 =>
+            {
+                let error = Error::LIMIT_EXCEEDED.because("the answer is too large; ask for less");
                 self.reply(key, &Reply::Error { id: *id, error }, more);
             }
             (Said::Frame(frame), _) => self.push(key, frame, more),

@@ -175,7 +175,8 @@ fn a_role_says_what_it_needs() {
             &[],
             Roles::ALL,
             "`tidings standalone` needs a key for clients' tokens: \
-             set `clients.token.hmac_secret` to at least 32 random bytes",
+             set `clients.token.hmac_secret` to at least 32 random bytes, or \
+             `clients.token.public_key_file`, or `clients.token.jwks_url`",
         ),
         (
             &[redis, token],

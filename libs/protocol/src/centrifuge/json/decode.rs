@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
-use tidings_core::{Format, json};
+use tidings_core::{Format, Position, json};
 
 use crate::{Command, Request, command};
 
@@ -67,7 +67,7 @@ struct Wire<'a> {
     publish: Option<Publish<'a>>,
     presence: Option<Channel>,
     presence_stats: Option<Channel>,
-    history: Option<IgnoredAny>,
+    history: Option<History>,
     rpc: Option<IgnoredAny>,
     send: Option<IgnoredAny>,
     refresh: Option<Refresh>,
@@ -99,6 +99,22 @@ struct Publish<'a> {
 /// `null` is data too: only a field that is missing is none.
 fn there<'de, D: Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(field).map(Some)
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct History {
+    channel: String,
+    limit: i32,
+    since: Option<Since>,
+    reverse: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Since {
+    offset: u64,
+    epoch: String,
 }
 
 #[derive(Deserialize)]
@@ -141,7 +157,22 @@ impl Wire<'_> {
         if let Some(Channel { channel }) = self.presence_stats {
             return Request::PresenceStats { channel };
         }
-        if self.history.is_some() || self.rpc.is_some() || self.sub_refresh.is_some() {
+        if let Some(History {
+            channel,
+            limit,
+            since,
+            reverse,
+        }) = self.history
+        {
+            let since = since.map(|Since { offset, epoch }| Position { offset, epoch });
+            return Request::History(command::History {
+                channel,
+                limit,
+                since,
+                reverse,
+            });
+        }
+        if self.rpc.is_some() || self.sub_refresh.is_some() {
             return Request::NotOffered;
         }
         if self.send.is_some() {
@@ -209,6 +240,24 @@ mod tests {
                 data,
                 format: Format::Json
             }
+        );
+    }
+
+    #[test]
+    fn history_is_asked_for_next_to_a_position() {
+        let frame = r#"{"id":1,"history":{"channel":"a","limit":-1,"since":{"offset":7,"epoch":"e"},"reverse":true}}"#;
+        let since = Some(Position {
+            offset: 7,
+            epoch: "e".into(),
+        });
+        assert_eq!(
+            one(frame).request,
+            Request::History(command::History {
+                channel: "a".into(),
+                limit: -1,
+                since,
+                reverse: true
+            })
         );
     }
 

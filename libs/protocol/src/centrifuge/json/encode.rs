@@ -11,7 +11,13 @@ use super::object::Object;
 use crate::{CloseReason, Push, Reply};
 
 /// Writes a reply. `out` is memory: writing to it must not fail.
-pub fn reply(reply: &Reply, out: &mut impl Write) {
+///
+/// # Errors
+/// As those of [`push`], for the publications of a history; nothing is written then.
+pub fn reply(reply: &Reply, out: &mut impl Write) -> Result<(), CloseReason> {
+    if let Reply::History { publications, .. } = reply {
+        publications.iter().try_for_each(embeddable)?;
+    }
     let mut line = Object::open(out);
     match reply {
         Reply::Ping => {}
@@ -62,12 +68,25 @@ pub fn reply(reply: &Reply, out: &mut impl Write) {
                 p.number("num_users", users);
             });
         }
+        Reply::History {
+            id,
+            publications,
+            top,
+        } => {
+            line.number("id", id);
+            line.object("history", |h| {
+                h.list("publications", publications, publication_fields);
+                h.text("epoch", &top.epoch);
+                h.number("offset", top.offset);
+            });
+        }
         Reply::Refresh { id, expires_in } => {
             line.number("id", id);
             line.object("refresh", |r| expiry(r, *expires_in));
         }
     }
     line.close();
+    Ok(())
 }
 
 /// Writes a push. `out` is memory: writing to it must not fail.
@@ -75,10 +94,8 @@ pub fn reply(reply: &Reply, out: &mut impl Write) {
 /// # Errors
 /// When the publication's data is not JSON: a client that reads JSON cannot have it and is closed with 3506.
 pub fn push(push: Push<'_>, out: &mut impl Write) -> Result<(), CloseReason> {
-    if let Push::Publication(_, publication) = push
-        && publication.format != Format::Json
-    {
-        return Err(CloseReason::InappropriateProtocol);
+    if let Push::Publication(_, publication) = push {
+        embeddable(publication)?;
     }
     let mut line = Object::open(out);
     line.object("push", |p| match push {
@@ -97,6 +114,13 @@ pub fn push(push: Push<'_>, out: &mut impl Write) -> Result<(), CloseReason> {
     });
     line.close();
     Ok(())
+}
+
+fn embeddable(publication: &Publication) -> Result<(), CloseReason> {
+    match publication.format {
+        Format::Json => Ok(()),
+        Format::Binary => Err(CloseReason::InappropriateProtocol),
+    }
 }
 
 fn empty<W: Write>(line: &mut Object<'_, W>, id: u32, name: &str) {
@@ -154,7 +178,7 @@ mod tests {
 
     fn text(value: &Reply) -> String {
         let mut out = Vec::new();
-        reply(value, &mut out);
+        reply(value, &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -214,6 +238,22 @@ mod tests {
                 users: 0
             }),
             r#"{"id":5,"presence_stats":{"num_clients":0,"num_users":0}}"#
+        );
+        let position = |offset| Position {
+            offset,
+            epoch: "e".into(),
+        };
+        let kept = |offset| Publication {
+            position: Some(position(offset)),
+            ..Publication::new(Bytes::from_static(b"[]"), Format::Json, SystemTime::UNIX_EPOCH)
+        };
+        assert_eq!(
+            text(&Reply::History {
+                id: 7,
+                publications: vec![kept(1), kept(2)],
+                top: position(2)
+            }),
+            r#"{"id":7,"history":{"publications":[{"data":[],"offset":1},{"data":[],"offset":2}],"epoch":"e","offset":2}}"#
         );
         assert_eq!(
             text(&Reply::Refresh {

@@ -43,6 +43,21 @@ impl<'w, W: Write> Object<'w, W> {
         self.out.write_all(json).expect(IN_MEMORY);
     }
 
+    /// A list of objects, each filled from one item.
+    pub(super) fn list<T>(&mut self, name: &str, items: &[T], fill: impl Fn(&mut Object<'_, W>, &T)) {
+        self.name(name);
+        self.out.write_all(b"[").expect(IN_MEMORY);
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                self.out.write_all(b",").expect(IN_MEMORY);
+            }
+            let mut inner = Object::open(self.out);
+            fill(&mut inner, item);
+            inner.close();
+        }
+        self.out.write_all(b"]").expect(IN_MEMORY);
+    }
+
     pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_, W>)) {
         self.name(name);
         let mut inner = Object::open(self.out);

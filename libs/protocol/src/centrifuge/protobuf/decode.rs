@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use tidings_core::Position;
 
 use super::wire;
 use crate::{Command, Request, command, data};
@@ -77,7 +78,19 @@ fn request(message: wire::Command) -> Request {
             channel: stats.channel,
         };
     }
-    if message.history.is_some() || message.rpc.is_some() || message.sub_refresh.is_some() {
+    if let Some(history) = message.history {
+        let since = history.since.map(|it| Position {
+            offset: it.offset,
+            epoch: it.epoch,
+        });
+        return Request::History(command::History {
+            channel: history.channel,
+            limit: history.limit,
+            since,
+            reverse: history.reverse,
+        });
+    }
+    if message.rpc.is_some() || message.sub_refresh.is_some() {
         return Request::NotOffered;
     }
     if message.send.is_some() {

@@ -84,6 +84,22 @@ pub fn reply(reply: &Reply, out: &mut impl BufMut) {
                 ..Default::default()
             }
         }
+        Reply::History {
+            id,
+            publications,
+            top,
+        } => {
+            let history = wire::HistoryResult {
+                publications: publications.iter().map(publication).collect(),
+                epoch: top.epoch.clone(),
+                offset: top.offset,
+            };
+            wire::Reply {
+                id: *id,
+                history: Some(history),
+                ..Default::default()
+            }
+        }
         Reply::Refresh { id, expires_in } => {
             let (expires, ttl) = expiry(*expires_in);
             wire::Reply {
