@@ -134,6 +134,18 @@ impl Tidings {
         eventually(&what, async || (self.get(path).await?.0 == status).then_some(())).await;
     }
 
+    /// Waits until it misses nothing: it is ready, and not degraded.
+    ///
+    /// # Panics
+    /// When it always misses something.
+    pub async fn wait_until_whole(&self) {
+        let what = format!("the {} process misses nothing", self.role);
+        eventually(&what, async || {
+            (self.json("/health/ready").await.1["status"] == "ready").then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn wait_until_ready(&mut self) {
         let role = self.role;
         eventually(&format!("the {role} process is ready"), async || {

@@ -99,10 +99,7 @@ async fn it_says_in_one_line_that_it_is_alone_and_stays_on_loopback() {
         node.logs()
     );
     assert!(!node.logs().contains("0.0.0.0"), "{}", node.logs());
-    assert_eq!(
-        node.json("/health/ready").await,
-        (200, json!({ "status": "ready" }))
-    );
+    node.wait_until_whole().await;
     assert_eq!(
         node.json("/health/redis").await,
         (200, json!({ "status": "disabled" }))

@@ -57,10 +57,7 @@ async fn a_node_that_starts_before_redis_serves_its_own_clients_and_joins_when_r
     for node in [&here, &there] {
         node.wait_for_status("/health/redis", 200).await;
         // Presence, which keeps its members there, is back a moment later.
-        eventually("nothing is missed any more", async || {
-            (node.json("/health/ready").await.1["status"] == "ready").then_some(())
-        })
-        .await;
+        node.wait_until_whole().await;
     }
     publish(&here, 1, [&mut ada, &mut far]).await;
 }

@@ -143,6 +143,7 @@ async fn each_role_says_in_one_line_which_redis_it_uses() {
             "{}",
             process.logs()
         );
+        process.wait_until_whole().await;
         assert_eq!(
             process.json("/health/redis").await,
             (200, json!({ "status": "up" }))
