@@ -3,6 +3,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    path::Path,
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -86,34 +87,25 @@ impl RedisServer {
     /// # Panics
     /// When it does not.
     pub fn up(&mut self) {
-        let port = self.port.to_string();
-        let process = Command::new("redis-server")
-            .args([
-                "--port",
-                &port,
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--dir",
-            ])
-            .arg(self.dir.path())
-            .args(&self.arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server does not start");
-        let process = self.process.insert(process);
+        let mut process = self
+            .process
+            .insert(spawn(self.port, self.dir.path(), &self.arguments));
         for _ in 0..2000 {
-            let ended = process.try_wait().expect("a child can be waited for");
-            assert!(ended.is_none(), "redis-server on port {port} ended: {ended:?}");
             if answers(self.port) {
                 return;
             }
             thread::sleep(Duration::from_millis(5));
+            // The port was free when it was reserved; for a moment another connection of this machine may have it.
+            if process.try_wait().expect("a child can be waited for").is_some() {
+                process = self
+                    .process
+                    .insert(spawn(self.port, self.dir.path(), &self.arguments));
+            }
         }
-        panic!("redis-server on port {port} does not answer");
+        panic!(
+            "redis-server on port {} does not start, or does not answer",
+            self.port
+        );
     }
 
     /// Kills it; its connections are closed.
@@ -175,6 +167,17 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
+    let port = port.to_string();
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port, "--bind", "127.0.0.1"]);
+    command
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(dir);
+    command.args(arguments).stdout(Stdio::null());
+    command.spawn().expect("redis-server does not start")
 }
 
 /// Whether a server answers: `+PONG`, or `-NOAUTH`.

@@ -77,6 +77,12 @@ impl<K: Clone + Eq + Hash + Ord, V> Expiring<K, V> {
         }
     }
 
+    /// How many entries take up memory.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
     /// Frees some of what has ended.
     pub(super) fn sweep(&mut self, now: Instant) {
         for _ in 0..SWEEP {

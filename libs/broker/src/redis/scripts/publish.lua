@@ -18,14 +18,14 @@ end
 
 -- The position as protobuf, to be put behind the envelope: the fields `offset` and `epoch` of its `publication`.
 local function position(offset, epoch)
-  local field = '\48'
+  local field = string.char(48)
   local rest = offset
   while rest > 127 do
     field = field .. string.char(128 + rest % 128)
     rest = math.floor(rest / 128)
   end
-  field = field .. string.char(rest) .. '\58' .. string.char(#epoch) .. epoch
-  return '\10' .. string.char(#field) .. field
+  field = field .. string.char(rest, 58, #epoch) .. epoch
+  return string.char(10, #field) .. field
 end
 
 local answer = '0:'
@@ -33,10 +33,11 @@ if size > 0 then
   local now = clock()
   local offset, epoch, _, mark, marked = find(top, stream, now, ARGV[8])
   offset = offset + 1
-  local kept_until = now + ttl
-  redis.call('XADD', stream, 'MAXLEN', '~', size, string.format('%.0f-%.0f', offset, now), 'publication', envelope)
+  local number, kept_until = string.format('%.0f', offset), string.format('%.0f', now + ttl)
+  local id = number .. '-' .. string.format('%.0f', now)
+  redis.call('XADD', stream, 'MAXLEN', '~', size, id, 'publication', envelope)
   redis.call('PEXPIREAT', stream, kept_until)
-  redis.call('HSET', top, 'offset', offset, 'epoch', epoch, 'until', kept_until)
+  redis.call('HSET', top, 'offset', number, 'epoch', epoch, 'until', kept_until)
   redis.call('PEXPIREAT', top, kept_until + ARGV[7])
 
   -- Trims by age without looking at entries: all up to `mark` were there at `marked`, so a ttl later all are too old.
@@ -44,11 +45,11 @@ if size > 0 then
     if mark then
       redis.call('XTRIM', stream, 'MINID', '~', mark + 1)
     end
-    redis.call('HSET', top, 'mark', offset, 'marked', now)
+    redis.call('HSET', top, 'mark', number, 'marked', now)
   end
 
   envelope = envelope .. position(offset, epoch)
-  answer = string.format('%.0f:%s', offset, epoch)
+  answer = number .. ':' .. epoch
 end
 redis.call(publish, channel, envelope)
 if window > 0 then

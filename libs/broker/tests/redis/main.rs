@@ -1,8 +1,10 @@
-//! What happens when Redis is not there, goes away, hangs, refuses or talks nonsense.
+//! What happens when Redis is not there, goes away, hangs, refuses or talks nonsense. Streams are in `streams`.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod streams;
 
 use std::{sync::Arc, time::Duration};
 

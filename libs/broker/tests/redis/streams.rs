@@ -1,0 +1,332 @@
+//! What becomes of streams when Redis loses them, and what they look like there.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use redis::{FromRedisValue, Value};
+use tidings_broker::{Broker, Error, History, Once, Published, Query, Target, test_util::RedisServer};
+use tidings_core::{Position, Retention};
+
+use crate::{away, command, common, node, up};
+use common::{Listener, channel, eventually, publication};
+
+const PLENTY: Retention = Retention {
+    size: NonZeroU32::new(1000).unwrap(),
+    ttl: Duration::from_secs(600),
+};
+
+fn kept(name: &str) -> Target {
+    Target {
+        retention: Some(PLENTY),
+        ..channel(name).into()
+    }
+}
+
+async fn publish(broker: &Broker, target: Target) -> Result<Published, Error> {
+    let results = broker.publisher().publish(&[target], &publication("hello")).await;
+    results.into_iter().next().unwrap()
+}
+
+/// Publishes to `tasks:1`, and returns the place of the publication.
+async fn place(broker: &Broker) -> Position {
+    publish(broker, kept("tasks:1")).await.unwrap().position.unwrap()
+}
+
+async fn read(broker: &Broker) -> Result<History, Error> {
+    let all = Query {
+        limit: 1000,
+        ..Query::default()
+    };
+    broker.streams().read(&channel("tasks:1"), PLENTY, all).await
+}
+
+async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+    redis::from_redis_value(command(server, words).await).unwrap()
+}
+
+/// How often Redis has run a command.
+async fn calls(server: &RedisServer, name: &str) -> u64 {
+    let stats: String = ask(server, &["INFO", "commandstats"]).await;
+    let calls = stats.lines().find_map(|line| {
+        let line = line.strip_prefix(&format!("cmdstat_{name}:calls="))?;
+        line.split(',').next()
+    });
+    calls.map_or(0, |calls| calls.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_of_which_anything_was_lost_begins_anew() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    let (top, stream) = ("tidings:top:{tasks:1}", "tidings:stream:{tasks:1}");
+    for lost in [vec![top], vec![stream], vec![top, stream]] {
+        let lose = async || {
+            for _ in 0..3 {
+                place(&broker).await;
+            }
+            let before = read(&broker).await.unwrap().top;
+            for key in &lost {
+                command(&server, &["DEL", key]).await;
+            }
+            before
+        };
+        let before = lose().await;
+        let after = place(&broker).await;
+        assert_eq!(after.offset, 1, "{lost:?}");
+        assert_ne!(after.epoch, before.epoch, "{lost:?}");
+        let History { publications, top } = read(&broker).await.unwrap();
+        assert_eq!((publications.len(), top), (1, after), "{lost:?}");
+
+        let before = lose().await;
+        let History { publications, top } = read(&broker).await.unwrap();
+        assert!(publications.is_empty(), "{lost:?}");
+        assert_eq!(top.offset, 0, "{lost:?}");
+        assert_ne!(top.epoch, before.epoch, "{lost:?}");
+        assert_eq!(place(&broker).await, Position { offset: 1, ..top }, "{lost:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_comes_back_empty_has_another_epoch() {
+    let Some(mut server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("tasks:1").await;
+    let before = place(&broker).await;
+    assert_eq!(listener.hear_position().await.1, before);
+    server.kill();
+    away(&broker).await;
+    assert!(matches!(
+        publish(&broker, kept("tasks:1")).await,
+        Err(Error::Away { .. })
+    ));
+    assert!(matches!(read(&broker).await, Err(Error::Away { .. })));
+
+    server.up();
+    up(&broker).await;
+    let after = place(&broker).await;
+    assert_eq!(after.offset, 1);
+    assert_ne!(after.epoch, before.epoch);
+}
+
+#[tokio::test]
+async fn scripts_that_redis_has_forgotten_are_sent_again() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    for offset in 1..=3 {
+        assert_eq!(place(&broker).await.offset, offset);
+        command(&server, &["SCRIPT", "FLUSH"]).await;
+        let targets: Vec<_> = (0..600).map(|n| kept(&format!("other:{n}"))).collect();
+        for result in broker.publisher().publish(&targets, &publication("hello")).await {
+            assert_eq!(result.unwrap().position.unwrap().offset, offset);
+        }
+        command(&server, &["SCRIPT", "FLUSH"]).await;
+        assert_eq!(read(&broker).await.unwrap().top.offset, offset);
+        command(&server, &["SCRIPT", "FLUSH"]).await;
+        for position in broker
+            .streams()
+            .positions(&[channel("tasks:1"), channel("other:599")])
+            .await
+        {
+            assert_eq!(position.unwrap().offset, offset);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_kept_can_be_read_with_redis_cli() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    place(&broker).await;
+    let once = Target {
+        once: Some(Once::new("event-7")),
+        ..kept("tasks:1")
+    };
+    let Position { epoch, .. } = publish(&broker, once).await.unwrap().position.unwrap();
+
+    let mut keys: Vec<String> = ask(&server, &["KEYS", "*"]).await;
+    keys.sort();
+    let [answer, stream, top] = &keys[..] else {
+        panic!("{keys:?}");
+    };
+    assert_eq!(answer, "tidings:once:{tasks:1}:event-7");
+    assert_eq!(stream, "tidings:stream:{tasks:1}");
+    assert_eq!(top, "tidings:top:{tasks:1}");
+
+    assert_eq!(
+        ask::<String>(&server, &["GET", answer]).await,
+        format!("2:{epoch}")
+    );
+    let known: Vec<String> = ask(&server, &["HMGET", top, "offset", "epoch"]).await;
+    assert_eq!(known, ["2", &epoch]);
+    type Entry = (String, (String, Value));
+    let entries: Vec<Entry> = ask(&server, &["XRANGE", stream, "-", "+"]).await;
+    for (number, (id, (field, _))) in entries.iter().enumerate() {
+        assert!(id.starts_with(&format!("{}-1", number + 1)), "{id}"); // a time since 2001
+        assert_eq!(field, "publication");
+    }
+    assert_eq!(entries.len(), 2);
+
+    let expires = async |key| ask::<u64>(&server, &["PTTL", key]).await;
+    let day = 24 * 60 * 60 * 1000;
+    assert!((299_000..=300_000).contains(&expires(answer).await));
+    assert!((599_000..=600_000).contains(&expires(stream).await));
+    assert!((day + 599_000..=day + 600_000).contains(&expires(top).await));
+}
+
+#[tokio::test]
+async fn a_stream_that_is_only_asked_for_is_forgotten_in_the_end() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    let expires = async || ask::<i64>(&server, &["PTTL", "tidings:top:{tasks:1}"]).await;
+    let asked = read(&broker).await.unwrap().top;
+    assert!(expires().await > 23 * 60 * 60 * 1000);
+    command(&server, &["PEXPIRE", "tidings:top:{tasks:1}", "60000"]).await;
+    assert_eq!(
+        broker
+            .streams()
+            .positions(&[channel("tasks:1")])
+            .await
+            .remove(0)
+            .unwrap(),
+        asked
+    );
+    assert!(
+        expires().await > 23 * 60 * 60 * 1000,
+        "asking for it is reason to remember it"
+    );
+}
+
+#[tokio::test]
+async fn redis_keeps_little_more_than_the_limits_allow() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    let length = async || ask::<u64>(&server, &["XLEN", "tidings:stream:{tasks:1}"]).await;
+    let fill = async |retention, count| {
+        let target = Target {
+            retention: Some(retention),
+            ..kept("tasks:1")
+        };
+        let targets = vec![target; count];
+        for result in broker.publisher().publish(&targets, &publication("hello")).await {
+            result.unwrap();
+        }
+    };
+    let ten = Retention {
+        size: NonZeroU32::new(10).unwrap(),
+        ..PLENTY
+    };
+    fill(ten, 1000).await;
+    assert!(length().await <= 110);
+
+    // By age: however large, and however busy, it does not grow for ever.
+    let short = Retention {
+        size: NonZeroU32::MAX,
+        ttl: Duration::from_millis(50),
+    };
+    let before = length().await;
+    eventually(async || {
+        let before = length().await;
+        fill(short, 200).await;
+        length().await < before
+    })
+    .await;
+    assert!(before > 0);
+}
+
+#[tokio::test]
+async fn a_publish_asks_redis_for_nothing_else() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    place(&broker).await;
+    let before = (calls(&server, "ping").await, calls(&server, "evalsha").await);
+    for _ in 0..200 {
+        place(&broker).await;
+    }
+    assert_eq!(calls(&server, "evalsha").await, before.1 + 200);
+    let pings = calls(&server, "ping").await - before.0;
+    assert!(pings < 50, "{pings} pings for 200 publishes");
+    assert_eq!(calls(&server, "eval").await, 1);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_costs_no_more_than_what_was_under_way() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    for _ in 0..3 {
+        place(&broker).await;
+        let clients: String = ask(&server, &["CLIENT", "LIST"]).await;
+        let client = clients
+            .lines()
+            .find(|line| line.contains("cmd=evalsha") || line.contains("cmd=eval "));
+        let id = client.unwrap().split([' ', '=']).nth(1).unwrap();
+        command(&server, &["CLIENT", "KILL", "ID", id]).await;
+        match publish(&broker, kept("tasks:1")).await {
+            Ok(_) | Err(Error::Away { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    place(&broker).await;
+}
+
+#[tokio::test]
+async fn what_others_put_there_is_an_error_that_says_so() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    place(&broker).await;
+    let text = |error: Error| error.to_string();
+
+    command(
+        &server,
+        &[
+            "XADD",
+            "tidings:stream:{tasks:1}",
+            "9-7",
+            "publication",
+            "nonsense",
+        ],
+    )
+    .await;
+    command(&server, &["HSET", "tidings:top:{tasks:1}", "offset", "9"]).await;
+    let error = text(read(&broker).await.unwrap_err());
+    assert!(error.contains(&server.url()) && error.contains("9-7"), "{error}");
+
+    command(&server, &["HSET", "tidings:top:{tasks:1}", "offset", "1"]).await;
+    assert!(matches!(
+        publish(&broker, kept("tasks:1")).await,
+        Err(Error::Refused { .. })
+    ));
+
+    command(&server, &["SET", "tidings:top:{tasks:1}", "1"]).await;
+    for error in [
+        publish(&broker, kept("tasks:1")).await.unwrap_err(),
+        read(&broker).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+        assert!(text(error).contains("WRONGTYPE"));
+    }
+    command(&server, &["SET", "tidings:once:{tasks:2}:7", "nonsense"]).await;
+    let once = Target {
+        once: Some(Once::new("7")),
+        ..kept("tasks:2")
+    };
+    let error = publish(&broker, once).await.unwrap_err();
+    assert!(matches!(error, Error::Answer { .. }), "{error}");
+}
