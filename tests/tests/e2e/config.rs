@@ -1,5 +1,7 @@
 //! The configuration that is shown to people is one that works.
 
+use std::collections::HashSet;
+
 use tidings_tests::command;
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tidings.example.toml");
@@ -26,4 +28,26 @@ async fn secrets_are_masked_when_the_configuration_is_printed() {
             printed.output
         );
     }
+}
+
+#[tokio::test]
+async fn every_key_is_in_the_example() {
+    let printed = command(&["config", "print", "--config", EXAMPLE], &[]).await;
+    let example = std::fs::read_to_string(EXAMPLE).unwrap();
+    let shown = keys(&example);
+    // `insecure` is what `tidings dev` sets; no other node starts with it.
+    let missing: Vec<_> = keys(&printed.output)
+        .into_iter()
+        .filter(|key| *key != "insecure" && !shown.contains(key))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// The keys of a configuration, those that are commented out too.
+fn keys(configuration: &str) -> HashSet<&str> {
+    let lines = configuration.lines().map(|line| line.trim_start_matches("# "));
+    lines
+        .filter_map(|line| line.split_once(" = "))
+        .map(|(key, _)| key)
+        .collect()
 }
