@@ -14,6 +14,7 @@ use axum::{
 };
 use prometheus_client::registry::Registry;
 use tidings_broker::Broker;
+use tidings_core::Namespaces;
 use tidings_proto::{
     FILE_DESCRIPTOR_SET, fanout::fanout_server::FanoutServer, presence::presence_server::PresenceServer,
 };
@@ -58,6 +59,18 @@ pub struct Fanout {
     health: HealthReporter,
 }
 
+/// What fanout uses of the process that it is part of.
+#[derive(Debug, Clone)]
+pub struct Deps {
+    /// Where publications go.
+    pub broker: Broker,
+    /// What channels offer, the same as at the gateways. Nothing is published to a channel whose namespace is not
+    /// among them.
+    pub namespaces: Namespaces,
+    /// Where `List` and `Stats` are passed on to; `None` when it is not known where presence runs.
+    pub presence: Option<transport::Channel>,
+}
+
 /// Why the door cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -76,8 +89,7 @@ pub enum Error {
 }
 
 impl Fanout {
-    /// Checks the configuration and takes the port. `presence` is where `List` and `Stats` are passed on to; `None`
-    /// when it is not known where presence runs.
+    /// Checks the configuration and takes the port.
     ///
     /// Must be called inside a tokio runtime.
     ///
@@ -86,10 +98,14 @@ impl Fanout {
     pub fn bind(
         config: &Config,
         routes: &[Route],
-        broker: &Broker,
-        presence: Option<transport::Channel>,
+        deps: Deps,
         registry: &mut Registry,
     ) -> Result<Self, Error> {
+        let Deps {
+            broker,
+            namespaces,
+            presence,
+        } = deps;
         let keys = config.check()?;
         let routes = Routes::compile(routes)?;
         let listener = serve::bind("backends", config.listen)?;
@@ -98,7 +114,7 @@ impl Fanout {
         let metrics = Metrics::register(registry);
         let message_size = usize::try_from(config.message_size.as_u64()).unwrap_or(usize::MAX);
         let fanout = grpc::Fanout {
-            publish: Publish::new(broker, routes, metrics.clone()),
+            publish: Publish::new(&broker, routes, namespaces, metrics.clone()),
             metrics: metrics.clone(),
         };
         let guard = Arc::new(Guard {

@@ -11,7 +11,7 @@ pub(crate) mod status;
 use std::{future::Future, sync::Arc, time::SystemTime};
 
 use tidings_auth::Key;
-use tidings_broker as broker;
+use tidings_broker::{self as broker, Published};
 use tidings_core::{Channel, Position};
 use tidings_proto::fanout as proto;
 use tidings_telemetry::trace;
@@ -55,7 +55,11 @@ impl Fanout {
     ) -> Result<Response<proto::PublishResponse>, Status> {
         let key = caller(&request)?;
         let accepted = SystemTime::now();
-        let (event, channels) = event::check(request.into_inner(), accepted).map_err(|violations| {
+        let event::Accepted {
+            event,
+            channels,
+            once,
+        } = event::check(request.into_inner(), accepted).map_err(|violations| {
             self.metrics.event(EventResult::Invalid);
             status::invalid(violations)
         })?;
@@ -63,6 +67,7 @@ impl Fanout {
         let request = publish::Request {
             event,
             channels,
+            once,
             accepted,
             key,
             trace,
@@ -94,7 +99,7 @@ fn caller_trace<T>(request: &Request<T>) -> Option<trace::Context> {
 fn response(event_id: String, results: Results) -> proto::PublishResponse {
     proto::PublishResponse {
         event_id,
-        duplicate: false,
+        duplicate: publish::is_duplicate(&results),
         results: results
             .into_iter()
             .map(|(channel, result)| channel_result(&channel, result))
@@ -102,12 +107,9 @@ fn response(event_id: String, results: Results) -> proto::PublishResponse {
     }
 }
 
-fn channel_result(
-    channel: &Channel,
-    result: Result<Option<Position>, broker::Error>,
-) -> proto::ChannelResult {
+fn channel_result(channel: &Channel, result: Result<Published, broker::Error>) -> proto::ChannelResult {
     let channel = channel.to_string();
-    match result {
+    match result.map(|published| published.position) {
         Ok(Some(Position { offset, epoch })) => proto::ChannelResult {
             channel,
             offset,

@@ -1,19 +1,20 @@
 //! The fanout service: a backend says once that something happened, and every channel that should hear of it does.
 //!
 //! In reading order, which is the way of an event: [`door`] is the port, `grpc` checks a request and makes an
-//! event of it, [`routing`] and [`template`] find its channels, [`payload`] makes what clients get, and `publish`
-//! hands that to the broker. [`config`] is what an operator says about all this, `metrics` what they see of it.
+//! event of it, `once` gives it the name by which a repeat is known, [`routing`] and [`template`] find its channels,
+//! [`payload`] makes what clients get, and `publish` hands that to the broker. [`config`] is what an operator says about all this, `metrics` what they see of it.
 
 pub mod config;
 pub mod door;
 mod grpc;
 mod metrics;
+mod once;
 pub mod payload;
 mod publish;
 pub mod routing;
 pub mod template;
 
 pub use config::{Config, Route};
-pub use door::Fanout;
+pub use door::{Deps, Fanout};
 pub use payload::Payload;
 pub use routing::Routes;

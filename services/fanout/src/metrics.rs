@@ -12,6 +12,7 @@ use prometheus_client::{
     },
     registry::Registry,
 };
+use tidings_broker::Published;
 use tidings_core::Channel;
 
 /// Namespaces beyond this many are counted together as [`OTHER`]: channel names come from outside, and a series
@@ -34,9 +35,11 @@ pub(crate) struct Metrics {
 pub(crate) enum EventResult {
     /// All its channels have it.
     Published,
+    /// All of them had it already, from the same source and by the same id.
+    Duplicate,
     /// Some of them do.
     Partly,
-    /// It was malformed, or a route could not be applied to it.
+    /// It was malformed, or a route could not be applied to it, or a channel's namespace is not configured.
     Invalid,
     /// It is outside the key's scopes.
     Denied,
@@ -97,6 +100,7 @@ impl Metrics {
     pub(crate) fn event(&self, result: EventResult) {
         let result = match result {
             EventResult::Published => "published",
+            EventResult::Duplicate => "duplicate",
             EventResult::Partly => "partly",
             EventResult::Invalid => "invalid",
             EventResult::Denied => "denied",
@@ -105,8 +109,13 @@ impl Metrics {
         self.events.get_or_create(&EventLabels { result }).inc();
     }
 
-    pub(crate) fn publication(&self, channel: &Channel, published: bool) {
-        let result = if published { "published" } else { "failed" };
+    /// Counts what became of one channel's publication.
+    pub(crate) fn publication<E>(&self, channel: &Channel, result: &Result<Published, E>) {
+        let result = match result {
+            Ok(Published { duplicate: false, .. }) => "published",
+            Ok(Published { duplicate: true, .. }) => "duplicate",
+            Err(_) => "failed",
+        };
         let namespace = self.label(channel.namespace().unwrap_or_default()).to_owned();
         self.publications
             .get_or_create(&PublicationLabels { namespace, result })
@@ -134,9 +143,13 @@ mod tests {
     fn namespaces_beyond_the_bound_are_counted_together() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        let published = Published {
+            position: None,
+            duplicate: false,
+        };
         for number in 0..2 * MAX_NAMESPACES {
             let channel = Channel::parse(&format!("n{number}:1")).unwrap();
-            metrics.publication(&channel, true);
+            metrics.publication(&channel, &Ok::<_, ()>(published.clone()));
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();

@@ -1,11 +1,11 @@
-//! An event to the bus: is it allowed, who hears of it, and one publication for each of them.
+//! An event to the bus: is it allowed, who hears of it, what do they keep, and one publication for each of them.
 
 use std::{sync::Arc, time::SystemTime};
 
 use futures_util::future;
 use tidings_auth::Key;
-use tidings_broker::{self as broker, Broker};
-use tidings_core::{Channel, Event, Position, Publication, TraceContext};
+use tidings_broker::{self as broker, Broker, Once, Published};
+use tidings_core::{Channel, Event, Namespaces, Publication, TraceContext};
 use tidings_telemetry::trace;
 use tokio::time::Instant;
 use tracing::Span;
@@ -13,7 +13,7 @@ use tracing::Span;
 use crate::{
     metrics::{EventResult, Metrics},
     payload::Payload,
-    routing::{self, Routes, Target},
+    routing::{self, Origin, Routes, Target},
 };
 
 /// Up to this many channels a traced event has a span for each; beyond, one for all of them.
@@ -24,6 +24,7 @@ pub(crate) struct Publish {
     /// The bus, as traces call it.
     system: &'static str,
     routes: Routes,
+    namespaces: Namespaces,
     metrics: Metrics,
 }
 
@@ -32,6 +33,8 @@ pub(crate) struct Request {
     pub(crate) event: Event,
     /// Explicit targets; empty: the routes decide.
     pub(crate) channels: Vec<Channel>,
+    /// By what a repeat is known; `None`: it cannot be repeated.
+    pub(crate) once: Option<Once>,
     pub(crate) accepted: SystemTime,
     /// Whose it is; `None` where no key is asked for.
     pub(crate) key: Option<Arc<Key>>,
@@ -40,7 +43,7 @@ pub(crate) struct Request {
 }
 
 /// What became of it, channel by channel, in order.
-pub(crate) type Results = Vec<(Channel, Result<Option<Position>, broker::Error>)>;
+pub(crate) type Results = Vec<(Channel, Result<Published, broker::Error>)>;
 
 /// Why nothing of an event was published.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +52,13 @@ pub(crate) enum Error {
     Event { key: String, kind: String },
     #[error("the API key {key:?} may not publish to channel {channel}")]
     Channel { key: String, channel: Channel },
+    /// Nobody said what the channel broker_targets, so nobody could hear of it.
+    #[error("{}no namespace {:?} is configured", cause(.channel, .route.as_ref()), .channel.namespace().unwrap_or_default())]
+    Namespace {
+        channel: Channel,
+        /// The route that gave the channel; `None`: the event named it.
+        route: Option<Origin>,
+    },
     #[error(transparent)]
     Routing(#[from] routing::Error),
     #[error("published to none of the channels: {0}")]
@@ -56,7 +66,7 @@ pub(crate) enum Error {
 }
 
 impl Publish {
-    pub(crate) fn new(broker: &Broker, routes: Routes, metrics: Metrics) -> Self {
+    pub(crate) fn new(broker: &Broker, routes: Routes, namespaces: Namespaces, metrics: Metrics) -> Self {
         Self {
             publisher: broker.publisher(),
             system: if broker.prefix().is_some() {
@@ -65,11 +75,13 @@ impl Publish {
                 "memory"
             },
             routes,
+            namespaces,
             metrics,
         }
     }
 
-    /// Publishes an event to all its channels. No results: no route matched.
+    /// Publishes an event to all its channels that do not have it yet: a repeat gets the first answer of those that
+    /// do. No results: no route matched.
     ///
     /// Some results can be errors; when all would be, that is the error. `span` is the request's.
     pub(crate) async fn publish(&self, request: Request, span: &Span) -> Result<Results, Error> {
@@ -81,10 +93,11 @@ impl Publish {
                 .observe(begin.elapsed().as_secs_f64());
         }
         self.metrics.event(match &outcome {
+            Ok(results) if is_duplicate(results) => EventResult::Duplicate,
             Ok(results) if results.iter().all(|(_, result)| result.is_ok()) => EventResult::Published,
             Ok(_) => EventResult::Partly,
             Err(Error::Event { .. } | Error::Channel { .. }) => EventResult::Denied,
-            Err(Error::Routing(_)) => EventResult::Invalid,
+            Err(Error::Routing(_) | Error::Namespace { .. }) => EventResult::Invalid,
             Err(Error::Bus(_)) => EventResult::Failed,
         });
         outcome
@@ -94,6 +107,7 @@ impl Publish {
         let Request {
             event,
             channels,
+            once,
             accepted,
             key,
             trace,
@@ -115,22 +129,26 @@ impl Publish {
             });
         }
 
+        let broker_targets = targets
+            .iter()
+            .map(|target| self.broker_target(target, once.as_ref()))
+            .collect::<Result<Vec<_>, _>>()?;
+
         // Neighbours of one form are sent together; nearly always that is all of them.
+        let mut rest = broker_targets.as_slice();
         let runs = targets.chunk_by(|one, next| one.payload == next.payload);
         let sent = future::join_all(runs.map(|run| {
-            let channels = run.iter().map(|target| target.channel.clone()).collect();
+            let (run_targets, others) = rest.split_at(run.len());
+            rest = others;
             let publication = stamp(&event, run[0].payload, accepted);
-            self.send(channels, publication, trace.clone(), span)
+            self.send(run_targets, publication, trace.clone(), span)
         }));
         let sent = sent.await.into_iter().flatten();
-        let results: Results = targets
-            .iter()
-            .map(|target| target.channel.clone())
-            .zip(sent)
-            .collect();
+        let channels = targets.into_iter().map(|target| target.channel);
+        let results: Results = channels.zip(sent).collect();
 
         for (channel, result) in &results {
-            self.metrics.publication(channel, result.is_ok());
+            self.metrics.publication(channel, result);
         }
         // Said once per event. That the bus is away the broker says itself, once.
         let refused =
@@ -152,6 +170,7 @@ impl Publish {
             let targets = channels.into_iter().map(|channel| Target {
                 channel,
                 payload: Payload::default(),
+                route: None,
             });
             return Ok(targets.collect());
         }
@@ -163,50 +182,72 @@ impl Publish {
         Ok(targets)
     }
 
+    /// What the broker is asked for: the channel keeps what its namespace says, and takes an event once.
+    fn broker_target(&self, target: &Target, once: Option<&Once>) -> Result<broker::Target, Error> {
+        let channel = target.channel.clone();
+        match self.namespaces.of(&channel) {
+            Some(namespace) => Ok(broker::Target {
+                channel,
+                retention: namespace.retention(),
+                once: once.cloned(),
+            }),
+            None => Err(Error::Namespace {
+                channel,
+                route: target.route.clone(),
+            }),
+        }
+    }
+
     async fn send(
         &self,
-        channels: Vec<Channel>,
+        targets: &[broker::Target],
         publication: Publication,
         trace: Option<trace::Context>,
         span: &Span,
-    ) -> Vec<Result<Option<Position>, broker::Error>> {
-        if !trace::enabled() || channels.len() > MAX_SPANS {
-            let name = format!("({} channels)", channels.len());
-            return self.send_traced(&channels, &name, publication, trace, span).await;
+    ) -> Vec<Result<Published, broker::Error>> {
+        if !trace::enabled() || targets.len() > MAX_SPANS {
+            let name = format!("({} channels)", targets.len());
+            return self.send_traced(targets, &name, publication, trace, span).await;
         }
-        let each = channels.iter().map(|channel| {
+        let each = targets.iter().map(|target| {
             let (publication, trace) = (publication.clone(), trace.clone());
-            self.send_traced(
-                std::slice::from_ref(channel),
-                channel.as_str(),
-                publication,
-                trace,
-                span,
-            )
+            let name = target.channel.as_str();
+            self.send_traced(std::slice::from_ref(target), name, publication, trace, span)
         });
         future::join_all(each).await.concat()
     }
 
     async fn send_traced(
         &self,
-        channels: &[Channel],
+        targets: &[broker::Target],
         name: &str,
         mut publication: Publication,
         trace: Option<trace::Context>,
         span: &Span,
-    ) -> Vec<Result<Option<Position>, broker::Error>> {
+    ) -> Vec<Result<Published, broker::Error>> {
         let span = trace::publish(self.system, name, &publication.id, publication.data.len(), span);
         publication.trace = trace::onward(&span, trace).map(|context| TraceContext {
             traceparent: context.traceparent,
             tracestate: context.tracestate,
         });
-        let targets: Vec<broker::Target> = channels.iter().cloned().map(Into::into).collect();
-        let results = self.publisher.publish(&targets, &publication).await;
+        let results = self.publisher.publish(targets, &publication).await;
         if results.iter().any(Result::is_err) {
             span.record("otel.status_code", "ERROR");
         }
-        let results = results.into_iter();
-        results.map(|result| Ok(result?.position)).collect()
+        results
+    }
+}
+
+/// Whether all the channels of an event had it already.
+pub(crate) fn is_duplicate(results: &Results) -> bool {
+    let had = |result: &Result<Published, _>| matches!(result, Ok(Published { duplicate: true, .. }));
+    !results.is_empty() && results.iter().all(|(_, result)| had(result))
+}
+
+fn cause(channel: &Channel, route: Option<&Origin>) -> String {
+    match route {
+        Some(route) => format!("{route} gives channel {channel}: "),
+        None => format!("channel {channel}: "),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every route whose glob matches has its say. A channel that several of them give hears of the event once, in
 //! the form of the first.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt, sync::Arc};
 
 use tidings_core::{Channel, Event, Glob, glob};
 
@@ -19,7 +19,7 @@ pub struct Routes(Vec<Compiled>);
 
 #[derive(Debug, Clone)]
 struct Compiled {
-    pattern: String,
+    origin: Origin,
     event: Glob,
     channels: Vec<Template>,
     payload: Payload,
@@ -32,6 +32,21 @@ pub struct Target {
     pub channel: Channel,
     /// In which form.
     pub payload: Payload,
+    /// Which route says so; `None`: the event itself.
+    pub route: Option<Origin>,
+}
+
+/// A route by its place in the list, from 1, and its event pattern. Displayed as `route 2 ("task.*")`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    number: usize,
+    pattern: Arc<str>,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "route {} ({:?})", self.number, self.pattern)
+    }
 }
 
 /// Why a list of routes cannot be used. A route is named by its place in the list, from 1.
@@ -71,12 +86,10 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A route matches, but the event does not have what its template needs.
-    #[error("route {number} ({pattern:?}), channel {template:?}: {source}")]
+    #[error("{route}, channel {template:?}: {source}")]
     Template {
-        /// Which route, from 1.
-        number: usize,
-        /// Its event pattern.
-        pattern: String,
+        /// Which route.
+        route: Origin,
         /// Its template.
         template: String,
         /// What is wrong.
@@ -108,14 +121,10 @@ impl Routes {
         let facts = Facts::of(event);
         let mut targets = Vec::new();
         let mut seen = HashSet::new();
-        for (route, number) in self.0.iter().zip(1..) {
-            if !route.event.matches(&event.kind) {
-                continue;
-            }
+        for route in self.0.iter().filter(|route| route.event.matches(&event.kind)) {
             for template in &route.channels {
                 let channels = template.expand(&facts).map_err(|source| Error::Template {
-                    number,
-                    pattern: route.pattern.clone(),
+                    route: route.origin.clone(),
                     template: template.to_string(),
                     source: Box::new(source),
                 })?;
@@ -124,6 +133,7 @@ impl Routes {
                         targets.push(Target {
                             channel,
                             payload: route.payload,
+                            route: Some(route.origin.clone()),
                         });
                     }
                 }
@@ -153,7 +163,10 @@ impl Compiled {
         };
         let channels = route.channels.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(Self {
-            pattern,
+            origin: Origin {
+                number,
+                pattern: pattern.into(),
+            },
             event,
             channels,
             payload: route.payload,

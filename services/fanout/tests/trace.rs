@@ -15,8 +15,8 @@ use opentelemetry_proto::tonic::{
 };
 use prometheus_client::registry::Registry;
 use tidings_broker::{Broker, Incoming};
-use tidings_core::Channel;
-use tidings_fanout::{Config, Fanout};
+use tidings_core::{Channel, Namespaces};
+use tidings_fanout::{Config, Deps, Fanout};
 use tidings_proto::fanout as proto;
 use tidings_runtime::{Shutdown, serve};
 use tidings_telemetry::{LogFormat, Options};
@@ -92,7 +92,12 @@ async fn a_publish_is_one_trace_from_the_caller_to_every_publication() {
         insecure: true,
         ..Config::default()
     };
-    let fanout = Fanout::bind(&config, &[], &broker, None, &mut Registry::default()).unwrap();
+    let deps = Deps {
+        broker: broker.clone(),
+        namespaces: Namespaces::default().with_undeclared_open(),
+        presence: None,
+    };
+    let fanout = Fanout::bind(&config, &[], deps, &mut Registry::default()).unwrap();
     let address = fanout.local_addr();
     drop(shutdown.spawn(fanout.run(shutdown.clone())));
 

@@ -171,11 +171,9 @@ async fn what_is_published_is_heard_and_a_listener_comes_back_to_a_node_that_was
             .await
     };
     let published = publish(&dev.backends, r#"{"title": "Hello"}"#).await;
-    assert_eq!(
-        stdout(&published),
-        "event e1\ntasks:1  published\n",
-        "{}",
-        stderr(&published)
+    assert!(
+        stdout(&published).starts_with("event e1\ntasks:1  published, offset 1, epoch "),
+        "{published:?}"
     );
     assert_eq!(published.status.code(), Some(0));
     let heard = line(&mut listener.out, "tasks:1 ").await;

@@ -113,10 +113,8 @@ async fn a_backend_without_a_key_or_with_a_wrong_one_is_refused() {
 
 #[tokio::test]
 async fn a_key_is_good_for_its_scopes_only() {
-    let scoped = format!(
-        "{}\nevents = [\"task.*\"]\nchannels = [\"tasks:*\"]\n",
-        CONFIG.split("[[namespace]]").next().unwrap()
-    );
+    let scopes = "name = \"tests\"\nevents = [\"task.*\"]\nchannels = [\"tasks:*\"]";
+    let scoped = CONFIG.replace("name = \"tests\"", scopes);
     let node = Launch::new("standalone").config(&scoped).start().await;
     let backend = Backend::new(&node.backends());
     backend

@@ -8,12 +8,16 @@ use std::{
 use bytes::Bytes;
 use prost_types::Timestamp;
 use serde_json::value::RawValue;
+use tidings_broker::Once;
 use tidings_core::{Channel, Event, event::DEFAULT_CONTENT_TYPE, json};
 use tidings_proto::fanout as proto;
 use tonic_types::FieldViolation;
 use uuid::Uuid;
 
-use crate::template::{MAX_CHANNELS, is_attribute_name};
+use crate::{
+    once,
+    template::{MAX_CHANNELS, is_attribute_name},
+};
 
 /// Of `id`, `type` and `data_content_type`, in bytes.
 const MAX_NAME: usize = 255;
@@ -39,14 +43,25 @@ const RESERVED: [&str; 10] = [
     "type",
 ];
 
-/// The event of a request, its id and time made up where it has none, and its explicit channels, each once.
+/// A request that nothing is wrong with.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// Its id and time made up where it has none.
+    pub(super) event: Event,
+    /// The explicit channels, each once.
+    pub(super) channels: Vec<Channel>,
+    /// By what a repeat is known; `None` when the id was made up here, because then nobody can repeat it.
+    pub(super) once: Option<Once>,
+}
+
+/// Makes an event of a request that arrived `now`.
 ///
 /// # Errors
 /// What is wrong, by field.
 pub(super) fn check(
     request: proto::PublishRequest,
     now: SystemTime,
-) -> Result<(Event, Vec<Channel>), Vec<FieldViolation>> {
+) -> Result<Accepted, Vec<FieldViolation>> {
     let mut wrong = Wrong(Vec::new());
     let Some(event) = request.event else {
         wrong.add("event", "is required");
@@ -61,11 +76,12 @@ pub(super) fn check(
     let attributes = wrong.attributes(event.attributes);
     let channels = wrong.channels(&event.channels);
 
+    let named = !event.id.is_empty();
     let mut event = Event {
-        id: if event.id.is_empty() {
-            Uuid::now_v7().to_string()
-        } else {
+        id: if named {
             event.id
+        } else {
+            Uuid::now_v7().to_string()
         },
         kind: event.r#type,
         source: event.source,
@@ -78,11 +94,15 @@ pub(super) fn check(
     if event.has_json_data() {
         event.data = wrong.json(event.data);
     }
-    if wrong.0.is_empty() {
-        Ok((event, channels))
-    } else {
-        Err(wrong.0)
+    if !wrong.0.is_empty() {
+        return Err(wrong.0);
     }
+    let once = named.then(|| once::of(&event));
+    Ok(Accepted {
+        event,
+        channels,
+        once,
+    })
 }
 
 /// What has been found so far. Its checks return something usable whatever they find, so that one pass finds all.

@@ -3,10 +3,15 @@
 use std::{collections::HashMap, time::Duration};
 
 use tidings_broker as broker;
+use tidings_core::Channel;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
-use crate::{publish, routing, template};
+use crate::{
+    publish,
+    routing::{self, Origin},
+    template,
+};
 
 /// Who says so, in `google.rpc.ErrorInfo`.
 const DOMAIN: &str = "tidings";
@@ -60,6 +65,23 @@ pub(crate) fn away(reason: &str, message: impl Into<String>) -> Status {
     Status::with_error_details(Code::Unavailable, message, details)
 }
 
+/// NOT_FOUND with the namespace that nobody configured, and what to do about it.
+fn unconfigured(channel: &Channel, route: Option<&Origin>, message: &str) -> Status {
+    let name = channel.namespace().unwrap_or_default();
+    let mut advice = format!("add a [[namespace]] with name = {name:?} to the configuration");
+    if name.is_empty() {
+        advice.push_str(", which is for the channels that have none");
+    }
+    let mut about = HashMap::from([("channel".to_owned(), channel.to_string())]);
+    if let Some(route) = route {
+        about.insert("route".to_owned(), route.to_string());
+    }
+    let message = format!("{message}; {advice}");
+    let mut details = ErrorDetails::with_resource_info("namespace", name, "", advice);
+    details.set_error_info("NAMESPACE_NOT_CONFIGURED", DOMAIN, about);
+    Status::with_error_details(Code::NotFound, message, details)
+}
+
 /// What to tell a backend whose event was not published.
 pub(crate) fn of(error: &publish::Error) -> Status {
     let message = error.to_string();
@@ -76,9 +98,13 @@ pub(crate) fn of(error: &publish::Error) -> Status {
             format!("{message}; its scope is backends.key.channels"),
             &[("key", key), ("channel", channel.as_str())],
         ),
+        publish::Error::Namespace { channel, route } => unconfigured(channel, route.as_ref(), &message),
         publish::Error::Routing(error) => invalid(vec![FieldViolation::new(field_of(error), message)]),
         publish::Error::Bus(error) => match code_of(error) {
-            Code::Unavailable => away("BUS_AWAY", format!("{message}; retry with the same event id")),
+            Code::Unavailable => {
+                let advice = "retry with the same event id (without one, the event may be published twice)";
+                away("BUS_AWAY", format!("{message}; {advice}"))
+            }
             code => refused(code, "BUS_REFUSED", message, &[]),
         },
     }

@@ -10,8 +10,8 @@ use std::{
 use prometheus_client::registry::Registry;
 use tidings_auth::keys;
 use tidings_broker::{Broker, Incoming, Subscriber};
-use tidings_core::{Channel, Publication};
-use tidings_fanout::{Config, Fanout, Payload, Route};
+use tidings_core::{Channel, Namespaces, Publication};
+use tidings_fanout::{Config, Deps, Fanout, Payload, Route};
 use tidings_proto::fanout as proto;
 use tidings_runtime::Shutdown;
 use tokio::sync::mpsc;
@@ -30,24 +30,18 @@ pub(crate) struct Door {
 
 impl Door {
     pub(crate) fn open(config: &Config, routes: &[Route]) -> Self {
-        Self::open_on(&Broker::memory(), config, routes, None)
+        Self::open_with(open_to_all(&Broker::memory()), config, routes)
     }
 
-    pub(crate) fn open_on(
-        broker: &Broker,
-        config: &Config,
-        routes: &[Route],
-        presence: Option<transport::Channel>,
-    ) -> Self {
+    pub(crate) fn open_with(deps: Deps, config: &Config, routes: &[Route]) -> Self {
         let (sink, heard) = mpsc::channel(100);
-        let subscriber = broker.subscriber(Arc::new(move |incoming| {
+        let subscriber = deps.broker.subscriber(Arc::new(move |incoming| {
             if let Incoming::Publication(channel, publication) = incoming {
                 sink.try_send((channel, publication)).expect("the test listens");
             }
         }));
         let mut registry = Registry::with_prefix("tidings");
-        let fanout =
-            Fanout::bind(config, routes, broker, presence, &mut registry).expect("a good configuration");
+        let fanout = Fanout::bind(config, routes, deps, &mut registry).expect("a good configuration");
         let (address, shutdown) = (fanout.local_addr(), Shutdown::new());
         drop(shutdown.spawn(fanout.run(shutdown.clone())));
         Self {
@@ -123,6 +117,15 @@ pub(crate) fn with<T>(message: T, metadata: &[(&'static str, &'static str)]) -> 
         request.metadata_mut().insert(*name, value.parse().unwrap());
     }
     request
+}
+
+/// Channels of any name, with a short history; presence is not known.
+pub(crate) fn open_to_all(broker: &Broker) -> Deps {
+    Deps {
+        broker: broker.clone(),
+        namespaces: Namespaces::default().with_undeclared_open(),
+        presence: None,
+    }
 }
 
 /// A door that anyone may use.

@@ -8,6 +8,8 @@
 mod harness;
 mod keys;
 mod presence;
+mod proxy;
 mod publish;
 mod refuse;
+mod streams;
 mod surface;

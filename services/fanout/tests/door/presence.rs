@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tidings_broker::Broker;
+use tidings_fanout::Deps;
 use tidings_proto::presence::{
     GatewayUpdate, ListRequest, ListResponse, Member, PresenceAck, StatsRequest, StatsResponse,
     presence_client::PresenceClient, presence_server,
@@ -11,7 +12,7 @@ use tidings_runtime::{Shutdown, serve};
 use tonic::{Code, Request, Response, Status, Streaming, transport};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Door, insecure, keyed, with};
+use crate::harness::{Door, insecure, keyed, open_to_all, with};
 
 const KEY: [(&str, &str); 1] = [("x-api-key", "secret-key")];
 
@@ -75,10 +76,18 @@ fn list(channel: &str) -> ListRequest {
     }
 }
 
+/// A door's surroundings, with this presence.
+fn asking(presence: transport::Channel) -> Deps {
+    Deps {
+        presence: Some(presence),
+        ..open_to_all(&Broker::memory())
+    }
+}
+
 #[tokio::test]
 async fn a_question_is_passed_on_with_its_trace_and_without_its_key() {
     let (presence, _echo) = echo();
-    let door = Door::open_on(&Broker::memory(), &keyed(None, None), &[], Some(presence));
+    let door = Door::open_with(asking(presence), &keyed(None, None), &[]);
     let mut client = PresenceClient::new(door.channel().await);
     let traceparent = (
         "traceparent",
@@ -111,12 +120,7 @@ async fn a_question_is_passed_on_with_its_trace_and_without_its_key() {
 #[tokio::test]
 async fn who_may_not_publish_to_a_channel_may_not_look_into_it() {
     let (presence, _echo) = echo();
-    let door = Door::open_on(
-        &Broker::memory(),
-        &keyed(None, Some(&["tasks:*"])),
-        &[],
-        Some(presence),
-    );
+    let door = Door::open_with(asking(presence), &keyed(None, Some(&["tasks:*"])), &[]);
     let mut client = PresenceClient::new(door.channel().await);
     let code = async |client: &mut PresenceClient<_>, channel: &str, metadata: &[_]| {
         client
@@ -133,7 +137,7 @@ async fn who_may_not_publish_to_a_channel_may_not_look_into_it() {
 #[tokio::test]
 async fn gateways_do_not_attach_here() {
     let (presence, _echo) = echo();
-    let door = Door::open_on(&Broker::memory(), &insecure(), &[], Some(presence));
+    let door = Door::open_with(asking(presence), &insecure(), &[]);
     let mut client = PresenceClient::new(door.channel().await);
     let status = client.attach(tokio_stream::empty()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
@@ -145,7 +149,7 @@ async fn a_presence_service_that_is_away_is_a_temporary_error() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let door = Door::open_on(&Broker::memory(), &insecure(), &[], Some(presence_at(nobody)));
+    let door = Door::open_with(asking(presence_at(nobody)), &insecure(), &[]);
     let mut client = PresenceClient::new(door.channel().await);
     let status = client.list(list("tasks:1")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);

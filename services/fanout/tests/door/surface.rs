@@ -7,7 +7,7 @@ use tonic_health::pb::{
 };
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::harness::{Door, insecure, keyed, route};
+use crate::harness::{Door, insecure, keyed, open_to_all, route};
 
 #[tokio::test]
 async fn anyone_may_ask_whether_the_services_are_up() {
@@ -143,7 +143,7 @@ async fn what_is_wrong_with_the_configuration_is_said_before_anything_listens() 
     let open = |config: &Config, routes: &[tidings_fanout::Route]| {
         let broker = tidings_broker::Broker::memory();
         let mut registry = prometheus_client::registry::Registry::default();
-        Fanout::bind(config, routes, &broker, None, &mut registry)
+        Fanout::bind(config, routes, open_to_all(&broker), &mut registry)
             .map(drop)
             .unwrap_err()
     };

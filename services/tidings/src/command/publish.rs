@@ -106,8 +106,14 @@ impl Publish {
     fn event(self) -> Result<Event, Failure> {
         let data = read(&self.data)?;
         let attributes: HashMap<_, _> = self.attributes.into_iter().collect();
+        // Chosen here, so that whoever is told to try again with it does not publish the event twice.
+        let id = if self.id.is_empty() {
+            Uuid::now_v7().to_string()
+        } else {
+            self.id
+        };
         Ok(Event {
-            id: self.id,
+            id,
             r#type: self.kind,
             source: self.source,
             subject: self.subject,

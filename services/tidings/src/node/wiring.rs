@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use tidings_broker::Broker;
-use tidings_fanout::Fanout;
+use tidings_fanout::{self as fanout, Fanout};
 use tidings_gateway::{self as gateway, Counter, Gateway, presence::Members};
 use tidings_presence::{self as presence, Presence, Store};
 use tidings_runtime::{
@@ -116,9 +116,14 @@ impl Wiring {
     /// Fanout, which passes questions about who is there on to `presence`.
     pub(super) fn fanout(&mut self, presence: Option<Channel>) -> Result<(), Failure> {
         let Config { backends, route, .. } = &self.plan.config;
+        let deps = fanout::Deps {
+            broker: self.broker.clone(),
+            namespaces: self.plan.namespaces.clone(),
+            presence,
+        };
         let bound = self
             .metrics
-            .register(|registry| Fanout::bind(backends, route, &self.broker, presence, registry));
+            .register(|registry| Fanout::bind(backends, route, deps, registry));
         let fanout = bound.map_err(unopened)?;
         self.addresses.backends = Some(fanout.local_addr());
         let stage = self.stages.services.clone();

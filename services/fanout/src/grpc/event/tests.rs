@@ -17,7 +17,8 @@ fn event() -> proto::Event {
 }
 
 fn accept(event: proto::Event) -> (Event, Vec<Channel>) {
-    check(proto::PublishRequest { event: Some(event) }, now()).unwrap()
+    let accepted = check(proto::PublishRequest { event: Some(event) }, now()).unwrap();
+    (accepted.event, accepted.channels)
 }
 
 /// The fields that are wrong, with what is wrong.
@@ -37,6 +38,22 @@ fn what_an_event_does_not_say_is_made_up() {
     assert_eq!(event.data_content_type, "application/json");
     assert_eq!(event.subject, None);
     assert_eq!(channels, []);
+}
+
+#[test]
+fn only_an_event_that_came_with_an_id_can_be_repeated() {
+    let once = |id: &str| {
+        let event = proto::Event {
+            id: id.to_owned(),
+            ..event()
+        };
+        check(proto::PublishRequest { event: Some(event) }, now())
+            .unwrap()
+            .once
+    };
+    assert_eq!(once(""), None);
+    assert!(once("e1").is_some());
+    assert_eq!(once("e1"), once("e1"));
 }
 
 #[test]
@@ -318,7 +335,7 @@ proptest! {
             attributes: HashMap::from([(text.clone(), text.clone())]),
             channels: vec![text],
         };
-        if let Ok((event, _)) = check(proto::PublishRequest { event: Some(event) }, now()) {
+        if let Ok(Accepted { event, .. }) = check(proto::PublishRequest { event: Some(event) }, now()) {
             prop_assert!(!event.id.is_empty() && !event.kind.is_empty());
             prop_assert!(event.data.is_empty() || serde_json::from_slice::<&RawValue>(&event.data).is_ok());
             for payload in [crate::Payload::Event, crate::Payload::Data] {
