@@ -76,6 +76,7 @@ impl Config {
     pub(crate) fn load(source: &Source) -> Result<Self, Failure> {
         let mut config: Self = config::load(&Source {
             reserved: RESERVED,
+            environment: platform::with_stand_in(&source.environment)?,
             ..source.clone()
         })?;
         config.redis = platform::redis(config.redis, &source.environment)?;

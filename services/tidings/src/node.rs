@@ -10,7 +10,6 @@ mod wiring;
 use std::{future::Future, net::SocketAddr, pin::Pin};
 
 use tidings_core::Namespaces;
-use tidings_gateway::presence::Members;
 use tidings_runtime::{Health, Shutdown, operators::Operators};
 use uuid::Uuid;
 
@@ -35,7 +34,6 @@ pub(crate) struct Node {
     pub(crate) addresses: Addresses,
     operators: Operators,
     services: Vec<(Shutdown, Service)>,
-    members: Option<Members>,
     health: Health,
     stages: Stages,
 }
@@ -78,7 +76,6 @@ impl Node {
             addresses,
             operators,
             services,
-            members,
             health,
             stages,
         } = self;
@@ -93,9 +90,6 @@ impl Node {
         stages.stopping().await;
         health.drain();
         stages.clients_leave().await;
-        if let Some(members) = members {
-            members.goodbye().await;
-        }
         stages.doors_close().await;
     }
 }

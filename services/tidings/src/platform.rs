@@ -38,6 +38,16 @@ pub(crate) fn redis(
     Ok(Some(config))
 }
 
+/// The variables as the file is read with: where the platform says which Redis, a `[redis]` table needs no `url` of its
+/// own. What stands for it until [`redis`] puts the right one in is never used.
+pub(crate) fn with_stand_in(environment: &Environment) -> Result<Environment, Failure> {
+    let mut variables = environment.clone();
+    if !ours(environment, "URL") && url(environment)?.is_some() {
+        variables.extend([("TIDINGS_REDIS__URL".to_owned(), "redis://platform".to_owned())]);
+    }
+    Ok(variables)
+}
+
 fn url(environment: &Environment) -> Result<Option<RedisUrl>, Failure> {
     for name in ["REDIS_TLS_URL", "REDIS_URL"] {
         if let Some(text) = environment.get(name) {

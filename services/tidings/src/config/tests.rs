@@ -217,3 +217,21 @@ fn only_dev_lets_everyone_in_and_only_on_loopback() {
         "the file's own are kept"
     );
 }
+
+#[test]
+fn where_the_platform_says_which_redis_the_file_need_not() {
+    let url = ("REDIS_URL", "redis://platform:6379/0");
+    let check = |file: &str, variables: &[(&str, &str)]| {
+        let redis = load(file, variables).redis.expect("a Redis is configured");
+        assert_eq!(
+            (redis.url.to_string().as_str(), redis.prefix.as_str()),
+            (url.1, "ours")
+        );
+    };
+    check("[redis]\nprefix = \"ours\"", &[url]);
+    check("", &[url, ("TIDINGS_REDIS__PREFIX", "ours")]);
+    assert_eq!(
+        refused("[redis]\nprefix = \"ours\"", &[]),
+        "`redis.url` is missing (FILE, line 1)"
+    );
+}

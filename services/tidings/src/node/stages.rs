@@ -7,8 +7,12 @@ use std::{io, time::Duration};
 
 use tidings_runtime::Shutdown;
 
-/// How long a stage may take beyond what it is given to do.
+/// How long closing the doors may take.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the clients may take beyond the drain: the last has 5 s to answer its close, and presence 2 s to hear the
+/// gateway's goodbye.
+const CLIENTS_GRACE: Duration = Duration::from_secs(10);
 
 /// The stages, in their order, and the signals that begin them.
 pub(super) struct Stages {
@@ -42,8 +46,12 @@ impl Stages {
 
     /// Closes the clients; returns when the last has gone.
     pub(super) async fn clients_leave(&self) {
-        self.end("clients", &self.clients, self.drain_over.saturating_add(GRACE))
-            .await;
+        self.end(
+            "clients",
+            &self.clients,
+            self.drain_over.saturating_add(CLIENTS_GRACE),
+        )
+        .await;
     }
 
     /// Closes the doors; returns when nobody answers any more.

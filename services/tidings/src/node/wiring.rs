@@ -24,7 +24,6 @@ pub(super) struct Wiring {
     metrics: Metrics,
     stages: Stages,
     services: Vec<(Shutdown, Service)>,
-    members: Option<Members>,
     counter: Option<Counter>,
     addresses: Addresses,
 }
@@ -48,7 +47,6 @@ impl Wiring {
             metrics: Metrics::new(),
             stages,
             services: Vec::new(),
-            members: None,
             counter: None,
             addresses: Addresses::default(),
         })
@@ -91,13 +89,13 @@ impl Wiring {
         let presence = presence.ok_or_else(|| Failure::usage("it is not known where presence is"))?;
         let lease = config.presence.lease;
         let health = self.health.component("presence");
-        // It outlives the clients, so that it can say goodbye for them.
+        // In the stage after the clients', so that the gateway can say goodbye for them.
         let members = Members::start(id.to_string(), presence, lease, &self.stages.services, health);
         let deps = gateway::Deps {
             broker: self.broker.clone(),
             namespaces: namespaces.clone(),
             verifier: config.verifier()?,
-            members: members.clone(),
+            members,
             drain_over: config.drain.over,
             shutdown: self.stages.clients.clone(),
         };
@@ -107,7 +105,6 @@ impl Wiring {
         let gateway = bound.map_err(unopened)?;
         self.addresses.clients = Some(gateway.local_addr().map_err(anyhow::Error::new)?);
         self.counter = Some(gateway.counter());
-        self.members = Some(members);
         self.services
             .push((self.stages.clients.clone(), Box::pin(gateway.run())));
         Ok(())
@@ -139,7 +136,6 @@ impl Wiring {
             metrics,
             stages,
             services,
-            members,
             counter,
             mut addresses,
             ..
@@ -155,7 +151,6 @@ impl Wiring {
             addresses,
             operators,
             services,
-            members,
             health,
             stages,
         })
