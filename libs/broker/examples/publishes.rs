@@ -1,5 +1,5 @@
-//! How many publications a second one process gets through Redis: `cargo run --release -p tidings-broker --example
-//! publishes`. Ratios are what counts; the absolute figures are those of the machine.
+//! How many publications a second one process gets through Redis, and how long a check of positions takes: `cargo run
+//! --release -p tidings-broker --example publishes`. Ratios are what counts; the absolute figures are those of the machine.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration, time::SystemTime};
 
@@ -45,6 +45,13 @@ async fn main() {
         };
         println!("{name:<18} {one:>10.0} {some:>11.0} {many:>12.0} {batch:>12.0}");
     }
+    let name = |n| Channel::parse(&format!("quiet:{n}")).expect("a name");
+    let channels: Vec<_> = (0..1000).map(name).collect();
+    let begin = Instant::now();
+    for position in broker.streams().positions(&channels).await {
+        position.expect("Redis is there");
+    }
+    println!("positions of {} channels: {:?}", channels.len(), begin.elapsed());
 }
 
 async fn measure(broker: &Broker, kind: Kind, callers: usize, at_once: usize) -> f64 {
@@ -60,9 +67,7 @@ async fn measure(broker: &Broker, kind: Kind, callers: usize, at_once: usize) ->
         tasks.spawn(async move {
             let publisher = broker.publisher();
             for n in 0..PUBLICATIONS / callers / at_once {
-                let targets: Vec<_> = (0..at_once)
-                    .map(|at| target(kind, (caller * 7 + n + at) % CHANNELS))
-                    .collect();
+                let targets: Vec<_> = (0..at_once).map(|at| target(kind, caller * 7 + n + at)).collect();
                 if matches!(kind, Kind::Pool) {
                     for target in &targets {
                         by_pool(&broker, target).await;
@@ -87,19 +92,19 @@ async fn by_pool(broker: &Broker, target: &Target) {
     command.exec_async(&mut connection).await.expect("Redis is there");
 }
 
-fn target(kind: Kind, channel: usize) -> Target {
+fn target(kind: Kind, number: usize) -> Target {
     let retention = Retention {
         size: const { NonZeroU32::new(1000).expect("not zero") },
         ttl: Duration::from_secs(600),
     };
     Target {
-        channel: Channel::parse(&format!("tasks:{channel}")).expect("a name"),
+        channel: Channel::parse(&format!("tasks:{}", number % CHANNELS)).expect("a name"),
         retention: matches!(kind, Kind::Kept | Kind::KeptOnce).then_some(retention),
-        once: matches!(kind, Kind::KeptOnce).then(|| Once::new(uuid())),
+        once: matches!(kind, Kind::KeptOnce).then(|| Once::new(new_key())),
     }
 }
 
 /// A key that nobody had before.
-fn uuid() -> String {
+fn new_key() -> String {
     tidings_core::ClientId::random().to_string()
 }

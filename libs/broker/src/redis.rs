@@ -29,8 +29,8 @@ use tidings_core::{Channel, Position, Retention};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    commands::Commands, health::Health, keys::Keys, line::Line, link::Connector, reader::Reader,
-    streams::Streams, thread::Thread,
+    commands::Commands, health::Health, keys::Keys, link::Connector, reader::Reader, streams::Streams,
+    thread::Thread,
 };
 use crate::{Error, History, Published, Query, Sink, Status, Target};
 pub use config::Config;
@@ -45,9 +45,6 @@ pub(crate) struct Bus {
     keys: Keys,
     streams: Streams,
     commands: Commands,
-    /// For what is published. What is read goes another way, so that a large answer holds up no publication.
-    publishing: Line,
-    reading: Line,
     connector: Connector,
     health: Arc<Health>,
     thread: Thread,
@@ -68,8 +65,6 @@ impl Bus {
             streams: Streams::new(keys.clone()),
             keys,
             commands,
-            publishing: Line::default(),
-            reading: Line::default(),
             connector,
             health,
             thread,
@@ -96,7 +91,10 @@ impl Bus {
     pub(crate) async fn publish(&self, targets: &[Target], envelope: &[u8]) -> Vec<Result<Published, Error>> {
         let publish = |index: usize, by| self.streams.publish(&targets[index], envelope, by);
         let (count, bytes) = (targets.len(), envelope.len());
-        let answers = self.commands.ask(&self.publishing, count, bytes, publish).await;
+        let answers = self
+            .commands
+            .ask(&self.commands.publishing, count, bytes, publish)
+            .await;
         let answers = answers.into_iter();
         answers
             .map(|answer| self.understand(answer?, streams::published))
@@ -108,7 +106,7 @@ impl Bus {
         let send = |_| self.streams.send(channel, envelope);
         let answer = self
             .commands
-            .ask_one(&self.publishing, envelope.len(), send)
+            .ask_one(&self.commands.publishing, envelope.len(), send)
             .await;
         answer.map(drop)
     }
@@ -120,7 +118,7 @@ impl Bus {
         query: Query,
     ) -> Result<History, Error> {
         let read = |by| self.streams.read(channel, retention, query, by);
-        let answer = self.commands.ask_one(&self.reading, 0, read).await?;
+        let answer = self.commands.ask_one(&self.commands.reading, 0, read).await?;
         self.understand(answer, streams::history)
     }
 
@@ -128,7 +126,7 @@ impl Bus {
         let position = |index: usize, by| self.streams.position(&channels[index], by);
         let answers = self
             .commands
-            .ask(&self.reading, channels.len(), 0, position)
+            .ask(&self.commands.reading, channels.len(), 0, position)
             .await;
         let answers = answers.into_iter();
         let histories = answers.map(|answer| self.understand(answer?, streams::history));
@@ -137,7 +135,7 @@ impl Bus {
 
     pub(crate) async fn remove(&self, channel: &Channel) -> Result<(), Error> {
         let remove = |_| self.streams.remove(channel);
-        let answer = self.commands.ask_one(&self.publishing, 0, remove).await;
+        let answer = self.commands.ask_one(&self.commands.publishing, 0, remove).await;
         answer.map(drop)
     }
 

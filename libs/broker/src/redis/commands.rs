@@ -21,9 +21,15 @@ const PIPELINE: usize = 1 << 20;
 /// The most commands of one pipeline.
 const PIPELINE_COMMANDS: usize = 512;
 
+/// The connections that the bus keeps for itself, beyond those that the configuration allows others: one for what is
+/// published and one for what is read, so that a large answer holds up no publication.
+const LINES: usize = 2;
+
 /// The pool and the rules by which it is used.
 pub(super) struct Commands {
     pool: Pool,
+    pub(super) publishing: Line,
+    pub(super) reading: Line,
     peer: Arc<str>,
     health: Arc<Health>,
     timeout: Duration,
@@ -39,7 +45,7 @@ impl Commands {
         let manager = Manager::new_with_config(config.url.connection_info()?, connection)
             .map_err(|error| Error::from_redis(&peer, error))?;
         let pool = Pool::builder(manager)
-            .max_size(config.pool_size.get())
+            .max_size(config.pool_size.get().saturating_add(LINES))
             .timeouts(Timeouts {
                 wait: Some(config.command_timeout),
                 create: Some(config.connect_timeout),
@@ -50,6 +56,8 @@ impl Commands {
             .map_err(|error| Error::away(&peer, error))?;
         Ok(Self {
             pool,
+            publishing: Line::default(),
+            reading: Line::default(),
             peer,
             health,
             timeout: config.command_timeout,

@@ -27,7 +27,7 @@ pub struct Config {
     /// sent is never repeated: it may have taken effect.
     #[serde(default = "default_max_retries")]
     pub max_retries: u32,
-    /// The most connections for commands; by default 16.
+    /// The most connections for commands of others than the bus, which has two of its own; by default 16.
     #[serde(default = "default_pool_size")]
     pub pool_size: NonZeroUsize,
 }

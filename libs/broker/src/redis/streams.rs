@@ -6,13 +6,14 @@
 //! | key | type | what | expires |
 //! |---|---|---|---|
 //! | `{prefix}:ch:{NAME}` | pub/sub channel | `tidings.bus.v1.Envelope`, in a stream followed by its position | |
-//! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | `ttl` after the last publication |
-//! | `{prefix}:top:{NAME}` | hash | `offset`, `epoch`; `until`: when the stream expires; `mark`, `marked`: for trimming by age | [`REMEMBERED`] later |
+//! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | one to two `ttl` after the last publication |
+//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age | [`REMEMBERED`] after the stream |
 //! | `{prefix}:once:{NAME}:KEY` | string | the answer to the publish KEY: `offset:epoch`, or `0:` | after its window |
 //!
-//! A Redis stream, rather than a list: it is found by offset without counting, and trims by size and by age. It is trimmed
-//! by whole nodes (`~`), which costs a quarter less than exactly, so it may have somewhat more than its limits allow (one
-//! node: 100 entries or 4 KB; by age up to as much again); reading never returns that.
+//! The entries are a Redis stream, rather than a list: it finds them by offset without counting, and trims by size and by
+//! age. It does so by whole nodes (`~`), which costs a quarter less than exactly; with that, and with what expires late,
+//! there is somewhat more than the limits allow: up to a node (100 entries or 4 KB), and up to twice the age. It is never
+//! read.
 
 use std::time::Duration;
 
@@ -45,14 +46,8 @@ impl Streams {
     pub(super) fn new(keys: Keys) -> Self {
         Self {
             keys,
-            publish: Script::new(concat!(
-                include_str!("scripts/top.lua"),
-                include_str!("scripts/publish.lua")
-            )),
-            read: Script::new(concat!(
-                include_str!("scripts/top.lua"),
-                include_str!("scripts/read.lua")
-            )),
+            publish: Script::new(include_str!("scripts/publish.lua")),
+            read: Script::new(include_str!("scripts/read.lua")),
         }
     }
 

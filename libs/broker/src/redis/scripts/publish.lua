@@ -2,12 +2,61 @@
 --
 -- KEYS: 1 the top, 2 the stream, 3 the answer
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the envelope, 4 how long the answer is kept (0: it is not),
---       5 the most entries (0: no stream), 6 how long they are kept, 7 how long the top outlives them, 8 an epoch that
---       never was. Times are in milliseconds.
+--       5 the most entries (0: no stream), 6 how old they may be, 7 how long the top outlives them, 8 an epoch that never
+--       was. Times are in milliseconds.
 -- Returns whether it is a duplicate (1, 0), and the answer: "offset:epoch", or "0:" without a stream.
 local top, stream, once = KEYS[1], KEYS[2], KEYS[3]
 local publish, channel, envelope = ARGV[1], ARGV[2], ARGV[3]
 local window, size, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+-- Appends the envelope to the stream; returns its offset and its epoch. Numbers are formatted here because Redis would take
+-- three times as long.
+local function append()
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'expires')
+  local offset, epoch, expires = (tonumber(known[1]) or 0) + 1, known[2], tonumber(known[4]) or 0
+  local id = string.format('%d-%d', offset, now)
+
+  if not epoch
+    or not redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[5], id, 'publication', envelope) then
+    -- One of the two is not there. Entries that are not old enough to have expired were lost; so is what has no top.
+    if not epoch or now < tonumber(known[3]) then
+      redis.call('DEL', top, stream)
+      offset, epoch = 1, ARGV[8]
+      id = string.format('1-%d', now)
+    end
+    redis.call('XADD', stream, id, 'publication', envelope)
+    expires = 0
+  end
+
+  redis.call('HSET', top, 'offset', string.format('%d', offset), 'until', string.format('%d', now + ttl))
+  if expires < now + ttl or expires > now + 2 * ttl then
+    -- Once in a ttl, and when that is another. All up to `mark` were there at `marked`, so that a ttl later all are too
+    -- old: trimming by age takes no look at entries.
+    local old = redis.call('HMGET', top, 'mark', 'marked')
+    local mark, marked = tonumber(old[1]), tonumber(old[2])
+    if mark and now >= marked + ttl then
+      redis.call('XTRIM', stream, 'MINID', '~', mark + 1)
+    end
+    expires = now + 2 * ttl
+    redis.call('PEXPIREAT', stream, expires)
+    redis.call('HSET', top, 'epoch', epoch, 'expires', expires, 'mark', offset, 'marked', now)
+    redis.call('PEXPIREAT', top, expires + ARGV[7])
+  end
+  return offset, epoch
+end
+
+-- A position as protobuf, to be put behind the envelope: the fields `offset` and `epoch` of its `publication`.
+local function encode(offset, epoch)
+  local field = string.char(48)
+  while offset > 127 do
+    field = field .. string.char(128 + offset % 128)
+    offset = math.floor(offset / 128)
+  end
+  field = field .. string.char(offset, 58, #epoch) .. epoch
+  return string.char(10, #field) .. field
+end
 
 if window > 0 then
   local first = redis.call('GET', once)
@@ -15,41 +64,11 @@ if window > 0 then
     return {1, first}
   end
 end
-
--- The position as protobuf, to be put behind the envelope: the fields `offset` and `epoch` of its `publication`.
-local function position(offset, epoch)
-  local field = string.char(48)
-  local rest = offset
-  while rest > 127 do
-    field = field .. string.char(128 + rest % 128)
-    rest = math.floor(rest / 128)
-  end
-  field = field .. string.char(rest, 58, #epoch) .. epoch
-  return string.char(10, #field) .. field
-end
-
 local answer = '0:'
 if size > 0 then
-  local now = clock()
-  local offset, epoch, _, mark, marked = find(top, stream, now, ARGV[8])
-  offset = offset + 1
-  local number, kept_until = string.format('%.0f', offset), string.format('%.0f', now + ttl)
-  local id = number .. '-' .. string.format('%.0f', now)
-  redis.call('XADD', stream, 'MAXLEN', '~', size, id, 'publication', envelope)
-  redis.call('PEXPIREAT', stream, kept_until)
-  redis.call('HSET', top, 'offset', number, 'epoch', epoch, 'until', kept_until)
-  redis.call('PEXPIREAT', top, kept_until + ARGV[7])
-
-  -- Trims by age without looking at entries: all up to `mark` were there at `marked`, so a ttl later all are too old.
-  if not marked or now >= marked + ttl then
-    if mark then
-      redis.call('XTRIM', stream, 'MINID', '~', mark + 1)
-    end
-    redis.call('HSET', top, 'mark', number, 'marked', now)
-  end
-
-  envelope = envelope .. position(offset, epoch)
-  answer = number .. ':' .. epoch
+  local offset, epoch = append()
+  envelope = envelope .. encode(offset, epoch)
+  answer = string.format('%d:%s', offset, epoch)
 end
 redis.call(publish, channel, envelope)
 if window > 0 then

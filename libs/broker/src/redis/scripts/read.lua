@@ -8,52 +8,54 @@
 local top, stream = KEYS[1], KEYS[2]
 local remembered, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local now = clock()
-local offset, epoch, new = find(top, stream, now, ARGV[1])
-if new then
-  redis.call('HSET', top, 'offset', 0, 'epoch', epoch, 'until', 0)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local known = redis.call('HMGET', top, 'offset', 'epoch', 'until')
+local offset, epoch, kept_until = tonumber(known[1]), known[2], tonumber(known[3])
+
+-- Entries that are not old enough to have expired were lost when they are not there; so is what has no top.
+if not epoch or (now < kept_until and redis.call('EXISTS', stream) == 0) then
+  offset, epoch, kept_until = 0, ARGV[1], 0
+  redis.call('DEL', top, stream)
+  redis.call('HSET', top, 'offset', offset, 'epoch', epoch, 'until', kept_until)
 end
 -- Seldom, so that asking hardly ever writes.
 if redis.call('PTTL', top) < remembered / 2 then
   redis.call('PEXPIRE', top, remembered)
 end
-if limit == 0 then
-  return {offset, epoch, {}}
-end
-
-local since, reverse = tonumber(ARGV[4]), ARGV[5] == '1'
-local size, ttl = tonumber(ARGV[6]), tonumber(ARGV[7])
-local from, to = math.max(1, offset - size + 1), offset
-if since and reverse then
-  to = math.min(to, since - 1)
-elseif since then
-  from = math.max(from, since + 1)
-end
 
 -- Whether the entry at `offset`, or the next that is there, is too old. IDs are "offset-time".
 local function is_old(offset)
   local entry = redis.call('XRANGE', stream, offset, '+', 'COUNT', 1)[1]
-  return entry and tonumber(string.match(entry[1], '%-(%d+)')) <= now - ttl
+  return entry and tonumber(string.match(entry[1], '%-(%d+)')) <= now - ARGV[7]
 end
 
--- The old are in front: where they are, the first young one is found by halving.
-if from <= to and is_old(from) then
-  local low, high = from + 1, to + 1
-  while low < high do
-    local middle = math.floor((low + high) / 2)
-    if is_old(middle) then
-      low = middle + 1
-    else
-      high = middle
-    end
+local entries = {}
+if limit > 0 and now < kept_until then
+  local since, reverse, size = tonumber(ARGV[4]), ARGV[5] == '1', tonumber(ARGV[6])
+  local from, to = math.max(1, offset - size + 1), offset
+  if since and reverse then
+    to = math.min(to, since - 1)
+  elseif since then
+    from = math.max(from, since + 1)
   end
-  from = low
+  -- The old are in front. When there are any, the first young one is found by halving.
+  if from <= to and is_old(from) then
+    local low, high = from + 1, to + 1
+    while low < high do
+      local middle = math.floor((low + high) / 2)
+      if is_old(middle) then
+        low = middle + 1
+      else
+        high = middle
+      end
+    end
+    from = low
+  end
+  if from <= to and reverse then
+    entries = redis.call('XREVRANGE', stream, to, from, 'COUNT', limit)
+  elseif from <= to then
+    entries = redis.call('XRANGE', stream, from, to, 'COUNT', limit)
+  end
 end
-
-if from > to then
-  return {offset, epoch, {}}
-elseif reverse then
-  return {offset, epoch, redis.call('XREVRANGE', stream, to, from, 'COUNT', limit)}
-else
-  return {offset, epoch, redis.call('XRANGE', stream, from, to, 'COUNT', limit)}
-end
+return {offset, epoch, entries}
