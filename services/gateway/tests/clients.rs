@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use futures_util::{SinkExt, StreamExt};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
+use tidings_auth::token::{Expected, Keyring, Verifier};
 use tidings_broker::{Broker, Publisher};
 use tidings_core::{Channel, Format, Namespaces, Publication};
 use tidings_gateway::{Config, Counter, Deps, Gateway, presence::Members};
@@ -28,6 +29,10 @@ struct Node {
 
 /// An open gateway on a free port, whose presence is away.
 fn start(change: impl FnOnce(&mut Config)) -> Node {
+    start_with(None, change)
+}
+
+fn start_with(verifier: Option<Verifier>, change: impl FnOnce(&mut Config)) -> Node {
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         allow_anonymous: true,
@@ -43,7 +48,7 @@ fn start(change: impl FnOnce(&mut Config)) -> Node {
     let deps = Deps {
         broker: broker.clone(),
         namespaces: Namespaces::default().with_undeclared_open(),
-        verifier: None,
+        verifier,
         members,
         drain_over: Duration::ZERO,
         shutdown: shutdown.clone(),
@@ -569,4 +574,22 @@ async fn history_is_read_from_any_position_and_a_lost_stream_is_said() {
         .send(&json!({"id": 11, "history": {"channel": "kept:1", "limit": 1, "since": lost}}))
         .await;
     assert_eq!(client.next().await["error"]["code"], 112);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_whose_key_cannot_be_fetched_is_worth_another_try_and_holds_up_nobody_else() {
+    let nowhere = "http://127.0.0.1:1/jwks.json".parse().expect("a URL");
+    let keys = Keyring::jwks(&nowhere).expect("an address that can be meant");
+    let node = start_with(Some(Verifier::new(keys, Expected::default())), |config| {
+        config.cores = std::num::NonZero::new(1);
+    });
+    let mut client = node.open("/connection/websocket").await;
+    // {"alg":"RS256","kid":"k"} . {} . nothing
+    let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6ImsifQ.e30.AAAA";
+    client.send(&json!({"id": 1, "connect": {"token": token}})).await;
+    let mut other = node.subscriber("a").await;
+    node.publish("a", "1").await;
+    assert_eq!(other.next().await["push"]["pub"]["data"], 1);
+    let error = client.next().await["error"].clone();
+    assert_eq!((&error["code"], &error["temporary"]), (&json!(100), &json!(true)));
 }
