@@ -6,11 +6,13 @@
 //! a misspelt key an error that names the nearest valid one.
 //!
 //! `environment` reads the process's variables, `value` merges what was found and remembers where each
-//! value came from, `read` turns it into a `T`, `error` says what is wrong with it.
+//! value came from, `read` turns it into a `T`, `error` says what is wrong with it. `service_link` knows which
+//! variables with our prefix are Kubernetes' own.
 
 pub mod environment;
 pub mod error;
 mod read;
+mod service_link;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -82,7 +84,8 @@ fn file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>, Error> {
     }
 }
 
-/// The key that a variable sets: `TIDINGS_CLIENTS__LISTEN` is `clients.listen`. `None` when it is not ours.
+/// The key that a variable sets: `TIDINGS_CLIENTS__LISTEN` is `clients.listen`. `None` when it is not ours, or
+/// Kubernetes set it.
 fn key(name: &str, reserved: &[&str]) -> Option<Vec<String>> {
     let ours = name
         .get(..PREFIX.len())
@@ -91,6 +94,7 @@ fn key(name: &str, reserved: &[&str]) -> Option<Vec<String>> {
         || reserved
             .iter()
             .any(|reserved| reserved.eq_ignore_ascii_case(name))
+        || service_link::is(name)
     {
         return None;
     }

@@ -16,17 +16,13 @@ use tidings_runtime::{
 
 use crate::{doors::Doors, failure::Failure, grpc, platform, roles::Roles};
 
-/// Variables with our prefix that are no configuration: the tools' credentials, what the tests read, and what
-/// Kubernetes sets for a service that is called `tidings`.
+/// Variables with our prefix that are no configuration: the tools' credentials, and what the tests read.
 pub(crate) const RESERVED: &[&str] = &[
     "TIDINGS_API_KEY",
     "TIDINGS_TOKEN",
     "TIDINGS_BIN",
     "TIDINGS_REQUIRE_NODE",
     "TIDINGS_REQUIRE_REDIS",
-    "TIDINGS_PORT",
-    "TIDINGS_SERVICE_HOST",
-    "TIDINGS_SERVICE_PORT",
 ];
 
 /// Everything that can be configured. `tidings.example.toml` shows the keys.

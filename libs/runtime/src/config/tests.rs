@@ -195,6 +195,17 @@ fn an_empty_variable_is_not_set() {
 }
 
 #[test]
+fn what_kubernetes_sets_for_services_called_like_us_is_passed_over() {
+    let links = [
+        ("TIDINGS_SERVICE_PORT_HTTP", "8000"),
+        ("TIDINGS_PORT_8000_TCP", "tcp://10.0.0.7:8000"),
+        ("TIDINGS_GATEWAY_SERVICE_HOST", "10.0.0.7"),
+        ("TIDINGS_GATEWAY_PORT_9000_TCP_PROTO", "tcp"),
+    ];
+    accepts("", &links, |_| {});
+}
+
+#[test]
 fn a_table_and_one_of_its_keys_may_both_be_variables() {
     let environment = [
         ("TIDINGS_REDIS", r#"{ url = "a", prefix = "b" }"#),
