@@ -3,7 +3,8 @@
 //! In braces stands an attribute of the event (`{id}`, `{type}`, `{source}`, `{subject}` or one of its own,
 //! `{tenant}`) or a path into its JSON data (`{data.task.owner}`). A list gives one channel for each element;
 //! a path goes through lists of objects, too. A template never guesses: what is missing, empty or would change
-//! the shape of the name is an error that says so.
+//! the shape of the name is an error that says so. A `:` separates the parts of a name, so only a value at the very
+//! end of a template may have one: by `room:{tenant}:{id}` no two tenants share a channel, whatever their ids are.
 
 use std::{borrow::Cow, cell::OnceCell, fmt};
 
@@ -185,7 +186,7 @@ impl Template {
         let mut names = vec![String::new()];
         // A channel's namespace says who may do what in it. The template fixes it, not a value.
         let mut in_namespace = true;
-        for part in &self.parts {
+        for (index, part) in self.parts.iter().enumerate() {
             match part {
                 Part::Literal(literal) => {
                     names.iter_mut().for_each(|name| name.push_str(literal));
@@ -193,8 +194,12 @@ impl Template {
                 }
                 Part::Field(field) => {
                     let values = field.values(facts)?;
+                    let place = Place {
+                        in_namespace,
+                        at_end: index + 1 == self.parts.len(),
+                    };
                     for value in &values {
-                        check(field, value, in_namespace)?;
+                        check(field, value, place)?;
                     }
                     if names.len().saturating_mul(values.len()) > MAX_CHANNELS {
                         return Err(Error::TooMany);
@@ -344,11 +349,23 @@ pub fn is_attribute_name(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.bytes().all(word)
 }
 
-fn check(field: &Field, value: &str, in_namespace: bool) -> Result<(), Error> {
+/// Where a value stands in a template.
+#[derive(Clone, Copy)]
+struct Place {
+    /// No `:` is before it.
+    in_namespace: bool,
+    /// Nothing is after it.
+    at_end: bool,
+}
+
+fn check(field: &Field, value: &str, place: Place) -> Result<(), Error> {
     let why = match Channel::parse(value) {
         Err(why) => Cow::Owned(why.to_string()),
-        Ok(_) if in_namespace && value.contains([':', '$']) => {
+        Ok(_) if place.in_namespace && value.contains([':', '$']) => {
             Cow::Borrowed("':' and '$' could choose the namespace, which the template has to fix")
+        }
+        Ok(_) if !place.at_end && value.contains(':') => {
+            Cow::Borrowed("with ':' it could end elsewhere, and two different events would share a channel")
         }
         Ok(_) => return Ok(()),
     };

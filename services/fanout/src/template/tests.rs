@@ -141,6 +141,16 @@ fn a_value_cannot_choose_the_namespace() {
 }
 
 #[test]
+fn no_two_values_make_one_name() {
+    for template in ["room:{urn}:{id}", "room:{urn}{id}", "room:{urn}-x"] {
+        let error = expand(template, "").unwrap_err().to_string();
+        assert!(error.contains("would share a channel"), "{template}: {error}");
+    }
+    assert!(expand("room:{data.ids}:{id}", r#"{"ids": ["a", "a:b"]}"#).is_err());
+    assert_eq!(expand("room:{tenant}:{urn}", "").unwrap(), ["room:acme:a:b"]);
+}
+
+#[test]
 fn data_that_is_not_json_has_no_fields() {
     let text = Event {
         data_content_type: "text/plain".to_owned(),
