@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use super::Error;
+use super::{Error, error::Place};
 
 /// The process's environment variables together with those of a `.env` file, by name.
 #[derive(Debug, Clone, Default)]
@@ -65,18 +65,33 @@ impl Environment {
             .map(|(name, variable)| (name.as_str(), variable.value.as_str()))
     }
 
+    /// Whether a variable of ours sets `key`, such as `redis.url`, or all of a table that it is in.
+    #[must_use]
+    pub fn configures(&self, key: &str) -> bool {
+        self.0.keys().filter_map(|name| super::key(name, &[])).any(|set| {
+            set.iter()
+                .zip(key.split('.'))
+                .filter(|(set, part)| set == part)
+                .count()
+                == set.len()
+        })
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &Variable)> {
         self.0.iter().map(|(name, variable)| (name.as_str(), variable))
     }
 
     fn add_file(&mut self, path: &Path) -> Result<(), Error> {
-        let wrong = |source| Error::Dotenv {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Dotenv {
             path: path.to_owned(),
             source,
-        };
+        })?;
         let file: Arc<Path> = path.into();
-        for variable in dotenvy::from_path_iter(path).map_err(wrong)? {
-            let (name, value) = variable.map_err(wrong)?;
+        for variable in dotenvy::from_read_iter(text.as_bytes()) {
+            let (name, value) = variable.map_err(|error| Error::DotenvLine {
+                path: path.to_owned(),
+                line: line(&text, &error),
+            })?;
             if !value.is_empty() {
                 self.0.insert(
                     name,
@@ -88,6 +103,18 @@ impl Environment {
             }
         }
         Ok(())
+    }
+}
+
+/// The line of `text` that `error` is about. It has what could not be understood, and no number.
+fn line(text: &str, error: &dotenvy::Error) -> Option<usize> {
+    let dotenvy::Error::LineParse(part, _) = error else {
+        return None;
+    };
+    let mut places = text.match_indices(part.as_str());
+    match (places.next(), places.next()) {
+        (Some((offset, _)), None) => Some(Place::of(text, offset).line),
+        _ => None,
     }
 }
 

@@ -33,13 +33,25 @@ pub enum Error {
         /// What the parser says.
         message: String,
     },
-    /// The `.env` file is there and cannot be read or understood.
+    /// The `.env` file is there and cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Dotenv {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: dotenvy::Error,
+        source: io::Error,
+    },
+    /// The `.env` file has something else than variables in it. What, is not kept.
+    #[error(
+        "{}{}: expected NAME=value, with quotes around a value that has spaces in it",
+        path.display(),
+        line.map(|line| format!(", line {line}")).unwrap_or_default()
+    )]
+    DotenvLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1; `None` when it could be one of several.
+        line: Option<usize>,
     },
     /// A key is unknown, missing, or has the wrong value.
     #[error(transparent)]
@@ -194,7 +206,10 @@ impl KeyError {
             Some(nearest) if strsim::damerau_levenshtein(name, nearest) <= 1 + name.len() / 3 => {
                 let nearest = join(parent, nearest);
                 match &self.origin {
-                    Some(Origin::Variable { .. }) => write!(f, ": did you mean {}?", variable(&nearest)),
+                    // No variable names an item of an array.
+                    Some(Origin::Variable { .. }) if !nearest.contains('[') => {
+                        write!(f, ": did you mean {}?", variable(&nearest))
+                    }
                     _ => write!(f, ": did you mean `{nearest}`?"),
                 }
             }

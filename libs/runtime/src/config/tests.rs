@@ -220,6 +220,25 @@ fn a_table_and_one_of_its_keys_may_both_be_variables() {
 }
 
 #[test]
+fn a_key_is_configured_by_its_variable_or_its_tables_in_any_case() {
+    let configures = |name: &str| {
+        let environment: Environment = [(name, "something")].into_iter().collect();
+        environment.configures("redis.url")
+    };
+    for name in ["TIDINGS_REDIS__URL", "tidings_redis__url", "TIDINGS_REDIS"] {
+        assert!(configures(name), "{name}");
+    }
+    for name in [
+        "REDIS_URL",
+        "TIDINGS_REDIS__PREFIX",
+        "TIDINGS_URL",
+        "TIDINGS_REDIS__URL__X",
+    ] {
+        assert!(!configures(name), "{name}");
+    }
+}
+
+#[test]
 fn an_unknown_key_is_an_error_that_names_the_nearest_one() {
     refuses(
         "log = \"text\"\n\n[clients]\nlisten = \"127.0.0.1:1\"\nchanels = 3\n",
@@ -242,6 +261,13 @@ fn an_unknown_key_is_an_error_that_names_the_nearest_one() {
         &[],
         "unknown key `namespace[1].history_sise` (tidings.toml, line 6): \
          did you mean `namespace[1].history_size`?",
+    );
+    // There are variables for keys of tables, and none for keys inside an array.
+    refuses(
+        "",
+        &[("TIDINGS_NAMESPACE", "[{ name = 'a', history_sise = 1 }]")],
+        "unknown key `namespace[0].history_sise` (environment variable TIDINGS_NAMESPACE): \
+         did you mean `namespace[0].history_size`?",
     );
 }
 
@@ -447,15 +473,22 @@ fn a_dotenv_beside_the_file_is_read_and_the_process_wins_over_it() {
 }
 
 #[test]
-fn a_dotenv_that_cannot_be_understood_is_an_error() {
-    let directory = tempfile::tempdir().unwrap();
-    let dotenv = directory.path().join(".env");
-    std::fs::write(&dotenv, "KEY='no end\n").unwrap();
-    let error = Environment::read(Some(&directory.path().join("tidings.toml")))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.starts_with(&format!("cannot read {}: ", dotenv.display())),
-        "{error}"
-    );
+fn a_dotenv_that_cannot_be_understood_is_an_error_with_its_line_and_without_its_text() {
+    let check = |text: &str, line: &str| {
+        let directory = tempfile::tempdir().unwrap();
+        let dotenv = directory.path().join(".env");
+        std::fs::write(&dotenv, text).unwrap();
+        let error = Environment::read(Some(&directory.path().join("tidings.toml"))).unwrap_err();
+        let expected = "expected NAME=value, with quotes around a value that has spaces in it";
+        assert_eq!(
+            error.to_string(),
+            format!("{}{line}: {expected}", dotenv.display())
+        );
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    };
+    check("# ours\n\nKEY=hunter2 and more\n", ", line 3");
+    check("A=1\nhunter2\n", ", line 2");
+    check("KEY='hunter2\n", ", line 1");
+    // Which of them is not known.
+    check("hunter2\nhunter2\n", "");
 }
