@@ -18,12 +18,12 @@ pub enum Error {
     },
     /// The bus answered, and said no: a permission, a password, its memory. The same call fails again until somebody
     /// changes something.
-    #[error("{peer} refused: {source}")]
+    #[error("{peer} refused: {answer}")]
     Refused {
         /// Which peer, its password masked.
         peer: Arc<str>,
-        /// Its answer.
-        source: RedisError,
+        /// Its answer, without what it repeats of our words.
+        answer: String,
     },
     /// The bus answered something else than was asked: what is kept there is not of our making.
     #[error(
@@ -53,18 +53,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// What a failed command means, by Redis' own word for it.
-    pub(crate) fn from_redis(peer: &Arc<str>, source: RedisError) -> Self {
-        if is_temporary(&source) {
-            Self::away(peer, source)
-        } else {
-            Self::Refused {
-                peer: peer.clone(),
-                source,
-            }
-        }
-    }
-
     pub(crate) fn away(peer: &str, why: impl std::fmt::Display) -> Self {
         Self::Away {
             reason: format!("cannot use {peer}: {why}"),

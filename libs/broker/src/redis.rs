@@ -6,7 +6,7 @@
 //!
 //! In reading order: [`Config`] and [`RedisUrl`]; `streams`, what is in Redis, `keys`, how it is called there, and
 //! `script` and `scripts/`, what is done with it; `commands`, the pool, and `line`, how many share one connection of it;
-//! `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
+//! `peer`, who is asked, and how its words are shown; `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
 //! `thread`.
 
 mod commands;
@@ -16,6 +16,7 @@ mod keys;
 mod line;
 mod link;
 mod monitor;
+mod peer;
 mod reader;
 mod script;
 mod streams;
@@ -29,8 +30,8 @@ use tidings_core::{Channel, Position, Retention};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    commands::Commands, health::Health, keys::Keys, link::Connector, reader::Reader, streams::Streams,
-    thread::Thread,
+    commands::Commands, health::Health, keys::Keys, link::Connector, peer::Peer, reader::Reader,
+    streams::Streams, thread::Thread,
 };
 use crate::{Error, History, Published, Query, Sink, Status, Target};
 pub use config::Config;
@@ -41,7 +42,7 @@ const REQUESTS: usize = 1024;
 
 /// What a process has of one Redis. The thread ends when this is dropped, and all tasks with it.
 pub(crate) struct Bus {
-    peer: Arc<str>,
+    peer: Peer,
     keys: Keys,
     streams: Streams,
     commands: Commands,
@@ -53,8 +54,8 @@ pub(crate) struct Bus {
 impl Bus {
     pub(crate) fn start(config: &Config) -> Result<Arc<Self>, Error> {
         config.check()?;
-        let peer: Arc<str> = config.url.to_string().into();
-        let health = Arc::new(Health::new(peer.clone()));
+        let peer = Peer::new(&config.url)?;
+        let health = Arc::new(Health::new(peer.name().clone()));
         let commands = Commands::new(config, peer.clone(), health.clone())?;
         let connector = Connector::new(config, peer.clone())?;
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
@@ -72,7 +73,7 @@ impl Bus {
     }
 
     pub(crate) fn peer(&self) -> &str {
-        &self.peer
+        self.peer.name()
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -145,7 +146,7 @@ impl Bus {
         read: impl Fn(Value) -> Result<T, ParsingError>,
     ) -> Result<T, Error> {
         read(answer).map_err(|why| Error::Answer {
-            peer: self.peer.clone(),
+            peer: self.peer.name().clone(),
             why,
         })
     }
@@ -181,7 +182,7 @@ impl Interest {
     }
 
     async fn request(&self, channel: &Channel, wanted: bool) -> Result<(), Error> {
-        let ended = || Error::away(&self.bus.peer, "the thread that reads the bus has ended");
+        let ended = || self.bus.peer.away("the thread that reads the bus has ended");
         let (reply, answer) = oneshot::channel();
         let request = reader::Request {
             channel: channel.clone(),

@@ -11,6 +11,7 @@ use super::{
     Config,
     health::Health,
     line::{Line, Share},
+    peer::Peer,
     script::By,
 };
 use crate::{Error, error::is_temporary};
@@ -30,7 +31,7 @@ pub(super) struct Commands {
     pool: Pool,
     pub(super) publishing: Line,
     pub(super) reading: Line,
-    peer: Arc<str>,
+    peer: Peer,
     health: Arc<Health>,
     timeout: Duration,
     retries: ExponentialBuilder,
@@ -38,12 +39,12 @@ pub(super) struct Commands {
 
 impl Commands {
     /// Connects to nothing yet.
-    pub(super) fn new(config: &Config, peer: Arc<str>, health: Arc<Health>) -> Result<Self, Error> {
+    pub(super) fn new(config: &Config, peer: Peer, health: Arc<Health>) -> Result<Self, Error> {
         let connection = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(config.connect_timeout))
             .set_response_timeout(Some(config.command_timeout));
         let manager = Manager::new_with_config(config.url.connection_info()?, connection)
-            .map_err(|error| Error::from_redis(&peer, error))?;
+            .map_err(|error| peer.error(&error))?;
         let pool = Pool::builder(manager)
             .max_size(config.pool_size.get().saturating_add(LINES))
             .timeouts(Timeouts {
@@ -53,7 +54,7 @@ impl Commands {
             })
             .runtime(Runtime::Tokio1)
             .build()
-            .map_err(|error| Error::away(&peer, error))?;
+            .map_err(|error| peer.away(error))?;
         Ok(Self {
             pool,
             publishing: Line::default(),
@@ -97,7 +98,7 @@ impl Commands {
         };
         let failure = match timeout_at(deadline, asking).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(Error::from_redis(&self.peer, error)),
+            Ok(Err(error)) => Some(self.peer.error(&error)),
             Err(_) => Some(self.too_late()),
         };
         // A replica that was the primary answers, too, but not as it should.
@@ -111,7 +112,7 @@ impl Commands {
         }
         let mut answers: Vec<_> = answers
             .into_iter()
-            .map(|answer| answer.map_err(|error| Error::from_redis(&self.peer, error)))
+            .map(|answer| answer.map_err(|error| self.peer.error(&error)))
             .collect();
         if let Some(failure) = failure {
             answers.resize(count, Err(failure));
@@ -141,13 +142,14 @@ impl Commands {
             .when(|error| matches!(error, PoolError::Backend(error) if error.is_io_error()))
             .await
             .map_err(|error| match error {
-                PoolError::Backend(error) => Error::from_redis(&self.peer, error),
+                PoolError::Backend(error) => self.peer.error(&error),
                 PoolError::Timeout(_) => self.too_late(),
-                error => Error::away(&self.peer, error),
+                error => self.peer.away(error),
             })
     }
 
     fn too_late(&self) -> Error {
-        Error::away(&self.peer, format_args!("no answer within {:?}", self.timeout))
+        self.peer
+            .away(format_args!("no answer within {:?}", self.timeout))
     }
 }

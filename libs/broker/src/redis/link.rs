@@ -20,7 +20,7 @@ use redis::{
 };
 use tokio::sync::Notify;
 
-use super::Config;
+use super::{Config, peer::Peer};
 use crate::Error;
 
 /// How long a connection may be idle before it is asked whether it is alive. Together with the command timeout, the
@@ -41,18 +41,18 @@ pub(super) fn backoff() -> ExponentialBackoff {
 #[derive(Clone)]
 pub(super) struct Connector {
     client: Client,
-    peer: Arc<str>,
+    peer: Peer,
     connect_timeout: Duration,
     command_timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(config: &Config, peer: Arc<str>) -> Result<Self, Error> {
+    pub(super) fn new(config: &Config, peer: Peer) -> Result<Self, Error> {
         let info = config.url.connection_info()?;
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings));
         Ok(Self {
-            client: client.map_err(|error| Error::from_redis(&peer, error))?,
+            client: client.map_err(|error| peer.error(&error))?,
             peer,
             connect_timeout: config.connect_timeout,
             command_timeout: config.command_timeout,
@@ -102,12 +102,12 @@ impl Connector {
 
     /// The reason of an outage, with the name of the peer.
     pub(super) fn away(&self, why: &RedisError) -> String {
-        Error::away(&self.peer, why).to_string()
+        self.peer.away(why).to_string()
     }
 
     /// What a command that failed means to who asked for it.
-    pub(super) fn error(&self, why: RedisError) -> Error {
-        Error::from_redis(&self.peer, why)
+    pub(super) fn error(&self, why: &RedisError) -> Error {
+        self.peer.error(why)
     }
 }
 

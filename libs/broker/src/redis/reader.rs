@@ -167,11 +167,11 @@ impl Reader {
         } in batch.drain(..)
         {
             let answer = match (&lost, wanted) {
-                (Some(why), true) => Err(self.connector.error(why.clone())),
+                (Some(why), true) => Err(self.connector.error(why)),
                 // Nothing comes from a connection that is closed.
                 (Some(_), false) => Ok(()),
-                (None, true) => subscribed.clone().map_err(|why| self.connector.error(why)),
-                (None, false) => unsubscribed.clone().map_err(|why| self.connector.error(why)),
+                (None, true) => subscribed.clone().map_err(|why| self.connector.error(&why)),
+                (None, false) => unsubscribed.clone().map_err(|why| self.connector.error(&why)),
             };
             let refused = matches!(answer, Err(Error::Refused { .. }));
             self.record(&channel, wanted != refused);

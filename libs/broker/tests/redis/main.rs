@@ -200,6 +200,27 @@ async fn a_wrong_password_is_the_reason_and_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_password_that_redis_repeats_is_not_shown() {
+    let Some(server) =
+        RedisServer::start_with(&["--requirepass", "hunter2", "--rename-command", "HELLO", ""])
+    else {
+        return;
+    };
+    let url = format!("redis://:hunter2@127.0.0.1:{}", server.port());
+    let broker = Broker::redis(&Config::new(RedisUrl::parse(&url).unwrap())).unwrap();
+    let listener = Listener::new(&broker);
+    let error = listener
+        .subscriber
+        .subscribe(&channel("tasks:1"))
+        .await
+        .unwrap_err();
+    for text in [away(&broker).await, error.to_string(), format!("{error:?}")] {
+        assert!(text.contains("unknown command 'HELLO'"), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn what_redis_does_not_allow_is_refused_channel_by_channel() {
     let Some(server) = RedisServer::start() else {
         return;
