@@ -140,7 +140,11 @@ async fn a_page_of_an_origin_that_is_not_listed_is_refused_and_one_that_is_may_c
 async fn only_dev_is_open_a_node_for_production_does_not_start_without_keys() {
     for (config, key) in [
         ("", "clients.token.hmac_secret"),
-        ("clients.token.hmac_secret = 'x'", "backends.key"),
+        ("clients.token.hmac_secret = 'short'", "clients.token.hmac_secret"),
+        (
+            "clients.token.hmac_secret = 'a secret of the tests, long enough'",
+            "backends.key",
+        ),
     ] {
         let exit = Launch::new("standalone").config(config).exit().await;
         assert_eq!(exit.code, Some(64), "{exit:?}");

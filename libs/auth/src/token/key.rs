@@ -18,6 +18,9 @@ use super::Error;
 /// that can be checked at little cost.
 const RSA: std::ops::RangeInclusive<usize> = 256..=1024;
 
+/// The least length of a secret in bytes: that of the shortest digest, SHA-256's (RFC 7518 section 3.2).
+const MIN_SECRET: usize = 32;
+
 /// The length of an uncompressed point: a mark and two coordinates.
 const P256_POINT: usize = 1 + 2 * 32;
 const P384_POINT: usize = 1 + 2 * 48;
@@ -36,6 +39,12 @@ pub enum Unusable {
     /// An empty secret would let everyone sign.
     #[error("the token secret is empty; set it to at least 32 random bytes")]
     Empty,
+    /// Whoever sees one token could find a short secret by trying. RFC 7518 section 3.2.
+    #[error("the token secret is {bytes} bytes long; at least 32 are needed, and they should be random")]
+    Short {
+        /// Its length.
+        bytes: usize,
+    },
     /// Public text as a secret would let everyone sign.
     #[error(
         "the token secret is a PEM file, which others may know; a public key belongs into `public_key_file`"
@@ -158,6 +167,7 @@ pub(super) fn usable(secret: &Secret) -> Result<&[u8], Unusable> {
     match secret.expose() {
         "" => Err(Unusable::Empty),
         text if text.trim_start().starts_with("-----BEGIN ") => Err(Unusable::PemSecret),
+        text if text.len() < MIN_SECRET => Err(Unusable::Short { bytes: text.len() }),
         text => Ok(text.as_bytes()),
     }
 }

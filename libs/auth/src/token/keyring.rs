@@ -37,7 +37,7 @@ impl Keyring {
     /// One secret, for HS256, HS384 and HS512.
     ///
     /// # Errors
-    /// When the secret is empty, or public text by its looks.
+    /// When the secret is shorter than 32 bytes, or public text by its looks.
     pub fn secret(secret: &Secret) -> Result<Self, Unusable> {
         Ok(Self::given(vec![Given {
             key: Key::secret(secret)?,

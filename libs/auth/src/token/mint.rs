@@ -26,7 +26,7 @@ impl Minter {
     /// Signs by HMAC-SHA256 with `secret`, as the one and for those that are `expected`.
     ///
     /// # Errors
-    /// When the secret is empty, or public text by its looks.
+    /// When the secret is shorter than 32 bytes, or public text by its looks.
     pub fn hs256(secret: &Secret, expected: Expected) -> Result<Self, Unusable> {
         Ok(Self {
             key: EncodingKey::from_secret(key::usable(secret)?),

@@ -33,13 +33,16 @@ fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
 }
 
-/// Accepts what is signed with "the key", whoever it is from and for.
+/// What tokens are signed with, unless a test says otherwise.
+const SECRET: &str = "the key, and all of its 32 bytes!";
+
+/// Accepts what is signed with [`SECRET`], whoever it is from and for.
 fn verifier() -> Verifier {
     expecting(Expected::default())
 }
 
 fn expecting(expected: Expected) -> Verifier {
-    Verifier::new(Keyring::secret(&secret("the key")).unwrap(), expected)
+    Verifier::new(Keyring::secret(&secret(SECRET)).unwrap(), expected)
 }
 
 fn sign(header: &Header, claims: &Value, key: &str) -> String {
@@ -48,7 +51,7 @@ fn sign(header: &Header, claims: &Value, key: &str) -> String {
 
 /// A token that [`verifier`] finds properly signed.
 fn signed(claims: &Value) -> String {
-    sign(&Header::new(Algorithm::HS256), claims, "the key")
+    sign(&Header::new(Algorithm::HS256), claims, SECRET)
 }
 
 fn connection(claims: &Value) -> Result<Connection, Error> {

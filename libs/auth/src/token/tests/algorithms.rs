@@ -24,7 +24,7 @@ fn part(json: &Value) -> String {
 #[test]
 fn a_secret_is_for_every_hmac() {
     for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
-        let token = sign(&Header::new(algorithm), &json!({"sub": "ann"}), "the key");
+        let token = sign(&Header::new(algorithm), &json!({"sub": "ann"}), SECRET);
         let connection = verifier().connection(&token, now()).settle().unwrap();
         assert_eq!(connection.user, "ann", "{algorithm:?}");
         refused(
@@ -57,7 +57,7 @@ fn a_token_of_one_kind_is_refused_by_keys_of_every_other() {
         }
         refused(
             &by_file(signer),
-            &sign(&Header::new(Algorithm::HS256), &json!({}), "the key"),
+            &sign(&Header::new(Algorithm::HS256), &json!({}), SECRET),
         );
     }
     refused(&by_file(&OTHER_RSA), &RSA.sign(Algorithm::RS256, &json!({})));
@@ -161,9 +161,10 @@ fn keys_of_several_kinds_in_one_file_all_count() {
 
 #[test]
 fn during_a_rotation_the_previous_secret_counts_until_its_time() {
-    let keys = |until| Keyring::secrets(&secret("new"), &secret("old"), until).unwrap();
+    let long = |key: &str| key.repeat(32);
+    let keys = |until| Keyring::secrets(&secret(&long("new")), &secret(&long("old")), until).unwrap();
     let open = |keys, key| {
-        let token = sign(&Header::new(Algorithm::HS256), &json!({}), key);
+        let token = sign(&Header::new(Algorithm::HS256), &json!({}), &long(key));
         Verifier::new(keys, Expected::default())
             .connection(&token, now())
             .settle()

@@ -23,7 +23,9 @@ fn without_a_key_nothing_is_checked_or_minted() {
 
 #[test]
 fn what_a_configuration_mints_it_accepts() {
-    let config = parse("hmac_secret = 'the key'\naudience = 'tidings'\nissuer = 'us'");
+    let config = parse(&format!(
+        "hmac_secret = '{SECRET}'\naudience = 'tidings'\nissuer = 'us'"
+    ));
     let token = config
         .minter()
         .unwrap()
@@ -31,22 +33,24 @@ fn what_a_configuration_mints_it_accepts() {
         .connection("ann", &[], None, Duration::from_secs(9), now());
     let verifier = config.verifier().unwrap().unwrap();
     assert_eq!(verifier.connection(&token, now()).settle().unwrap().user, "ann");
-    for stricter in [
-        "hmac_secret = 'the key'\naudience = 'x'",
-        "hmac_secret = 'the key'\nissuer = 'x'",
-    ] {
-        let verifier = parse(stricter).verifier().unwrap().unwrap();
+    for stricter in ["audience = 'x'", "issuer = 'x'"] {
+        let verifier = parse(&format!("hmac_secret = '{SECRET}'\n{stricter}"))
+            .verifier()
+            .unwrap()
+            .unwrap();
         assert!(verifier.connection(&token, now()).settle().is_err(), "{stricter}");
     }
 }
 
 #[test]
 fn the_previous_secret_counts_until_a_date() {
-    let config = parse(
-        "hmac_secret = 'new'\nprevious_hmac_secret = 'old'\nprevious_hmac_secret_until = '2023-11-14T22:13:20Z'",
-    );
+    let old = "old".repeat(32);
+    let config = parse(&format!(
+        "hmac_secret = '{SECRET}'\nprevious_hmac_secret = '{old}'\n\
+         previous_hmac_secret_until = '2023-11-14T22:13:20Z'",
+    ));
     let verifier = config.verifier().unwrap().unwrap();
-    let token = sign(&Header::new(Algorithm::HS256), &json!({}), "old");
+    let token = sign(&Header::new(Algorithm::HS256), &json!({}), &old);
     // That date is NOW.
     assert!(verifier.connection(&token, at(NOW - 1)).settle().is_ok());
     assert!(verifier.connection(&token, now()).settle().is_err());
@@ -78,7 +82,13 @@ fn a_key_that_cannot_be_used_is_named_with_what_to_do() {
             "hmac_secret: the token secret is empty; set it to at least 32 random bytes".to_owned(),
         ),
         (
-            "hmac_secret = 'a'\nprevious_hmac_secret = ''".to_owned(),
+            format!("hmac_secret = '{SECRET}'\nprevious_hmac_secret = 'short'"),
+            "previous_hmac_secret: the token secret is 5 bytes long; at least 32 are needed, and they should \
+             be random"
+                .to_owned(),
+        ),
+        (
+            format!("hmac_secret = '{SECRET}'\nprevious_hmac_secret = ''"),
             "previous_hmac_secret: the token secret is empty; set it to at least 32 random bytes".to_owned(),
         ),
         (

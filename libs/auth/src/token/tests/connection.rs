@@ -102,7 +102,7 @@ fn a_token_that_is_both_invalid_and_expired_is_invalid() {
 fn what_others_see_is_json_on_one_line_or_bytes_that_say_so() {
     let info = |claims: &str| {
         let payload: Box<RawValue> = serde_json::from_str(claims).unwrap();
-        let key = EncodingKey::from_secret(b"the key");
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &payload, &key).unwrap();
         verifier().connection(&token, now()).settle().unwrap().info
     };
@@ -218,7 +218,7 @@ fn the_issuer_counts_only_where_one_is_configured() {
 fn a_critical_extension_is_not_ignored() {
     let mut header = Header::new(Algorithm::HS256);
     header.crit = Some(vec!["exp".to_owned()]);
-    let token = sign(&header, &json!({}), "the key");
+    let token = sign(&header, &json!({}), SECRET);
     let refused = verifier().connection(&token, now()).settle();
     assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
 }

@@ -32,7 +32,13 @@ fn a_secret_is_something_that_others_cannot_know() {
     let error = Keyring::secret(&secret(&indented)).unwrap_err();
     assert_eq!(error, Unusable::PemSecret);
     assert!(!error.to_string().contains("MII"));
-    for (now, before) in [("new", ""), ("", "old")] {
+    let short = Keyring::secret(&secret(&"x".repeat(31))).unwrap_err();
+    assert_eq!(
+        short.to_string(),
+        "the token secret is 31 bytes long; at least 32 are needed, and they should be random"
+    );
+    assert!(Keyring::secret(&secret(&"x".repeat(32))).is_ok());
+    for (now, before) in [(SECRET, ""), ("", SECRET)] {
         let error = Keyring::secrets(&secret(now), &secret(before), None).unwrap_err();
         assert_eq!(error, Unusable::Empty);
     }
