@@ -4,6 +4,7 @@
 //! between.
 
 use std::{
+    collections::HashMap,
     io,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use redis::{
 use tokio::sync::Notify;
 
 use super::{Config, peer::Peer};
-use crate::Error;
+use crate::{Error, error::is_temporary};
 
 /// How long a connection may be idle before it is asked whether it is alive. Together with the command timeout, the
 /// time within which a connection that died without a word is noticed.
@@ -120,29 +121,20 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Changes what is subscribed, in one round trip: the results of the two changes, each for all its names.
+    /// Changes what is subscribed, in one round trip unless Redis refuses something: the names that it refuses, and
+    /// why. An error is the end of the connection.
     pub(super) async fn change(
         &self,
         subscribe: &[String],
         unsubscribe: &[String],
-    ) -> (Result<(), RedisError>, Result<(), RedisError>) {
-        let (mut one, mut two) = (self.connection.clone(), self.connection.clone());
-        tokio::join!(
-            async {
-                if subscribe.is_empty() {
-                    Ok(())
-                } else {
-                    one.subscribe(subscribe).await
-                }
-            },
-            async {
-                if unsubscribe.is_empty() {
-                    Ok(())
-                } else {
-                    two.unsubscribe(unsubscribe).await
-                }
-            },
-        )
+    ) -> Result<HashMap<String, RedisError>, RedisError> {
+        let (subscribed, unsubscribed) = tokio::join!(
+            refused(&self.connection, true, subscribe),
+            refused(&self.connection, false, unsubscribe),
+        );
+        let mut refused = subscribed?;
+        refused.extend(unsubscribed?);
+        Ok(refused)
     }
 
     /// Returns when the connection is lost, and why. May be cancelled and called again.
@@ -166,6 +158,38 @@ impl Link {
             answer => answer,
         }
     }
+}
+
+/// Subscribes to names, or unsubscribes, and finds those for which that is refused. One bad name has Redis refuse all
+/// that come with it, so what is refused is tried again in halves.
+async fn refused(
+    connection: &MultiplexedConnection,
+    wanted: bool,
+    names: &[String],
+) -> Result<HashMap<String, RedisError>, RedisError> {
+    let mut connection = connection.clone();
+    let mut refused = HashMap::new();
+    let mut parts = vec![names];
+    while let Some(part) = parts.pop() {
+        if part.is_empty() {
+            continue;
+        }
+        // By these calls alone: each name is confirmed by itself, which a plain command does not wait for.
+        let answer = if wanted {
+            connection.subscribe(part).await
+        } else {
+            connection.unsubscribe(part).await
+        };
+        match (part, answer) {
+            (_, Ok(())) => {}
+            (_, Err(why)) if is_temporary(&why) => return Err(why),
+            ([name], Err(why)) => {
+                refused.insert(name.clone(), why);
+            }
+            (_, Err(_)) => parts.extend(<[_; 2]>::from(part.split_at(part.len() / 2))),
+        }
+    }
+    Ok(refused)
 }
 
 fn closed() -> RedisError {

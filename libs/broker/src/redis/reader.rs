@@ -21,7 +21,7 @@ use super::{
     keys::Keys,
     link::{Connector, Link, backoff},
 };
-use crate::{Error, Incoming, Sink, envelope, error::is_temporary};
+use crate::{Error, Incoming, Sink, envelope};
 
 /// The most channels in one SUBSCRIBE, so that Redis is not held up for others.
 const BATCH: usize = 500;
@@ -111,17 +111,13 @@ impl Reader {
     /// Takes up everything wanted on a new connection, then serves requests until it is lost; returns why, or `None`
     /// when the subscriber was dropped.
     async fn serve(&mut self, mut link: Link) -> Option<RedisError> {
-        let names: Vec<String> = self
-            .wanted
-            .iter()
-            .map(|channel| self.keys.channel(channel))
-            .collect();
-        for names in names.chunks(BATCH) {
-            if let (Err(why), _) = link.change(names, &[]).await {
+        let wanted: Vec<Channel> = self.wanted.iter().cloned().collect();
+        for channels in wanted.chunks(BATCH) {
+            if let Err(why) = self.resume(&link, channels).await {
                 return Some(why);
             }
         }
-        if !names.is_empty() {
+        if !wanted.is_empty() {
             self.sink.incoming(Incoming::Gap);
         }
         self.away = None;
@@ -154,33 +150,49 @@ impl Reader {
             let channels = latest.iter().filter(|(_, latest)| **latest == wanted);
             channels.map(|(channel, _)| self.keys.channel(channel)).collect()
         };
-        let (subscribed, unsubscribed) = link.change(&names(true), &names(false)).await;
+        let changed = link.change(&names(true), &names(false)).await;
 
-        let lost = [&subscribed, &unsubscribed]
-            .into_iter()
-            .find_map(|answer| answer.as_ref().err().filter(|why| is_temporary(why)))
-            .cloned();
         for Request {
             channel,
             wanted,
             reply,
         } in batch.drain(..)
         {
-            let answer = match (&lost, wanted) {
-                (Some(why), true) => Err(self.connector.error(why)),
+            let answer = match &changed {
+                Ok(refused) => match refused.get(&self.keys.channel(&channel)) {
+                    Some(why) => Err(self.connector.error(why)),
+                    None => Ok(()),
+                },
+                Err(why) if wanted => Err(self.connector.error(why)),
                 // Nothing comes from a connection that is closed.
-                (Some(_), false) => Ok(()),
-                (None, true) => subscribed.clone().map_err(|why| self.connector.error(&why)),
-                (None, false) => unsubscribed.clone().map_err(|why| self.connector.error(&why)),
+                Err(_) => Ok(()),
             };
             let refused = matches!(answer, Err(Error::Refused { .. }));
             self.record(&channel, wanted != refused);
             let _ = reply.send(answer);
         }
-        match lost {
-            Some(why) => Err(why),
-            None => Ok(()),
+        changed.map(drop)
+    }
+
+    /// Takes up channels on a new connection. What Redis no longer allows is not wanted any more: it must not keep
+    /// everything else off the bus. An error is the end of the connection.
+    async fn resume(&mut self, link: &Link, channels: &[Channel]) -> Result<(), RedisError> {
+        let names: Vec<String> = channels
+            .iter()
+            .map(|channel| self.keys.channel(channel))
+            .collect();
+        let refused = link.change(&names, &[]).await?;
+        if let Some(why) = refused.values().find(|why| !is_about_channels(why)) {
+            return Err(why.clone());
         }
+        for channel in channels {
+            if let Some(why) = refused.get(&self.keys.channel(channel)) {
+                let error = self.connector.error(why);
+                warn!(%channel, %error, "the bus brings nothing of this channel until it is subscribed again");
+                self.record(channel, false);
+            }
+        }
+        Ok(())
     }
 
     fn record(&mut self, channel: &Channel, wanted: bool) {
@@ -190,6 +202,12 @@ impl Reader {
             self.wanted.remove(channel);
         }
     }
+}
+
+/// Whether Redis denies some channels only (`NOPERM`), rather than all commands of this kind or of this connection: those
+/// are wanted on, and somebody has to help.
+fn is_about_channels(error: &RedisError) -> bool {
+    error.code() == Some("NOPERM") && error.detail().is_some_and(|detail| detail.contains("channel"))
 }
 
 /// Decodes messages into the sink. What cannot be decoded is skipped.

@@ -257,6 +257,40 @@ async fn what_redis_does_not_allow_is_refused_channel_by_channel() {
 }
 
 #[tokio::test]
+async fn a_channel_that_redis_does_not_allow_keeps_no_other_off_the_bus() {
+    let acl = "default on nopass ~* +@all resetchannels &tidings:ch:{ok*";
+    let mut arguments = vec!["--user"];
+    arguments.extend(acl.split(' '));
+    let Some(mut server) = RedisServer::reserve(&arguments) else {
+        return;
+    };
+    let broker = node(&server);
+    let mut listener = Listener::new(&broker);
+    for name in ["ok:1", "no:1", "ok:2", "no:2", "ok:3"] {
+        let subscribed = listener.subscriber.subscribe(&channel(name)).await;
+        assert!(matches!(subscribed, Err(Error::Away { .. })), "{subscribed:?}");
+    }
+    server.up();
+    assert_eq!(listener.next().await, Incoming::Gap);
+    up(&broker).await;
+    for name in ["ok:1", "ok:2", "ok:3"] {
+        publish(&broker.publisher(), name, "hello").await;
+        assert_eq!(listener.hear().await.0, name);
+    }
+
+    let (late, names) = (&listener.subscriber, ["ok:4", "no:4", "ok:5"].map(channel));
+    let subscribed = tokio::join!(
+        late.subscribe(&names[0]),
+        late.subscribe(&names[1]),
+        late.subscribe(&names[2])
+    );
+    assert!(
+        matches!(subscribed, (Ok(()), Err(Error::Refused { .. }), Ok(()))),
+        "{subscribed:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_no_envelope_is_skipped() {
     let Some(server) = RedisServer::start() else {
         return;
