@@ -23,28 +23,29 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# install PACKAGE...: with apt. Services that come with packages are not started: the tests start their own.
-install() {
+# install_packages PACKAGE...: with apt. Services that come with packages are not started: the tests start their own.
+# In a shell of its own, whose traps end with it.
+install_packages() (
     command -v apt-get >/dev/null || fail "this needs $*, and there is no apt-get here to install them with; install them and try again"
     [ "$(id -u)" -eq 0 ] || command -v sudo >/dev/null || fail "this needs $*; install them as root: apt-get install $*"
     step "installing with apt: $*"
-    # Debian asks this file whether a package may start its daemons.
-    local policy=/usr/sbin/policy-rc.d ours=
+    # Debian asks this file whether a package may start its daemons. It goes again however this ends.
+    policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
-        ours=yes
+        trap 'as_root rm -f "$policy"' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM HUP
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod +x "$policy"
     fi
-    local status=0
     { as_root apt-get update -qq &&
-        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null; } || status=$?
-    if [ -n "$ours" ]; then as_root rm -f "$policy"; fi
-    [ "$status" -eq 0 ] || fail "apt could not install $*"
-}
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >/dev/null; } ||
+        fail "apt could not install $*"
+)
 
 require_rust() {
     # A toolchain of its own, if rustup has just been installed and the shell does not know yet.
     PATH="$PATH:$HOME/.cargo/bin"
     command -v cargo >/dev/null || fail "there is no cargo; install Rust from https://rustup.rs"
-    command -v cc >/dev/null || install build-essential
+    command -v cc >/dev/null || install_packages build-essential
 }
