@@ -4,11 +4,12 @@ use bytes::Bytes;
 use serde::de::IgnoredAny;
 use tidings_core::{Format, json};
 
-/// JSON when it can be, ready to be embedded in a line; anything else as it came.
+/// JSON when it can be, ready to be embedded in a line; anything else as it came, JSON too that is nested deeper than
+/// [`json::MAX_DEPTH`]: nobody is made to parse that.
 pub(crate) fn check(data: Bytes) -> (Bytes, Format) {
     // From text, not from bytes: what is skipped over in bytes is not checked for being UTF-8.
     match std::str::from_utf8(&data).map(serde_json::from_str::<IgnoredAny>) {
-        Ok(Ok(_)) => (json::one_line(data), Format::Json),
+        Ok(Ok(_)) if json::depth_within(&data, json::MAX_DEPTH) => (json::one_line(data), Format::Json),
         _ => (data, Format::Binary),
     }
 }
@@ -22,5 +23,12 @@ mod tests {
         assert_eq!(check("{\"a\":\n1}".into()), ("{\"a\": 1}".into(), Format::Json));
         assert_eq!(check(Bytes::from_static(b"\"\xff\"")).1, Format::Binary);
         assert_eq!(check(Bytes::new()).1, Format::Binary);
+    }
+
+    #[test]
+    fn json_that_is_nested_too_deeply_is_passed_on_as_bytes() {
+        let nested = |depth: usize| Bytes::from(format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
+        assert_eq!(check(nested(128)).1, Format::Json);
+        assert_eq!(check(nested(129)), (nested(129), Format::Binary));
     }
 }

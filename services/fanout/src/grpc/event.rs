@@ -232,6 +232,9 @@ impl Wrong {
         if let Err(error) = serde_json::from_slice::<&RawValue>(&data) {
             let why = format!("is not JSON, which data_content_type says it is: {error}");
             self.add("event.data", why);
+        } else if !json::depth_within(&data, json::MAX_DEPTH) {
+            let why = format!("is nested more than {} arrays and objects deep", json::MAX_DEPTH);
+            self.add("event.data", why);
         }
         json::one_line(data)
     }

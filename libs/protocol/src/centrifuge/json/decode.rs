@@ -24,6 +24,15 @@ pub enum Malformed {
         /// Where and why.
         source: serde_json::Error,
     },
+    /// Data that clients might not be able to parse.
+    #[error(
+        "line {line} publishes data that is nested more than {} arrays and objects deep",
+        json::MAX_DEPTH
+    )]
+    Deep {
+        /// Counted from 1.
+        line: usize,
+    },
 }
 
 /// The commands of a frame, in order. The iterator ends after the first error. One trailing line break is legal.
@@ -49,6 +58,11 @@ fn decode(line: &[u8], number: usize) -> Result<Command, Malformed> {
     }
     let wire: Wire<'_> =
         serde_json::from_slice(line).map_err(|source| Malformed::Json { line: number, source })?;
+    if let Some(Publish { data: Some(data), .. }) = &wire.publish
+        && !json::depth_within(data.get().as_bytes(), json::MAX_DEPTH)
+    {
+        return Err(Malformed::Deep { line: number });
+    }
     Ok(Command {
         id: wire.id,
         request: wire.request(),
@@ -285,6 +299,17 @@ mod tests {
         assert!(error("{\"id\":1}\n{nope").starts_with("line 2 is not a command: "));
         assert!(error("{\"id\":-1}").starts_with("line 1 is not a command: "));
         assert_eq!(commands(b"nope\n{}").count(), 1, "nothing is read after an error");
+    }
+
+    #[test]
+    fn data_that_is_nested_too_deeply_is_no_command() {
+        let publish = |depth: usize| {
+            let data = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            format!("{{\"id\":1,\"publish\":{{\"channel\":\"a\",\"data\":{data}}}}}")
+        };
+        one(&publish(128));
+        let error = commands(publish(129).as_bytes()).next().unwrap().unwrap_err();
+        assert!(matches!(error, Malformed::Deep { line: 1 }), "{error}");
     }
 
     proptest! {

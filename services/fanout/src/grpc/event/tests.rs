@@ -290,6 +290,24 @@ fn a_wrong_field_is_named_with_what_is_wrong() {
 }
 
 #[test]
+fn data_is_nested_no_deeper_than_clients_can_read() {
+    let nested = |depth: usize| proto::Event {
+        data: format!("{}{}", "[".repeat(depth), "]".repeat(depth)).into(),
+        ..event()
+    };
+    accept(nested(128));
+    for depth in [129, 500_000] {
+        let why = "is nested more than 128 arrays and objects deep".to_owned();
+        assert_eq!(refuse(nested(depth)), [("event.data".to_owned(), why)]);
+    }
+    let text = proto::Event {
+        data_content_type: "text/plain".to_owned(),
+        ..nested(129)
+    };
+    accept(text);
+}
+
+#[test]
 fn everything_that_is_wrong_is_said_at_once_but_not_without_end() {
     let wrong = proto::Event {
         r#type: String::new(),
