@@ -104,6 +104,14 @@ pub enum Error {
         /// What the backend says the data is.
         content_type: String,
     },
+    /// The data is JSON that cannot be read: a number too large for any type.
+    #[error("{field} is needed, but the data cannot be read: {why}")]
+    Unreadable {
+        /// What is needed.
+        field: Field,
+        /// Where and why.
+        why: String,
+    },
     /// The parts fit, the whole does not.
     #[error("{name:?}: {source}")]
     Name {
@@ -120,7 +128,7 @@ pub enum Error {
 /// An event as templates see it: its data is parsed when the first of them asks.
 pub struct Facts<'e> {
     event: &'e Event,
-    data: OnceCell<Option<Value>>,
+    data: OnceCell<Result<Value, String>>,
 }
 
 impl<'e> Facts<'e> {
@@ -133,12 +141,9 @@ impl<'e> Facts<'e> {
         }
     }
 
-    fn data(&self) -> Option<&Value> {
-        let parse = || {
-            let json = self.event.has_json_data();
-            json.then(|| serde_json::from_slice(&self.event.data).ok())
-                .flatten()
-        };
+    /// The data, which is JSON by its content type.
+    fn data(&self) -> Result<&Value, &String> {
+        let parse = || serde_json::from_slice(&self.event.data).map_err(|error| error.to_string());
         self.data.get_or_init(parse).as_ref()
     }
 }
@@ -274,9 +279,13 @@ impl Field {
                 content_type,
             });
         }
-        let data = facts
-            .data()
-            .ok_or_else(|| Error::Missing { field: self.clone() })?;
+        if facts.event.data.is_empty() {
+            return Err(Error::Missing { field: self.clone() });
+        }
+        let data = facts.data().map_err(|why| Error::Unreadable {
+            field: self.clone(),
+            why: why.clone(),
+        })?;
         let mut values = Vec::new();
         self.collect(path, data, &mut values)?;
         Ok(values)

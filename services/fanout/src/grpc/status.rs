@@ -129,6 +129,7 @@ fn field_of(error: &routing::Error) -> String {
         Error::Missing { field } | Error::Kind { field, .. } | Error::Value { field, .. } => {
             format!("event.{field}")
         }
+        Error::Unreadable { .. } => "event.data".to_owned(),
         Error::NotJson { .. } => "event.data_content_type".to_owned(),
         Error::Name { .. } | Error::TooMany => "event".to_owned(),
     }

@@ -167,6 +167,15 @@ fn data_that_is_not_json_has_no_fields() {
 }
 
 #[test]
+fn data_that_cannot_be_read_is_not_said_to_lack_a_field() {
+    let error = expand("user:{data.id}", r#"{"id": 1, "n": 1e999}"#).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "data.id is needed, but the data cannot be read: number out of range at line 1 column 20"
+    );
+}
+
+#[test]
 fn one_event_reaches_a_bounded_number_of_channels() {
     let list = |length: usize| serde_json::to_string(&vec![1; length]).unwrap();
     let data = |a, b| format!(r#"{{"a": {}, "b": {}}}"#, list(a), list(b));
