@@ -166,6 +166,8 @@ impl Publisher {
     ///
     /// Returns within the command timeout, at once when the bus is known to be away. [`Error::Away`] leaves open
     /// whether the publication was sent; where the target has a key ([`Once`]), asking again is safe.
+    /// [`Error::Refused`] may mean that a publication is kept and only its listeners were not allowed to hear it; then
+    /// asking again with the same key gets the answer of a duplicate.
     pub async fn publish(
         &self,
         targets: &[Target],

@@ -351,3 +351,34 @@ async fn what_others_put_there_is_an_error_that_says_so() {
     let error = publish(&broker, once).await.unwrap_err();
     assert!(matches!(error, Error::Answer { .. }), "{error}");
 }
+
+#[tokio::test]
+async fn what_redis_does_not_let_out_is_kept_once_however_often_it_is_asked_for() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    command(&server, &["ACL", "SETUSER", "default", "resetchannels"]).await;
+    let keyed = |target: Target| Target {
+        once: Some(Once::new("7")),
+        ..target
+    };
+    let refused = publish(&broker, keyed(kept("tasks:1"))).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    let again = publish(&broker, keyed(kept("tasks:1"))).await.unwrap();
+    assert!(again.duplicate);
+    assert_eq!(again.position.unwrap().offset, 1);
+    assert_eq!(
+        ask::<u64>(&server, &["XLEN", "tidings:stream:{tasks:1}"]).await,
+        1
+    );
+
+    // Nothing is done where nothing is kept: it is refused until it is allowed.
+    for _ in 0..2 {
+        let refused = publish(&broker, keyed(channel("tasks:2").into())).await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    }
+    command(&server, &["ACL", "SETUSER", "default", "allchannels"]).await;
+    let allowed = publish(&broker, keyed(channel("tasks:2").into())).await.unwrap();
+    assert!(!allowed.duplicate);
+}

@@ -4,7 +4,8 @@
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the envelope, 4 how long the answer is kept (0: it is not),
 --       5 the most entries (0: no stream), 6 how old they may be, 7 how long the top outlives them, 8 an epoch that never
 --       was. Times are in milliseconds.
--- Returns whether it is a duplicate (1, 0), and the answer: "offset:epoch", or "0:" without a stream.
+-- Returns whether it is a duplicate (1, 0), and the answer: "offset:epoch", or "0:" without a stream. An error when Redis
+-- does not allow the channel: with a stream it is kept and none of the listeners has heard it.
 local top, stream, once = KEYS[1], KEYS[2], KEYS[3]
 local publish, channel, envelope = ARGV[1], ARGV[2], ARGV[3]
 local window, size, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -70,8 +71,14 @@ if size > 0 then
   envelope = envelope .. encode(offset, epoch)
   answer = string.format('%d:%s', offset, epoch)
 end
-redis.call(publish, channel, envelope)
-if window > 0 then
+-- Redis may not allow the channel. What is in the stream by then stays there, so that is done: asking again must not append
+-- again.
+local heard = redis.pcall(publish, channel, envelope)
+local refused = type(heard) == 'table' and heard.err
+if window > 0 and (size > 0 or not refused) then
   redis.call('SET', once, answer, 'PX', window)
+end
+if refused then
+  return heard
 end
 return {0, answer}
