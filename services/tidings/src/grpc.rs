@@ -13,6 +13,11 @@ const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs
 pub(crate) fn endpoint(url: &str) -> Result<Endpoint, String> {
     let expected = || "expected a URL such as http://host:9000".to_owned();
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| expected())?;
+    // gRPC would not use it, and the URL is printed.
+    let authority = endpoint.uri().authority();
+    if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("there is a user or a password in it, which nobody would ask for; remove it".to_owned());
+    }
     let endpoint = match endpoint.uri().scheme_str() {
         Some("http") => endpoint,
         Some("https") => endpoint
@@ -47,6 +52,16 @@ mod tests {
                 endpoint(url).unwrap_err(),
                 "expected a URL such as http://host:9000",
                 "{url}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_and_not_repeated() {
+        for url in ["http://me:hunter2@presence:9001", "https://hunter2@presence"] {
+            assert_eq!(
+                endpoint(url).unwrap_err(),
+                "there is a user or a password in it, which nobody would ask for; remove it",
             );
         }
     }
