@@ -10,7 +10,7 @@ mod wire;
 use std::io;
 
 use rand::{SeedableRng as _, rngs::SmallRng};
-use tidings_core::Channel;
+use tidings_core::{Channel, Secret};
 use url::Url;
 
 use self::{
@@ -34,7 +34,7 @@ pub(crate) struct Listen {
     server: Option<Url>,
     /// The connection token, if one is needed [env: TIDINGS_TOKEN]
     #[arg(long, value_name = "TOKEN")]
-    token: Option<String>,
+    token: Option<Secret>,
     /// Print each publication as the protocol's JSON push
     #[arg(long)]
     json: bool,
@@ -51,7 +51,10 @@ impl Listen {
         };
         let token = self
             .token
-            .or_else(|| source.environment.get("TIDINGS_TOKEN").map(str::to_owned));
+            .as_ref()
+            .map(Secret::expose)
+            .or_else(|| source.environment.get("TIDINGS_TOKEN"))
+            .map(str::to_owned);
         let mut channels = self.channels;
         channels.sort();
         channels.dedup();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use tidings_core::Channel;
+use tidings_core::{Channel, Secret};
 use tidings_proto::fanout::{Event, PublishRequest, fanout_client::FanoutClient};
 use tidings_telemetry::trace;
 use tonic::{Request, metadata::MetadataValue};
@@ -52,7 +52,7 @@ pub(crate) struct Publish {
     server: Option<String>,
     /// The API key, if one is needed [env: TIDINGS_API_KEY]
     #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    key: Option<Secret>,
 }
 
 impl Publish {
@@ -66,7 +66,8 @@ impl Publish {
             grpc::endpoint(&server).map_err(|error| Failure::usage(format!("--server: {error}")))?;
         let key = self
             .key
-            .as_deref()
+            .as_ref()
+            .map(Secret::expose)
             .or_else(|| source.environment.get("TIDINGS_API_KEY"));
         let key = key
             .map(|key| format!("Bearer {key}").parse::<MetadataValue<_>>())
@@ -96,11 +97,14 @@ impl Publish {
             answer.map_err(|status| Failure::runtime(answer::refused(&status)))
         }
         .await;
+        // Said at once: handing over the spans may take seconds.
+        let said = sent.and_then(|answer| {
+            let answer = answer.into_inner();
+            print!("{}", answer::accepted(&answer));
+            answer::failures(&answer).map_or(Ok(()), |failures| Err(Failure::runtime(failures)))
+        });
         telemetry.shutdown().await;
-
-        let answer = sent?.into_inner();
-        print!("{}", answer::accepted(&answer));
-        answer::failures(&answer).map_or(Ok(()), |failures| Err(Failure::runtime(failures)))
+        said
     }
 
     fn event(self) -> Result<Event, Failure> {
