@@ -70,15 +70,35 @@ impl Default for Drain {
 impl Config {
     /// Reads the file and the environment. What is wrong whatever the process will do is said here.
     pub(crate) fn load(source: &Source) -> Result<Self, Failure> {
-        let mut config: Self = config::load(&Source {
-            reserved: RESERVED,
-            environment: platform::with_stand_in(&source.environment)?,
-            ..source.clone()
-        })?;
+        let mut config = Self::read(source)?;
         config.redis = platform::redis(config.redis, &source.environment)?;
         config.place(Doors::load(source)?);
         config.check()?;
         Ok(config)
+    }
+
+    /// The same for `tidings dev`: open to everyone on this machine, and to nobody else. Redis is not used, whatever
+    /// the file or the platform says of it.
+    pub(crate) fn load_for_dev(source: &Source) -> Result<Self, Failure> {
+        let mut config = Self::read(source)?;
+        config.redis = None;
+        config.place(Doors::load(source)?.on_loopback());
+        config.check()?;
+        config.clients.insecure = true;
+        config.clients.allow_anonymous = true;
+        config.clients.allowed_origins = vec!["*".to_owned()];
+        config.backends.insecure = true;
+        // Nobody but the developer waits.
+        config.drain.over = Duration::ZERO;
+        Ok(config)
+    }
+
+    fn read(source: &Source) -> Result<Self, Failure> {
+        Ok(config::load(&Source {
+            reserved: RESERVED,
+            environment: platform::with_stand_in(&source.environment),
+            ..source.clone()
+        })?)
     }
 
     /// Puts the doors where they are to be.
@@ -87,29 +107,6 @@ impl Config {
         self.backends.listen = doors.backends;
         self.operators.listen = doors.operators;
         self.presence.listen = doors.presence;
-    }
-
-    /// Where the doors are to be.
-    fn doors(&self) -> Doors {
-        Doors {
-            clients: self.clients.listen,
-            backends: self.backends.listen,
-            operators: self.operators.listen,
-            presence: self.presence.listen,
-        }
-    }
-
-    /// The same for `tidings dev`: open to everyone on this machine, and to nobody else.
-    pub(crate) fn open_on_loopback(mut self) -> Self {
-        self.place(self.doors().on_loopback());
-        self.redis = None;
-        self.clients.insecure = true;
-        self.clients.allow_anonymous = true;
-        self.clients.allowed_origins = vec!["*".to_owned()];
-        self.backends.insecure = true;
-        // Nobody but the developer waits.
-        self.drain.over = Duration::ZERO;
-        self
     }
 
     fn check(&self) -> Result<(), Failure> {

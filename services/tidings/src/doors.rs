@@ -1,7 +1,7 @@
 //! Where the doors are. The clients' door leads; the ports of the others follow it unless they are set.
 //!
 //! So two nodes on one machine need only `PORT=4000` and `PORT=4010`. `PORT` is the variable that platforms set;
-//! it moves the clients' door to another port of the same address.
+//! it moves the clients' door to another port of the same address, unless our own variable says where the door is.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -71,7 +71,10 @@ impl Doors {
             reserved: RESERVED,
             ..source.clone()
         })?;
-        Self::resolve(&configured, port(&source.environment)?)
+        // The file's address is moved; one from the environment is meant.
+        let ours = configured.clients.listen.is_some() && source.environment.configures("clients.listen");
+        let port = if ours { None } else { port(&source.environment)? };
+        Self::resolve(&configured, port)
     }
 
     fn resolve(configured: &Configured, port: Option<u16>) -> Result<Self, Failure> {
@@ -164,6 +167,8 @@ fn port(environment: &Environment) -> Result<Option<u16>, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn doors(variables: &[(&str, &str)]) -> Result<[String; 4], String> {
@@ -207,14 +212,35 @@ mod tests {
     }
 
     #[test]
-    fn the_port_variable_keeps_the_clients_host_and_moves_no_door_that_is_set() {
+    fn the_port_variable_moves_the_files_port_and_no_other_door_that_is_set() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"clients.listen = '10.0.0.7:7000'\nbackends.listen = '10.0.0.8:9000'")
+            .unwrap();
+        let doors = Doors::load(&Source {
+            file: Some(file.path().to_owned()),
+            environment: [("PORT", "4000")].into_iter().collect(),
+            ..Source::default()
+        })
+        .unwrap();
+        assert_eq!(doors.clients, "10.0.0.7:4000".parse().unwrap());
+        assert_eq!(doors.backends, "10.0.0.8:9000".parse().unwrap());
+        assert_eq!(doors.operators, "127.0.0.1:5100".parse().unwrap());
+    }
+
+    #[test]
+    fn the_port_variable_does_not_move_what_our_own_variable_sets() {
+        let at_7000 = ["10.0.0.7:7000", "0.0.0.0:8000", "127.0.0.1:8100", "0.0.0.0:8001"];
+        for ours in [
+            ("TIDINGS_CLIENTS__LISTEN", "10.0.0.7:7000"),
+            ("tidings_clients__listen", "10.0.0.7:7000"),
+            ("TIDINGS_CLIENTS", "{ listen = '10.0.0.7:7000' }"),
+        ] {
+            check(&[("PORT", "4000"), ours], at_7000);
+        }
+        // It says nothing of the door.
         check(
-            &[
-                ("PORT", "4000"),
-                ("TIDINGS_CLIENTS__LISTEN", "10.0.0.7:7000"),
-                ("TIDINGS_BACKENDS__LISTEN", "10.0.0.8:9000"),
-            ],
-            ["10.0.0.7:4000", "10.0.0.8:9000", "127.0.0.1:5100", "0.0.0.0:5001"],
+            &[("PORT", "4000"), ("TIDINGS_CLIENTS", "{ cores = 1 }")],
+            ["0.0.0.0:4000", "0.0.0.0:5000", "127.0.0.1:5100", "0.0.0.0:5001"],
         );
     }
 

@@ -1,7 +1,7 @@
 //! One process's components, wired: any set of roles, with Redis or without, by the same code.
 //!
 //! [`Node::open`] opens every door or none ([`wiring`]); [`Node::run`] answers at them until the process is told to
-//! stop, and leaves in [`stages`]. Roles in one process talk gRPC over an in-memory pipe, as over a network.
+//! stop, or one of them ends by itself, and leaves in [`stages`]. Roles in one process talk gRPC over an in-memory pipe, as over a network.
 
 mod reports;
 mod stages;
@@ -9,8 +9,10 @@ mod wiring;
 
 use std::{future::Future, net::SocketAddr, pin::Pin};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tidings_core::Namespaces;
 use tidings_runtime::{Health, Shutdown, operators::Operators};
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use self::{stages::Stages, wiring::Wiring};
@@ -33,7 +35,7 @@ pub(crate) struct Plan {
 pub(crate) struct Node {
     pub(crate) addresses: Addresses,
     operators: Operators,
-    services: Vec<(Shutdown, Service)>,
+    services: Vec<Service>,
     health: Health,
     stages: Stages,
 }
@@ -47,8 +49,18 @@ pub(crate) struct Addresses {
     pub(crate) operators: Option<SocketAddr>,
 }
 
-/// A component that is bound and waits to be run, in the stage that ends it.
-type Service = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// A component that is bound and waits to be run.
+struct Service {
+    name: &'static str,
+    /// The stage that ends it.
+    stage: Shutdown,
+    run: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// A component's name, once its task has ended, and whether it panicked.
+async fn ended(name: &'static str, task: JoinHandle<Option<()>>) -> (&'static str, bool) {
+    (name, task.await.is_err())
+}
 
 impl Node {
     /// Opens every door of `plan`. Must be called inside the multi-thread runtime.
@@ -71,7 +83,9 @@ impl Node {
     }
 
     /// Answers until the process is told to stop, then leaves in stages. `ready` is called once everybody answers.
-    pub(crate) async fn run(self, ready: impl FnOnce()) {
+    ///
+    /// Fails when a component ended by itself: the node leaves as if it had been told to, for somebody to start anew.
+    pub(crate) async fn run(self, ready: impl FnOnce()) -> Result<(), Failure> {
         let Self {
             addresses,
             operators,
@@ -80,17 +94,30 @@ impl Node {
             stages,
         } = self;
         addresses.log();
-        drop(stages.operators.spawn(operators.run(stages.operators.clone())));
-        for (stage, service) in services {
-            drop(stage.spawn(service));
+        let door = stages.operators.spawn(operators.run(stages.operators.clone()));
+        let mut running = FuturesUnordered::from_iter([ended("operators", door)]);
+        for Service { name, stage, run } in services {
+            running.push(ended(name, stage.spawn(run)));
         }
         health.ready();
         ready();
 
-        stages.stopping().await;
+        let early = tokio::select! {
+            biased;
+            () = stages.stopping() => None,
+            early = running.next() => early,
+        };
+        if let Some((component, panicked)) = early {
+            tracing::error!(component, panicked, "a component ended by itself; shutting down");
+        }
         health.drain();
         stages.clients_leave().await;
         stages.doors_close().await;
+        early.map_or(Ok(()), |(component, _)| {
+            Err(Failure::runtime(format!(
+                "{component} ended before the node was told to stop"
+            )))
+        })
     }
 }
 
@@ -107,5 +134,38 @@ impl Addresses {
                 tracing::info!(door, %address, "{door}' door is open");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidings_runtime::config::Source;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_component_that_ends_by_itself_ends_the_node() {
+        let config = Config::load_for_dev(&Source {
+            environment: [("PORT", "0")].into_iter().collect(),
+            ..Source::default()
+        })
+        .unwrap();
+        let namespaces = config.namespaces().unwrap();
+        let mut node = Node::open(Plan {
+            config,
+            roles: Roles::ALL,
+            namespaces,
+            id: Uuid::nil(),
+        })
+        .unwrap();
+        node.services.push(Service {
+            name: "brief",
+            stage: node.stages.services.clone(),
+            run: Box::pin(async {}),
+        });
+        let Err(Failure::Runtime(error)) = node.run(|| {}).await else {
+            panic!("a component has ended");
+        };
+        assert_eq!(error.to_string(), "brief ended before the node was told to stop");
     }
 }

@@ -10,12 +10,17 @@ use tidings_runtime::config::Environment;
 
 use crate::failure::Failure;
 
+/// The variables that have a whole URL, the first before the second.
+const URLS: [&str; 2] = ["REDIS_TLS_URL", "REDIS_URL"];
+/// The variable that has a host, for others to complete.
+const HOST: &str = "REDIS_HOST";
+
 /// Applies the variables to what the file and our own variables said.
 pub(crate) fn redis(
     configured: Option<Config>,
     environment: &Environment,
 ) -> Result<Option<Config>, Failure> {
-    let url = if ours(environment, "URL") {
+    let url = if ours(environment, "url") {
         None
     } else {
         url(environment)?
@@ -26,13 +31,13 @@ pub(crate) fn redis(
         (Some(config), None) => config,
         (None, None) => return Ok(None),
     };
-    if let Some(wait) = setting(environment, "CONNECT_TIMEOUT")? {
+    if let Some(wait) = setting(environment, "connect_timeout")? {
         config.connect_timeout = Duration::from_millis(wait);
     }
-    if let Some(wait) = setting(environment, "COMMAND_TIMEOUT")? {
+    if let Some(wait) = setting(environment, "command_timeout")? {
         config.command_timeout = Duration::from_millis(wait);
     }
-    if let Some(retries) = setting(environment, "MAX_RETRIES")? {
+    if let Some(retries) = setting(environment, "max_retries")? {
         config.max_retries = retries;
     }
     Ok(Some(config))
@@ -40,23 +45,27 @@ pub(crate) fn redis(
 
 /// The variables as the file is read with: where the platform says which Redis, a `[redis]` table needs no `url` of its
 /// own. What stands for it until [`redis`] puts the right one in is never used.
-pub(crate) fn with_stand_in(environment: &Environment) -> Result<Environment, Failure> {
+pub(crate) fn with_stand_in(environment: &Environment) -> Environment {
     let mut variables = environment.clone();
-    if !ours(environment, "URL") && url(environment)?.is_some() {
+    let said = URLS
+        .iter()
+        .chain(&[HOST])
+        .any(|name| environment.get(name).is_some());
+    if said && !ours(environment, "url") {
         variables.extend([("TIDINGS_REDIS__URL".to_owned(), "redis://platform".to_owned())]);
     }
-    Ok(variables)
+    variables
 }
 
 fn url(environment: &Environment) -> Result<Option<RedisUrl>, Failure> {
-    for name in ["REDIS_TLS_URL", "REDIS_URL"] {
+    for name in URLS {
         if let Some(text) = environment.get(name) {
             return RedisUrl::parse(text)
                 .map(Some)
                 .map_err(|error| wrong(name, error));
         }
     }
-    let Some(host) = environment.get("REDIS_HOST") else {
+    let Some(host) = environment.get(HOST) else {
         return Ok(None);
     };
     let port = match environment.get("REDIS_PORT") {
@@ -77,21 +86,21 @@ fn url(environment: &Environment) -> Result<Option<RedisUrl>, Failure> {
     let password = environment.get("REDIS_PASSWORD");
     RedisUrl::from_parts(host, port, username, password, db, false)
         .map(Some)
-        .map_err(|error| wrong("REDIS_HOST", error))
+        .map_err(|error| wrong(HOST, error))
 }
 
-/// The number in `REDIS_<NAME>`, unless our own variable for the same key is set.
-fn setting<T: FromStr>(environment: &Environment, name: &str) -> Result<Option<T>, Failure> {
-    let variable = format!("REDIS_{name}");
+/// The number in the platform's variable for a key of `[redis]`, unless our own variable for it is set.
+fn setting<T: FromStr>(environment: &Environment, key: &str) -> Result<Option<T>, Failure> {
+    let variable = format!("REDIS_{}", key.to_ascii_uppercase());
     match environment.get(&variable) {
-        Some(text) if !ours(environment, name) => number(&variable, text).map(Some),
+        Some(text) if !ours(environment, key) => number(&variable, text).map(Some),
         _ => Ok(None),
     }
 }
 
-/// Whether our own variable for a key of `[redis]` is set.
+/// Whether our own variable for a key of `[redis]`, or for all of `[redis]`, is set.
 fn ours(environment: &Environment, key: &str) -> bool {
-    environment.get(&format!("TIDINGS_REDIS__{key}")).is_some()
+    environment.configures(&format!("redis.{key}"))
 }
 
 fn number<T: FromStr>(variable: &str, text: &str) -> Result<T, Failure> {
@@ -164,6 +173,12 @@ mod tests {
             ],
             "redis://from-the-file",
         );
+        for ours in ["tidings_redis__url", "TIDINGS_REDIS"] {
+            check(
+                &[FILE, (ours, "set"), ("REDIS_URL", "nonsense")],
+                "redis://from-the-file",
+            );
+        }
         let ours = [
             FILE,
             ("TIDINGS_REDIS__MAX_RETRIES", "3"),

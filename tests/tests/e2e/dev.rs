@@ -93,7 +93,7 @@ async fn one_publish_is_heard_by_every_client_and_needs_no_key_and_no_token() {
 async fn it_says_in_one_line_that_it_is_alone_and_stays_on_loopback() {
     let node = dev().await;
     assert_eq!(
-        node.logs().matches("no Redis configured").count(),
+        node.logs().matches("Redis is not used by `tidings dev`").count(),
         1,
         "{}",
         node.logs()

@@ -20,7 +20,7 @@ use crate::{
 /// Runs it until it is told to stop.
 pub(super) async fn run(global: &Global) -> Result<(), Failure> {
     let source = global.source()?;
-    let config = Config::load(&source)?.open_on_loopback();
+    let config = Config::load_for_dev(&source)?;
     let namespaces = config.namespaces()?.with_undeclared_open();
 
     let id = Uuid::new_v4();
@@ -36,13 +36,14 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
         &program(&source.environment),
         global.config.is_some(),
     );
-    node.run(|| {
-        // Without a reader there is nobody to welcome.
-        let _ = io::stdout().write_all(welcome.as_bytes());
-    })
-    .await;
+    let left = node
+        .run(|| {
+            // Without a reader there is nobody to welcome.
+            let _ = io::stdout().write_all(welcome.as_bytes());
+        })
+        .await;
     telemetry.shutdown().await;
-    Ok(())
+    left
 }
 
 /// How this program was started, as somebody would type it: it may not be in the PATH.

@@ -25,7 +25,7 @@ pub(super) async fn run(global: &Global, roles: Roles) -> Result<(), Failure> {
         namespaces,
         id,
     })?;
-    node.run(|| tracing::info!(node = %id, "ready")).await;
+    let left = node.run(|| tracing::info!(node = %id, "ready")).await;
     telemetry.shutdown().await;
-    Ok(())
+    left
 }

@@ -68,7 +68,7 @@ payload = "event"
 fn nothing_configured_is_the_defaults() {
     let config = load("", &[]);
     assert!(config.redis.is_none());
-    assert_eq!(config.doors().clients, "0.0.0.0:8000".parse().unwrap());
+    assert_eq!(config.clients.listen, "0.0.0.0:8000".parse().unwrap());
     assert_eq!(config.drain.over, Duration::from_secs(20));
 }
 
@@ -210,11 +210,12 @@ fn only_dev_lets_everyone_in_and_only_on_loopback() {
             format!("`{key}.insecure` lets everyone in, and is for `tidings dev` alone: remove it")
         );
     }
-    let dev = load(COMPLETE, &[("PORT", "4000")]).open_on_loopback();
+    // Redis is not used: what the platform says of it does not matter.
+    let (source, _file) = source(COMPLETE, &[("PORT", "4000"), ("REDIS_URL", "nonsense")]);
+    let dev = Config::load_for_dev(&source).unwrap();
     assert!(dev.clients.insecure && dev.backends.insecure && dev.redis.is_none());
-    let doors = dev.doors();
     assert_eq!(
-        [doors.clients, doors.backends, doors.operators].map(|door| door.to_string()),
+        [dev.clients.listen, dev.backends.listen, dev.operators.listen].map(|door| door.to_string()),
         ["127.0.0.1:4000", "127.0.0.1:5000", "127.0.0.1:5100"]
     );
     assert_eq!(

@@ -1,13 +1,13 @@
 //! How a node's components are put together, one after the other.
 
-use std::{io, sync::Arc};
+use std::{future::Future, io, pin::Pin, sync::Arc};
 
 use tidings_broker::Broker;
 use tidings_fanout::{self as fanout, Fanout};
 use tidings_gateway::{self as gateway, Counter, Gateway, presence::Members};
 use tidings_presence::{self as presence, Presence, Store};
 use tidings_runtime::{
-    Health, Shutdown,
+    Health,
     operators::{Answers, Operators},
 };
 use tidings_telemetry::Metrics;
@@ -23,7 +23,7 @@ pub(super) struct Wiring {
     health: Health,
     metrics: Metrics,
     stages: Stages,
-    services: Vec<(Shutdown, Service)>,
+    services: Vec<Service>,
     counter: Option<Counter>,
     addresses: Addresses,
 }
@@ -59,14 +59,18 @@ impl Wiring {
             .metrics
             .register(|registry| Presence::new(store(&self.broker), registry));
         let channel = presence.connect_in_process(&stage);
-        let service: Service = if self.plan.roles.all() {
+        let run: Pin<Box<dyn Future<Output = ()> + Send>> = if self.plan.roles.all() {
             Box::pin(presence.run_sweeper(stage.clone()))
         } else {
             let server = presence::Server::bind(&self.plan.config.presence, presence).map_err(unopened)?;
             self.addresses.presence = Some(server.local_addr());
             Box::pin(server.run(stage.clone()))
         };
-        self.services.push((stage, service));
+        self.services.push(Service {
+            name: "presence",
+            stage,
+            run,
+        });
         Ok(channel)
     }
 
@@ -105,8 +109,11 @@ impl Wiring {
         let gateway = bound.map_err(unopened)?;
         self.addresses.clients = Some(gateway.local_addr().map_err(anyhow::Error::new)?);
         self.counter = Some(gateway.counter());
-        self.services
-            .push((self.stages.clients.clone(), Box::pin(gateway.run())));
+        self.services.push(Service {
+            name: "gateway",
+            stage: self.stages.clients.clone(),
+            run: Box::pin(gateway.run()),
+        });
         Ok(())
     }
 
@@ -124,7 +131,11 @@ impl Wiring {
         let fanout = bound.map_err(unopened)?;
         self.addresses.backends = Some(fanout.local_addr());
         let stage = self.stages.services.clone();
-        self.services.push((stage.clone(), Box::pin(fanout.run(stage))));
+        self.services.push(Service {
+            name: "fanout",
+            stage: stage.clone(),
+            run: Box::pin(fanout.run(stage)),
+        });
         Ok(())
     }
 
@@ -160,6 +171,11 @@ impl Wiring {
 /// The bus, and the one line that says which.
 fn broker(config: &Config) -> Result<Broker, Failure> {
     match &config.redis {
+        // Only `tidings dev` lets everyone in.
+        None if config.clients.insecure => {
+            tracing::info!("Redis is not used by `tidings dev`: standalone, embedded broker");
+            Ok(Broker::memory())
+        }
         None => {
             tracing::info!("no Redis configured: standalone, embedded broker");
             Ok(Broker::memory())
