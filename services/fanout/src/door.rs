@@ -44,11 +44,10 @@ use crate::{
 };
 
 /// What `grpc.health.v1` is asked about; the empty name is the server as a whole.
-const SERVICES: [&str; 3] = [
-    "",
-    tidings_proto::fanout::fanout_server::SERVICE_NAME,
-    tidings_proto::presence::presence_server::SERVICE_NAME,
-];
+const SERVICES: [&str; 2] = ["", tidings_proto::fanout::fanout_server::SERVICE_NAME];
+
+/// This too, where it is known where presence runs.
+const PRESENCE: &str = tidings_proto::presence::presence_server::SERVICE_NAME;
 
 /// The fanout service, its port already taken.
 #[derive(Debug)]
@@ -57,6 +56,8 @@ pub struct Fanout {
     address: SocketAddr,
     router: Router,
     health: HealthReporter,
+    /// What the health service knows.
+    services: Vec<&'static str>,
 }
 
 /// What fanout uses of the process that it is part of.
@@ -106,6 +107,7 @@ impl Fanout {
             namespaces,
             presence,
         } = deps;
+        let has_presence = presence.is_some();
         let keys = config.check()?;
         let routes = Routes::compile(routes)?;
         let listener = serve::bind("backends", config.listen)?;
@@ -132,12 +134,14 @@ impl Fanout {
             .into_axum_router()
             .layer(middleware::from_fn_with_state(guard, guard::guard));
         let health = HealthReporter::new();
+        let services = SERVICES.into_iter().chain(has_presence.then_some(PRESENCE));
         let router = guarded.merge(open(health.clone())).fallback(no_such_path);
         Ok(Self {
             listener,
             address,
             router,
             health,
+            services: services.collect(),
         })
     }
 
@@ -153,13 +157,14 @@ impl Fanout {
             listener,
             router,
             mut health,
+            services,
             ..
         } = self;
-        for name in SERVICES {
+        for &name in &services {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
         serve::serve(listener, router, Limits::default(), shutdown).await;
-        for name in SERVICES {
+        for name in services {
             health.set_service_status(name, ServingStatus::NotServing).await;
             // Ends the streams of those who watch: they would keep the shutdown waiting.
             health.clear_service_status(name).await;

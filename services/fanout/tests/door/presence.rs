@@ -10,6 +10,9 @@ use tidings_proto::presence::{
 };
 use tidings_runtime::{Shutdown, serve};
 use tonic::{Code, Request, Response, Status, Streaming, transport};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Door, insecure, keyed, open_to_all, with};
@@ -160,4 +163,16 @@ async fn a_presence_service_that_is_away_is_a_temporary_error() {
     let status = client.list(list("tasks:1")).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert!(status.message().contains("presence.url"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn health_speaks_of_presence_where_it_is_known() {
+    let (presence, _echo) = echo();
+    let door = Door::open_with(asking(presence), &keyed(None, None), &[]);
+    let request = HealthCheckRequest {
+        service: "tidings.presence.v1.Presence".to_owned(),
+    };
+    let mut client = HealthClient::new(door.channel().await);
+    let status = client.check(request).await.unwrap().into_inner().status();
+    assert_eq!(status, ServingStatus::Serving);
 }
