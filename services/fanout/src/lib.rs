@@ -2,7 +2,8 @@
 //!
 //! In reading order, which is the way of an event: [`door`] is the port, `grpc` checks a request and makes an
 //! event of it, `once` gives it the name by which a repeat is known, [`routing`] and [`template`] find its channels,
-//! [`payload`] makes what clients get, and `publish` hands that to the broker. [`config`] is what an operator says about all this, `metrics` what they see of it.
+//! [`payload`] makes what clients get, and `publish` hands that to the broker. [`config`] is what an operator says
+//! about all this, `metrics` what they see of it.
 
 pub mod config;
 pub mod door;

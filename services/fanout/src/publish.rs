@@ -52,7 +52,7 @@ pub(crate) enum Error {
     Event { key: String, kind: String },
     #[error("the API key {key:?} may not publish to channel {channel}")]
     Channel { key: String, channel: Channel },
-    /// Nobody said what the channel broker_targets, so nobody could hear of it.
+    /// Nobody said what the channel offers, so nobody could hear of it.
     #[error("{}no namespace {:?} is configured", cause(.channel, .route.as_ref()), .channel.namespace().unwrap_or_default())]
     Namespace {
         channel: Channel,
