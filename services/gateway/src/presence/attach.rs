@@ -67,12 +67,18 @@ impl Attach {
                 tracing::warn!(%error, "goodbye to presence not said: its members stay until the lease ends");
                 return;
             }
-            // Once per outage; the first lost stream of each says why.
-            if !away {
-                tracing::warn!(%error, "presence is away; clients stay connected, attaching again");
+            match &error {
+                // Presence is there: it is only that more happens here than it takes.
+                Lost::TooManyChanges => tracing::warn!(%error, "reporting everyone to presence again"),
+                Lost::Presence(error) => {
+                    // Once per outage; the first lost stream of each says why.
+                    if !away {
+                        tracing::warn!(%error, "presence is away; clients stay connected, attaching again");
+                    }
+                    away = true;
+                    self.health.set(State::Away(error.to_string()));
+                }
             }
-            away = true;
-            self.health.set(State::Away(error.to_string()));
             let wait = waits.next().unwrap_or(LONGEST_WAIT);
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
@@ -82,7 +88,8 @@ impl Attach {
         }
     }
 
-    /// One attachment; `Ok` after goodbye. Sets `attached` once everyone is reported.
+    /// One attachment; `Ok` after goodbye. Sets `attached` once everyone is reported, and what changed
+    /// meanwhile.
     async fn attach(&self, attached: &mut bool) -> Result<(), Lost> {
         let mut stream = self.client.attach(self.lease / 2).await?;
         stream
@@ -93,8 +100,10 @@ impl Attach {
             .await?;
         self.shared.with(Mirror::begin_snapshot);
         self.report_everyone(&mut stream).await?;
-        *attached = true;
         self.health.set(State::Up);
+        // Where too much has changed meanwhile, everyone has to be reported again, and again a little later each time.
+        self.report_changes(&mut stream).await?;
+        *attached = true;
         tracing::info!(gateway.id = self.gateway, "attached to presence");
 
         let mut heartbeats = tokio::time::interval(self.lease / 3);
