@@ -59,10 +59,12 @@ impl Fanout {
             event,
             channels,
             once,
-        } = event::check(request.into_inner(), accepted).map_err(|violations| {
-            self.metrics.event(EventResult::Invalid);
-            status::invalid(violations)
-        })?;
+        } = event::check(request.into_inner(), key.as_deref().map(Key::name), accepted).map_err(
+            |violations| {
+                self.metrics.event(EventResult::Invalid);
+                status::invalid(violations)
+            },
+        )?;
         let event_id = event.id.clone();
         let request = publish::Request {
             event,

@@ -1,4 +1,6 @@
-//! By what a repeat of an event is known: its source and its id, which are unique together (CloudEvents 1.0, section 3.1).
+//! By what a repeat of an event is known: whose it is, its source and its id. The last two are unique together
+//! (CloudEvents 1.0, section 3.1), but anyone can guess them: the name of the API key keeps one backend from taking
+//! the place of another's event before it is published. So a retry has to come with the key of the first try.
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -8,16 +10,18 @@ use tidings_core::Event;
 /// What sets these names apart from others that a channel's publishes may have.
 const KIND: &str = "event:";
 
-/// The name of an event's publish, the same in each of its channels.
+/// The name of an event's publish, the same in each of its channels. `key` is the name of the API key that it came
+/// with; `None` where no key is asked for.
 ///
 /// A digest, because a source and an id may be long, and every channel keeps the name. Collisions cannot be made:
 /// nobody can name an event so that another one is taken for its repeat.
-pub(crate) fn of(event: &Event) -> Once {
+pub(crate) fn of(event: &Event, key: Option<&str>) -> Once {
     let mut digest = Context::new(&SHA256);
-    // The length keeps apart where the source ends and where the id begins.
-    digest.update(&(event.source.len() as u64).to_be_bytes());
-    digest.update(event.source.as_bytes());
-    digest.update(event.id.as_bytes());
+    // The lengths keep apart where one ends and where the next begins. No key has an empty name.
+    for part in [key.unwrap_or_default(), &event.source, &event.id] {
+        digest.update(&(part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
     let digest = BASE64_URL_SAFE_NO_PAD.encode(digest.finish());
     Once::new(format!("{KIND}{digest}"))
 }
@@ -45,8 +49,9 @@ mod tests {
 
     #[test]
     fn an_event_is_known_again_by_source_and_id_whatever_else_it_says() {
-        let once = of(&event("tasks", "e1", "1"));
-        assert_eq!(once, of(&event("tasks", "e1", "2")));
+        let of = |event| of(&event, None);
+        let once = of(event("tasks", "e1", "1"));
+        assert_eq!(once, of(event("tasks", "e1", "2")));
         for other in [
             ("tasks", "e2"),
             ("bills", "e1"),
@@ -54,14 +59,25 @@ mod tests {
             ("task", "se1"),
             ("", "taskse1"),
         ] {
-            assert_ne!(once, of(&event(other.0, other.1, "1")), "{other:?}");
+            assert_ne!(once, of(event(other.0, other.1, "1")), "{other:?}");
         }
     }
 
     #[test]
+    fn nobody_can_take_the_place_of_anothers_event() {
+        let event = event("tasks", "e1", "1");
+        assert_eq!(of(&event, Some("tasks")), of(&event, Some("tasks")));
+        assert_ne!(of(&event, Some("tasks")), of(&event, Some("bills")));
+        assert_ne!(of(&event, Some("tasks")), of(&event, None));
+    }
+
+    #[test]
     fn its_name_is_short_however_long_they_are() {
-        let short = of(&event("", "e", ""));
-        let long = of(&event(&"s".repeat(1024), &"i".repeat(255), ""));
+        let short = of(&event("", "e", ""), None);
+        let long = of(
+            &event(&"s".repeat(1024), &"i".repeat(255), ""),
+            Some(&"k".repeat(99)),
+        );
         assert_eq!((short.key.len(), long.key.len()), (49, 49));
     }
 }

@@ -54,12 +54,13 @@ pub(super) struct Accepted {
     pub(super) once: Option<Once>,
 }
 
-/// Makes an event of a request that arrived `now`.
+/// Makes an event of a request that arrived `now` with the API key of this name.
 ///
 /// # Errors
 /// What is wrong, by field.
 pub(super) fn check(
     request: proto::PublishRequest,
+    key: Option<&str>,
     now: SystemTime,
 ) -> Result<Accepted, Vec<FieldViolation>> {
     let mut wrong = Wrong(Vec::new());
@@ -97,7 +98,7 @@ pub(super) fn check(
     if !wrong.0.is_empty() {
         return Err(wrong.0);
     }
-    let once = named.then(|| once::of(&event));
+    let once = named.then(|| once::of(&event, key));
     Ok(Accepted {
         event,
         channels,

@@ -17,13 +17,13 @@ fn event() -> proto::Event {
 }
 
 fn accept(event: proto::Event) -> (Event, Vec<Channel>) {
-    let accepted = check(proto::PublishRequest { event: Some(event) }, now()).unwrap();
+    let accepted = check(proto::PublishRequest { event: Some(event) }, None, now()).unwrap();
     (accepted.event, accepted.channels)
 }
 
 /// The fields that are wrong, with what is wrong.
 fn refuse(event: impl Into<Option<proto::Event>>) -> Vec<(String, String)> {
-    let violations = check(proto::PublishRequest { event: event.into() }, now()).unwrap_err();
+    let violations = check(proto::PublishRequest { event: event.into() }, None, now()).unwrap_err();
     violations
         .into_iter()
         .map(|violation| (violation.field, violation.description))
@@ -47,7 +47,7 @@ fn only_an_event_that_came_with_an_id_can_be_repeated() {
             id: id.to_owned(),
             ..event()
         };
-        check(proto::PublishRequest { event: Some(event) }, now())
+        check(proto::PublishRequest { event: Some(event) }, None, now())
             .unwrap()
             .once
     };
@@ -353,7 +353,7 @@ proptest! {
             attributes: HashMap::from([(text.clone(), text.clone())]),
             channels: vec![text],
         };
-        if let Ok(Accepted { event, .. }) = check(proto::PublishRequest { event: Some(event) }, now()) {
+        if let Ok(Accepted { event, .. }) = check(proto::PublishRequest { event: Some(event) }, None, now()) {
             prop_assert!(!event.id.is_empty() && !event.kind.is_empty());
             prop_assert!(event.data.is_empty() || serde_json::from_slice::<&RawValue>(&event.data).is_ok());
             for payload in [crate::Payload::Event, crate::Payload::Data] {
