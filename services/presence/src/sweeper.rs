@@ -7,6 +7,7 @@ use tidings_runtime::Shutdown;
 use tokio::time::MissedTickBehavior;
 
 use crate::{
+    member::Lease,
     metrics::Metrics,
     store::{self, Store},
 };
@@ -44,19 +45,63 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
     }
 }
 
-/// Sweeps everything that has ended by now.
+/// Sweeps everything that has ended by now. What cannot be swept keeps nothing else from it; the first error is returned.
 pub(crate) async fn sweep(store: &Store, metrics: &Metrics) -> Result<(), store::Error> {
+    let mut result = Ok(());
     for lease in store.ended().await? {
-        let mut members = 0;
-        loop {
-            let swept = store.sweep(&lease).await?;
-            metrics.swept.inc_by(swept.left.len() as u64);
-            members += swept.left.len();
-            if swept.done {
-                break;
-            }
-        }
-        tracing::info!(gateway.id = %lease.gateway, %lease, members, "swept an ended lease");
+        result = result.and(sweep_lease(store, metrics, &lease).await);
     }
+    result
+}
+
+async fn sweep_lease(store: &Store, metrics: &Metrics, lease: &Lease) -> Result<(), store::Error> {
+    let mut members = 0;
+    loop {
+        let swept = store.sweep(lease).await?;
+        metrics.swept.inc_by(swept.left.len() as u64);
+        members += swept.left.len();
+        if swept.done {
+            break;
+        }
+    }
+    tracing::info!(gateway.id = %lease.gateway, %lease, members, "swept an ended lease");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+    use tidings_broker::test_util::RedisServer;
+
+    use super::*;
+    use crate::member::GatewayId;
+
+    #[tokio::test]
+    async fn a_lease_that_cannot_be_swept_keeps_no_other_from_it() {
+        let Some(server) = RedisServer::start() else {
+            return;
+        };
+        let pool = deadpool_redis::Config::from_url(server.url())
+            .create_pool(Some(deadpool_redis::Runtime::Tokio1))
+            .unwrap();
+        let store = Store::redis(pool.clone(), "tidings");
+        let mut leases = Vec::new();
+        for gateway in ["g1", "g2"] {
+            let gateway = GatewayId::parse(gateway).unwrap();
+            leases.push(store.attach(&gateway, INTERVAL).await.unwrap());
+            store.end(leases.last().unwrap()).await.unwrap();
+        }
+        assert_eq!(store.ended().await.unwrap(), leases);
+        redis::cmd("SET") // where a set should be
+            .arg(format!("tidings:gateway:{{{}}}:members", leases[0]))
+            .arg("x")
+            .exec_async(&mut pool.get().await.unwrap())
+            .await
+            .unwrap();
+
+        let metrics = Metrics::register(&mut Registry::default());
+        let swept = sweep(&store, &metrics).await;
+        assert!(matches!(swept, Err(store::Error::Unavailable(_))), "{swept:?}");
+        assert_eq!(store.ended().await.unwrap(), leases[..1]);
+    }
 }
