@@ -16,6 +16,9 @@ use crate::metrics::Metrics;
 
 const HOW: &str = "send one as metadata `x-api-key: KEY` or `authorization: Bearer KEY`";
 
+/// How tonic's messages about requests begin that are not Protobuf, or not gzip.
+const UNREADABLE: [&str; 2] = ["failed to decode Protobuf message", "Error decompressing"];
+
 /// What stands before the services.
 pub(crate) struct Guard {
     /// `None`: no key is asked for.
@@ -41,7 +44,7 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
         }
     };
     request.extensions_mut().insert(Caller(key));
-    guard.name_the_limit(next.run(request).await)
+    guard.reword(next.run(request).await)
 }
 
 impl Guard {
@@ -62,24 +65,28 @@ impl Guard {
         }
     }
 
-    /// tonic says OUT_OF_RANGE of a message that is too large, where gRPC's other implementations say
-    /// RESOURCE_EXHAUSTED; nothing else here says OUT_OF_RANGE.
-    fn name_the_limit(&self, response: Response) -> Response {
-        let is_too_large = Status::from_header_map(response.headers())
-            .is_some_and(|status| status.code() == Code::OutOfRange);
-        if !is_too_large {
+    /// What tonic says of a request that it cannot take, as backends should hear it. Of one that is too large it says
+    /// OUT_OF_RANGE, where gRPC's other implementations say RESOURCE_EXHAUSTED; nothing else here says OUT_OF_RANGE.
+    /// Of one that cannot be decoded it says INTERNAL, which would be our fault.
+    fn reword(&self, response: Response) -> Response {
+        let Some(status) = Status::from_header_map(response.headers()) else {
             return response;
-        }
-        let limit = self.message_size.to_string();
-        let message = format!("the request is larger than {limit} bytes, which backends.message_size allows");
-        status::refused(
-            Code::ResourceExhausted,
-            "REQUEST_TOO_LARGE",
-            message,
-            &[("limit", &limit)],
-        )
-        .into_http::<Body>()
-        .map(axum::body::Body::new)
+        };
+        let status = match status.code() {
+            Code::OutOfRange => {
+                let limit = self.message_size.to_string();
+                let message =
+                    format!("the request is larger than {limit} bytes, which backends.message_size allows");
+                let about = [("limit", limit.as_str())];
+                status::refused(Code::ResourceExhausted, "REQUEST_TOO_LARGE", message, &about)
+            }
+            Code::Internal if UNREADABLE.iter().any(|why| status.message().starts_with(why)) => {
+                let message = format!("the request cannot be read: {}", status.message());
+                status::refused(Code::InvalidArgument, "REQUEST_UNREADABLE", message, &[])
+            }
+            _ => return response,
+        };
+        status.into_http::<Body>().map(axum::body::Body::new)
     }
 }
 

@@ -143,6 +143,28 @@ async fn a_path_that_is_not_served_is_answered_in_the_callers_language() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_not_protobuf_is_the_callers_fault() {
+    let door = Door::open(&insecure(), &[]);
+    let mut grpc = tonic::client::Grpc::new(door.channel().await);
+    grpc.ready().await.unwrap();
+    // Its first field is a text, where a publish has a message.
+    let request = HealthCheckRequest {
+        service: "x".to_owned(),
+    };
+    let codec = tonic_prost::ProstCodec::<_, HealthCheckRequest>::default();
+    let path = "/tidings.fanout.v1.Fanout/Publish".parse().unwrap();
+    let status = grpc
+        .unary(tonic::Request::new(request), path, codec)
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(
+        status.message().starts_with("the request cannot be read: "),
+        "{status:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_the_configuration_is_said_before_anything_listens() {
     let open = |config: &Config, routes: &[tidings_fanout::Route]| {
         let broker = tidings_broker::Broker::memory();
