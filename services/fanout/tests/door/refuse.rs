@@ -177,7 +177,12 @@ async fn what_the_bus_refuses_is_told_channel_by_channel() {
     assert!(error.message.contains(" refused: "), "{}", error.message);
     assert_eq!(open.error, None);
 
-    let status = door.publish(event(&["closed:1"])).await.unwrap_err();
+    // Another event: the first is kept in the channel, where a retry finds it.
+    let other = proto::Event {
+        id: "e2".to_owned(),
+        ..event(&["closed:1"])
+    };
+    let status = door.publish(other).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert_eq!(status.get_details_error_info().unwrap().reason, "BUS_REFUSED");
     let metrics = door.metrics();
