@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use crate::{
     Presence,
     member::{Change, GatewayId, Lease, Member},
-    store,
+    store::{self, Applied},
 };
 
 /// What a gateway says.
@@ -138,13 +138,18 @@ impl Attachment {
 
     async fn apply(&self, held: &Held, changes: Vec<Change>) -> Result<(), Refusal> {
         let Presence { store, metrics, .. } = &self.presence;
-        let applied = store.apply(&held.lease, changes).await?;
-        metrics.joins.inc_by(applied.joined.len() as u64);
-        metrics.leaves.inc_by(applied.left.len() as u64);
+        let undo = changes.iter().map(|change| Change::Left(change.id())).collect();
+        let count = |applied: &Applied| {
+            metrics.joins.inc_by(applied.joined.len() as u64);
+            metrics.leaves.inc_by(applied.left.len() as u64);
+        };
+        count(&store.apply(&held.lease, changes).await?);
         let renewed = store.renew(&held.lease, held.length).await;
         if let Err(store::Error::Ended { lease }) = &renewed {
-            // This came too late, perhaps after the sweep: have it swept again.
+            // This came too late, perhaps after the sweep: take it back, and have swept what cannot be taken back now.
+            let undone = store.apply(lease, undo).await;
             store.end(lease).await?;
+            count(&undone?);
         }
         Ok(renewed?)
     }
@@ -177,5 +182,55 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use prometheus_client::registry::Registry;
+    use tidings_core::{Channel, ClientId, ClientInfo};
+
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_too_late_is_taken_back() {
+        let store = Store::memory();
+        let gateway = GatewayId::parse("g1").unwrap();
+        let length = Duration::from_secs(10);
+        let mut late = Attachment::new(Presence::new(store.clone(), &mut Registry::default()));
+        let hello = Update::Hello {
+            gateway: gateway.clone(),
+            length,
+        };
+        late.take(1, hello).await.unwrap();
+        let everyone = Update::Snapshot {
+            members: Vec::new(),
+            last: true,
+        };
+        late.take(2, everyone).await.unwrap();
+        let newer = store.attach(&gateway, length).await.unwrap();
+        store.supersede(&newer).await.unwrap();
+
+        let ada = Member {
+            channel: Channel::parse("tasks").unwrap(),
+            info: ClientInfo {
+                user: "ada".into(),
+                client: ClientId::random(),
+                conn_info: "".into(),
+                chan_info: "".into(),
+            },
+            joined_at: SystemTime::UNIX_EPOCH,
+        };
+        let taken = late.take(3, Update::Changes(vec![Change::Joined(ada)])).await;
+        assert!(
+            matches!(taken, Err(Refusal::Store(store::Error::Ended { .. }))),
+            "{taken:?}"
+        );
+        for lease in store.ended().await.unwrap() {
+            assert_eq!(store.sweep(&lease).await.unwrap().left, []);
+        }
     }
 }

@@ -129,6 +129,17 @@ pub enum Change {
     Left(MemberId),
 }
 
+impl Change {
+    /// Whom it is about.
+    #[must_use]
+    pub fn id(&self) -> MemberId {
+        match self {
+            Self::Joined(member) => member.id(),
+            Self::Left(id) => id.clone(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

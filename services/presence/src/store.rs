@@ -138,8 +138,9 @@ impl Store {
     /// batch was never there.
     ///
     /// Does not ask whether the lease still lives: [`renew`](Self::renew) afterwards, and when that says
-    /// [`Error::Ended`], [`end`](Self::end) it again, so that what was written too late is swept. Readers see
-    /// nothing of it in between.
+    /// [`Error::Ended`], apply the same members as left and [`end`](Self::end) it again, so that nothing written too
+    /// late stays. Readers see nothing of it in between. Whoever is stopped before it has ended the lease again may
+    /// leave members behind that are never seen and not swept.
     ///
     /// # Errors
     /// [`Error::Unavailable`]; some of the changes may have been made then, and all may be given again.

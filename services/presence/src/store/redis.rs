@@ -9,7 +9,8 @@
 //! No command and no script touches two hash tags, so every key may live on another node of a cluster. What
 //! has to happen together is put in an order instead: a member is named in its lease's set before it is
 //! written, and removed before it is taken out of the set. A crash in between leaves a name too many, never a
-//! member that nobody finds again.
+//! member that nobody finds again, with one exception: a write that comes after its lease was swept, by a writer that
+//! then does not live to end the lease again. What it wrote is never visible, but stays.
 
 mod entry;
 
@@ -180,7 +181,7 @@ impl Redis {
             .ignore();
         self.send::<()>(&pipeline).await?;
         // A late writer writes first and puts the lease on the list again afterwards. Looking only now, either
-        // its write is seen here, or its lease is listed after it was taken off.
+        // its write is seen here, or its lease is listed after it was taken off, provided that the writer lives on.
         let mut pipeline = redis::pipe();
         pipeline.cmd("EXISTS").arg(self.keys.members(lease));
         let (written,): (bool,) = self.send(&pipeline).await?;
