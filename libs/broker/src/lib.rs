@@ -11,7 +11,8 @@
 //! - nothing of a channel arrives after unsubscribing from it has returned;
 //! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden;
 //! - what is kept is numbered from 1 without holes, in the order in which it is delivered, and once it is lost the epoch
-//!   is another.
+//!   is another. What the epoch does not tell is that Redis went back in time: an older snapshot was restored, or a
+//!   failover lost the newest writes. Then offsets are given again.
 //!
 //! In reading order: this file is what callers see, and `stream` the words of it that are about streams; `memory` is the
 //! bus of one process, [`redis`] the one between processes, `envelope` what travels on it.
@@ -45,7 +46,8 @@ pub enum Incoming {
     Join(Channel, ClientInfo),
     /// A member left a channel.
     Leave(Channel, ClientInfo),
-    /// The bus may have lost something on every channel since the last message.
+    /// The bus may have lost something on every channel since the connection was lost. That can be before messages that
+    /// came already: those of the new connection may come ahead of this.
     Gap,
 }
 
@@ -67,7 +69,8 @@ impl<F: Fn(Incoming) + Send + Sync + 'static> Sink for F {
 /// Whether the bus can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// It answers, and every subscriber's interest is in force.
+    /// It answers, and every subscriber's interest is in force. A subscriber that has just been made does not count
+    /// until it has connected, or failed to, for the first time.
     Up,
     /// It does not. The broker keeps trying; nothing needs to be done here.
     Away {
@@ -282,7 +285,8 @@ impl Subscriber {
     ///
     /// # Errors
     /// [`Error::Away`]: the interest stays recorded and is taken up without further calls when the bus returns, which
-    /// one [`Incoming::Gap`] tells. [`Error::Refused`]: the interest is not recorded.
+    /// one [`Incoming::Gap`] tells; if Redis refuses the channel then, the interest is dropped and that is logged.
+    /// [`Error::Refused`]: the interest is not recorded.
     pub async fn subscribe(&self, channel: &Channel) -> Result<(), Error> {
         match &self.0 {
             Interest::Memory(interest) => {
