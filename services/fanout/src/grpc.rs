@@ -142,7 +142,7 @@ fn channel_result(channel: &Channel, result: Result<Published, broker::Error>) -
 async fn traced<T>(span: Span, work: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
     let answer = work.instrument(span.clone()).await;
     let code = answer.as_ref().err().map_or(Code::Ok, Status::code);
-    span.record("rpc.response.status_code", status::name_of(code));
+    span.record("rpc.response.status_code", trace::status_name(code));
     if matches!(
         code,
         Code::Unknown | Code::Internal | Code::Unavailable | Code::DataLoss | Code::Unimplemented

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use tidings_proto::fanout::{ChannelResult, PublishResponse};
+use tidings_telemetry::trace;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -74,25 +75,7 @@ pub(super) fn refused(status: &Status) -> String {
 
 /// The name of a code, as every gRPC client writes it.
 fn code(code: u32) -> &'static str {
-    match Code::from(i32::try_from(code).unwrap_or(i32::MAX)) {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
-    }
+    trace::status_name(Code::from(i32::try_from(code).unwrap_or(i32::MAX)))
 }
 
 #[cfg(test)]
