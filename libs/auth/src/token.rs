@@ -34,7 +34,7 @@ pub use fetch::{BadEndpoint, Error as FetchError, TIMEOUT as FETCH_TIMEOUT};
 pub use key::Unusable;
 pub use keyring::{Keyring, MAX_KEYS};
 pub use mint::Minter;
-pub use options::{Data, Options, Overrides};
+pub use options::Options;
 pub use subscription::{Bearer, Subscription};
 
 /// Why a token is refused.

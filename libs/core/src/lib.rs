@@ -4,11 +4,12 @@
 //! type: formats live where bytes enter and leave (`protocol`, `broker`, each service's `grpc.rs`).
 //!
 //! In reading order: [`channel`] names, [`event`] is what a backend says, [`publication`] is what a channel
-//! carries, [`client`] is who listens, [`namespace`] is what they may do.
+//! carries, [`client`] is who listens, [`namespace`] is what they may do, [`filter`] which publications they want.
 
 pub mod channel;
 pub mod client;
 pub mod event;
+pub mod filter;
 pub mod glob;
 pub mod json;
 pub mod namespace;
@@ -18,7 +19,8 @@ pub mod secret;
 pub use channel::Channel;
 pub use client::{ClientId, ClientInfo};
 pub use event::Event;
+pub use filter::Filter;
 pub use glob::Glob;
-pub use namespace::{Namespace, Namespaces, Retention};
-pub use publication::{Format, Position, Publication, TraceContext};
+pub use namespace::{DeltaType, Namespace, Namespaces, Overrides, RecoveryMode, Retention};
+pub use publication::{Format, Payload, Position, Publication, TraceContext};
 pub use secret::Secret;

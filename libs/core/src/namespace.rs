@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Channel;
 
 /// The options of all channels with one prefix: `[[namespace]]` in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Namespace {
     /// The part of a channel's name before the first `:`; empty for channels without one.
@@ -17,12 +17,51 @@ pub struct Namespace {
     /// Keep who is there.
     #[serde(default)]
     pub presence: bool,
+    /// Others hear of members coming and going, where they ask for it. Only with `presence`.
+    #[serde(default)]
+    pub join_leave: bool,
+    /// They hear of it unasked.
+    #[serde(default)]
+    pub force_push_join_leave: bool,
     /// How many publications each channel keeps; 0: none. Only with `history_ttl`.
     #[serde(default)]
     pub history_size: u32,
     /// How long each channel keeps them; 0: not at all. Only with `history_size`.
     #[serde(default, with = "humantime_serde")]
     pub history_ttl: Duration,
+    /// Subscribers that ask for it are told where they are in the stream, and that they miss something. Only with history.
+    #[serde(default)]
+    pub allow_positioning: bool,
+    /// They are told unasked.
+    #[serde(default)]
+    pub force_positioning: bool,
+    /// Subscribers that ask for it get what they missed when they come back. Only with history.
+    #[serde(default)]
+    pub allow_recovery: bool,
+    /// They get it unasked.
+    #[serde(default)]
+    pub force_recovery: bool,
+    /// What coming back means.
+    #[serde(default)]
+    pub force_recovery_mode: RecoveryMode,
+    /// How publications may be sent as differences from the one before, to subscribers that ask for it. Only with history.
+    #[serde(default)]
+    pub allowed_delta_types: Vec<DeltaType>,
+    /// Subscribers may ask for only those publications whose tags match a filter.
+    #[serde(default)]
+    pub allow_tags_filter: bool,
+    /// A channel `name#42,43` is open to the users 42 and 43, and only to them.
+    #[serde(default)]
+    pub allow_user_limited_channels: bool,
+    /// The user's backend decides who may subscribe (`clients.proxy.subscribe`).
+    #[serde(default)]
+    pub subscribe_proxy_enabled: bool,
+    /// The user's backend decides what clients may publish (`clients.proxy.publish`).
+    #[serde(default)]
+    pub publish_proxy_enabled: bool,
+    /// The user's backend decides whether a subscription that expires goes on (`clients.proxy.sub_refresh`).
+    #[serde(default)]
+    pub sub_refresh_proxy_enabled: bool,
     /// Clients with a user may subscribe.
     #[serde(default)]
     pub allow_subscribe_for_client: bool,
@@ -58,6 +97,40 @@ pub struct Namespace {
     pub allow_history_for_subscriber: bool,
 }
 
+/// What a subscriber gets that comes back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryMode {
+    /// Everything that it missed, or word that this is not possible.
+    #[default]
+    Stream,
+    /// The newest publication, if it has not got that.
+    Cache,
+}
+
+/// How a publication is written as a difference from the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeltaType {
+    /// The delta format of the Fossil version control system.
+    Fossil,
+}
+
+/// Options of a namespace, decided anew for one client in one channel. `None`: as the namespace has it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Whether the client is seen in the channel.
+    pub presence: Option<bool>,
+    /// Whether others hear of it coming and going.
+    pub join_leave: Option<bool>,
+    /// Whether it hears of others coming and going, unasked.
+    pub force_push_join_leave: Option<bool>,
+    /// Whether it recovers what it missed, unasked.
+    pub force_recovery: Option<bool>,
+    /// Whether its position is watched, unasked.
+    pub force_positioning: Option<bool>,
+}
+
 /// What a channel keeps of its publications: the newest, as far as both limits allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -78,14 +151,49 @@ impl Namespace {
         })
     }
 
+    /// An option that is set without another that it builds on, and which.
+    fn lacks(&self) -> Option<(&'static str, &'static str)> {
+        const HISTORY: &str = "`history_size` and `history_ttl`";
+        let stream = [
+            (self.allow_positioning, "allow_positioning"),
+            (self.force_positioning, "force_positioning"),
+            (self.allow_recovery, "allow_recovery"),
+            (self.force_recovery, "force_recovery"),
+            (!self.allowed_delta_types.is_empty(), "allowed_delta_types"),
+        ];
+        let without_history = self.retention().is_none();
+        let lacking = stream.into_iter().find(|(set, _)| *set && without_history);
+        match lacking {
+            Some((_, option)) => Some((option, HISTORY)),
+            None if self.join_leave && !self.presence => Some(("join_leave", "`presence`")),
+            None if self.force_push_join_leave && !self.join_leave => {
+                Some(("force_push_join_leave", "`join_leave`"))
+            }
+            None => None,
+        }
+    }
+
     /// Everything is on and allowed, with a short history: what `tidings dev` gives to channels that nobody configured.
     #[must_use]
     pub fn open(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             presence: true,
+            join_leave: true,
+            force_push_join_leave: false,
             history_size: 100,
             history_ttl: Duration::from_secs(600),
+            allow_positioning: true,
+            force_positioning: false,
+            allow_recovery: true,
+            force_recovery: false,
+            force_recovery_mode: RecoveryMode::Stream,
+            allowed_delta_types: vec![DeltaType::Fossil],
+            allow_tags_filter: true,
+            allow_user_limited_channels: true,
+            subscribe_proxy_enabled: false,
+            publish_proxy_enabled: false,
+            sub_refresh_proxy_enabled: false,
             allow_subscribe_for_client: true,
             allow_subscribe_for_anonymous: true,
             allow_publish_for_client: true,
@@ -150,6 +258,10 @@ impl Namespaces {
                 let why = "history needs both `history_size` and `history_ttl`".to_owned();
                 return Err(Error::Impossible { name, why });
             }
+            if let Some((option, needs)) = namespace.lacks() {
+                let why = format!("`{option}` needs {needs}");
+                return Err(Error::Impossible { name, why });
+            }
             if by_name.insert(name.clone(), namespace).is_some() {
                 return Err(Error::Twice { name });
             }
@@ -184,6 +296,7 @@ mod tests {
     fn named(name: &str) -> Namespace {
         Namespace {
             presence: false,
+            join_leave: false,
             ..Namespace::open(name)
         }
     }

@@ -34,6 +34,41 @@ pub enum Format {
     Binary,
 }
 
+/// Bytes and what they are. Empty: nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Payload {
+    /// JSON text, or whatever else it is.
+    pub data: Bytes,
+    /// What `data` is.
+    pub format: Format,
+}
+
+impl Payload {
+    /// JSON on one line, as [`json::one_line`](crate::json::one_line) leaves it.
+    #[must_use]
+    pub fn json(data: Bytes) -> Self {
+        Self {
+            data,
+            format: Format::Json,
+        }
+    }
+
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// The bytes when they are JSON, else none: for where only JSON can stand.
+    #[must_use]
+    pub fn into_json(self) -> Bytes {
+        match self.format {
+            Format::Json => self.data,
+            Format::Binary => Bytes::new(),
+        }
+    }
+}
+
 /// One message in a channel. The data is opaque from here on: nobody downstream of fanout parses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {

@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
-use tidings_core::{Format, json};
+use tidings_core::{Format, Payload, json};
 
 /// JSON when it can be, ready to be embedded in a line; anything else as it came, JSON too that is nested deeper than
 /// [`json::MAX_DEPTH`]: nobody is made to parse that.
-pub(crate) fn check(data: Bytes) -> (Bytes, Format) {
+pub(crate) fn check(data: Bytes) -> Payload {
     // From text, not from bytes: what is skipped over in bytes is not checked for being UTF-8.
     match std::str::from_utf8(&data).map(serde_json::from_str::<IgnoredAny>) {
-        Ok(Ok(_)) if json::depth_within(&data, json::MAX_DEPTH) => (json::one_line(data), Format::Json),
-        _ => (data, Format::Binary),
+        Ok(Ok(_)) if json::depth_within(&data, json::MAX_DEPTH) => Payload::json(json::one_line(data)),
+        _ => Payload {
+            data,
+            format: Format::Binary,
+        },
     }
 }
 
@@ -20,15 +23,16 @@ mod tests {
 
     #[test]
     fn text_that_is_not_utf_8_is_not_json_either() {
-        assert_eq!(check("{\"a\":\n1}".into()), ("{\"a\": 1}".into(), Format::Json));
-        assert_eq!(check(Bytes::from_static(b"\"\xff\"")).1, Format::Binary);
-        assert_eq!(check(Bytes::new()).1, Format::Binary);
+        assert_eq!(check("{\"a\":\n1}".into()), Payload::json("{\"a\": 1}".into()));
+        assert_eq!(check(Bytes::from_static(b"\"\xff\"")).format, Format::Binary);
+        assert_eq!(check(Bytes::new()).format, Format::Binary);
     }
 
     #[test]
     fn json_that_is_nested_too_deeply_is_passed_on_as_bytes() {
         let nested = |depth: usize| Bytes::from(format!("{}{}", "[".repeat(depth), "]".repeat(depth)));
-        assert_eq!(check(nested(128)).1, Format::Json);
-        assert_eq!(check(nested(129)), (nested(129), Format::Binary));
+        assert_eq!(check(nested(128)).format, Format::Json);
+        let deep = check(nested(129));
+        assert_eq!((deep.data, deep.format), (nested(129), Format::Binary));
     }
 }

@@ -19,10 +19,14 @@ pub struct Error {
 impl Error {
     /// Something behind the gateway is away.
     pub const INTERNAL: Self = Self::temporary(100, "internal server error");
+    /// The client is not known.
+    pub const UNAUTHORIZED: Self = Self::permanent(101, "unauthorized");
     /// The channel's namespace is not configured.
     pub const UNKNOWN_CHANNEL: Self = Self::permanent(102, "unknown channel");
     /// The client may not do this here.
     pub const PERMISSION_DENIED: Self = Self::permanent(103, "permission denied");
+    /// Nobody answers this method.
+    pub const METHOD_NOT_FOUND: Self = Self::permanent(104, "method not found");
     /// The client has this subscription.
     pub const ALREADY_SUBSCRIBED: Self = Self::permanent(105, "already subscribed");
     /// Too many channels.
@@ -33,6 +37,8 @@ impl Error {
     pub const NOT_AVAILABLE: Self = Self::permanent(108, "not available");
     /// The token was good until it ran out: get a new one.
     pub const TOKEN_EXPIRED: Self = Self::permanent(109, "token expired");
+    /// What was to be renewed is past.
+    pub const EXPIRED: Self = Self::permanent(110, "expired");
     /// Too many commands.
     pub const TOO_MANY_REQUESTS: Self = Self::temporary(111, "too many requests");
 

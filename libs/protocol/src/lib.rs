@@ -17,4 +17,4 @@ pub mod reply;
 pub use close::CloseReason;
 pub use command::{Command, Request};
 pub use error::Error;
-pub use reply::{Push, Reply};
+pub use reply::{Push, Reply, UnsubscribeReason};

@@ -12,16 +12,19 @@ use crate::{CloseReason, Command, Error, Request, command, data};
 pub fn opening(channel: String, token: String) -> [Command; 2] {
     let connect = command::Connect {
         token,
-        name: String::new(),
+        ..Default::default()
     };
     [
         Command {
             id: 1,
-            request: Request::Connect(connect),
+            request: Request::Connect(Box::new(connect)),
         },
         Command {
             id: 2,
-            request: Request::Subscribe(command::Subscribe { channel }),
+            request: Request::Subscribe(Box::new(command::Subscribe {
+                channel,
+                ..Default::default()
+            })),
         },
     ]
 }
@@ -29,13 +32,11 @@ pub fn opening(channel: String, token: String) -> [Command; 2] {
 /// What a client means that sends a message: it publishes to its channel.
 #[must_use]
 pub fn publish(channel: String, text: Bytes) -> Command {
-    let (data, format) = data::check(text);
     Command {
         id: 3,
         request: Request::Publish {
             channel,
-            data,
-            format,
+            payload: data::check(text),
         },
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     #[test]
     fn a_message_is_json_when_it_can_be_and_anything_else_when_not() {
         let format = |text: &'static str| match publish("c".into(), text.into()).request {
-            Request::Publish { data, format, .. } => (data, format),
+            Request::Publish { payload, .. } => (payload.data, payload.format),
             other => panic!("{other:?}"),
         };
         assert_eq!(format("{\"a\":\n1}"), ("{\"a\": 1}".into(), Format::Json));

@@ -15,6 +15,9 @@ mod rules;
 mod session;
 mod turn;
 
-pub use action::{Action, Answer, Identity, Query, Refusal};
-pub use rules::Rules;
-pub use session::Session;
+pub use action::{
+    Action, Answer, Base, Evidence, Expiry, Grant, Hears, Identity, Place, Query, Read, Refusal, Renewal,
+    RenewedBy, Seen,
+};
+pub use rules::{Backend, Rules};
+pub use session::{Session, Transport};

@@ -25,8 +25,29 @@ pub struct Rules {
     pub history: u32,
     /// Clients without a token are let in, as nobody.
     pub allow_anonymous: bool,
+    /// What the user's backend decides.
+    pub backend: Backend,
+    /// Every client with a user hears the channel `NAMESPACE:#USER` without asking; `#USER` when the name is empty.
+    pub personal_namespace: Option<String>,
     /// No permission is checked. Only in `tidings dev`.
     pub insecure: bool,
     /// What each channel offers, and to whom.
     pub namespaces: Namespaces,
+}
+
+/// What is decided by the user's backend, because somebody has configured where it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Backend {
+    /// Who clients without a token are.
+    pub connect: bool,
+    /// What becomes of connections that it let in and that have expired.
+    pub refresh: bool,
+    /// Who may subscribe, where the namespace says so.
+    pub subscribe: bool,
+    /// What clients may publish, where the namespace says so.
+    pub publish: bool,
+    /// What becomes of subscriptions that have expired, where the namespace says so.
+    pub sub_refresh: bool,
+    /// It answers `rpc`.
+    pub rpc: bool,
 }

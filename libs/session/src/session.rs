@@ -28,6 +28,7 @@ pub struct Session {
     turn: Turn,
     budget: Budget,
     heartbeat: Heartbeat,
+    transport: Transport,
 }
 
 #[derive(Debug)]
@@ -59,12 +60,29 @@ struct Subscription {
     presence: bool,
 }
 
+/// What a session has to know of the way its client is reached.
+#[derive(Debug, Clone, Default)]
+pub struct Transport {
+    /// Its clients never answer pings, because they cannot.
+    pub mute: bool,
+    /// What requests apart from the connection address it by: told to the client.
+    pub session: Option<Arc<str>>,
+    /// The node that such requests are for: told to the client.
+    pub node: Option<Arc<str>>,
+}
+
 type Actions = Vec<Action>;
 
 impl Session {
     /// A session whose transport has just opened. `spread` (0 to 1, random) sets the phase of its pings.
     #[must_use]
-    pub fn open(rules: Arc<Rules>, client: ClientId, spread: f64, now: Instant) -> Self {
+    pub fn open(
+        rules: Arc<Rules>,
+        client: ClientId,
+        transport: Transport,
+        spread: f64,
+        now: Instant,
+    ) -> Self {
         Self {
             state: State::Opened {
                 connect_by: now + rules.connect_timeout,
@@ -73,6 +91,7 @@ impl Session {
             turn: Turn::default(),
             budget: Budget::full(rules.commands_per_second, now),
             heartbeat: Heartbeat::start(&rules, spread, now),
+            transport,
             client,
             rules,
         }
@@ -132,10 +151,19 @@ impl Session {
         }
         self.turn.end();
         match answer {
-            Answer::Authenticated { id, result } => self.authenticated(id, result, now, out),
+            Answer::Authenticated { id, result } => {
+                self.authenticated(id, result.map(|identity| *identity), now, out);
+            }
+            Answer::Renewed { .. } | Answer::Authorized { .. } | Answer::Rpc { .. } => {}
             Answer::Subscribed { id, channel, result } => self.subscribed(id, channel, result, now, out),
             Answer::Published { id, result } => {
-                reply(out, id, result.map(|()| Reply::Publish { id }));
+                reply(
+                    out,
+                    id,
+                    result
+                        .map(|()| Reply::Publish { id })
+                        .map_err(|_| Error::INTERNAL),
+                );
             }
             Answer::History { id, result } => {
                 let answer = result.map(|(publications, top)| Reply::History {
@@ -241,21 +269,17 @@ impl Session {
             _ if !connected => self.close(CloseReason::BadRequest, out),
             Request::Subscribe(subscribe) => self.subscribe(id, &subscribe, out),
             Request::Unsubscribe { channel } => self.unsubscribe(id, &channel, out),
-            Request::Publish { data, .. } if data.is_empty() => {
+            Request::Publish { payload, .. } if payload.is_empty() => {
                 fail(out, id, Error::BAD_REQUEST.because("there is no data to publish"));
             }
-            Request::Publish {
-                channel,
-                data,
-                format,
-            } => {
+            Request::Publish { channel, payload } => {
                 let may = self.check(&channel, Right::Publish);
                 self.ask(id, may, out, |id, channel, info| Action::Publish {
                     id,
                     channel,
-                    data,
-                    format,
+                    payload,
                     info,
+                    proxied: false,
                 });
             }
             Request::Presence { channel } => {
@@ -272,9 +296,11 @@ impl Session {
             Request::History(history) => self.history(id, history, out),
             Request::Refresh { token } if !token.is_empty() => {
                 self.turn.begin_alone(1);
-                out.push(Action::Authenticate { id, token });
+                out.push(Action::Refresh { id, token });
             }
-            Request::NotOffered => fail(out, id, Error::NOT_AVAILABLE),
+            Request::Rpc { .. } | Request::SubRefresh { .. } | Request::NotOffered => {
+                fail(out, id, Error::NOT_AVAILABLE)
+            }
             Request::Send => self.close(CloseReason::NotAvailable, out),
             Request::Connect(_) | Request::Refresh { .. } | Request::Unknown | Request::Pong => {
                 self.close(CloseReason::BadRequest, out);

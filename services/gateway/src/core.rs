@@ -27,7 +27,7 @@ use slab::Slab;
 use tidings_core::{Channel, ClientId};
 use tidings_hub::Hub;
 use tidings_protocol::CloseReason;
-use tidings_session::Session;
+use tidings_session::{Session, Transport};
 use tidings_websocket::Parser;
 use tokio::{net::TcpStream, runtime, task::LocalSet};
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -170,7 +170,13 @@ impl Core {
             .inspect_err(|error| tracing::warn!(%error, "a client's socket could not be taken over"))
             .ok()?;
         let client = ClientId::random();
-        let session = Session::open(self.node.rules.clone(), client, rand::random(), now);
+        let session = Session::open(
+            self.node.rules.clone(),
+            client,
+            Transport::default(),
+            rand::random(),
+            now,
+        );
         let parser = Parser::new(self.node.message);
         let key = self
             .connections
@@ -198,7 +204,7 @@ impl Core {
             let frame = match delivery.frame(connection.wire.language()) {
                 Ok(frame) => frame,
                 Err(reason) => {
-                    unable.push((key, *reason));
+                    unable.push((key, reason.clone()));
                     continue;
                 }
             };

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use tidings_auth::token::{self, Check, Verifier};
-use tidings_core::Channel;
-use tidings_session::{Identity, Refusal};
+use tidings_core::{Channel, Payload};
+use tidings_session::{Expiry, Grant, Identity, Refusal, RenewedBy};
 
 /// Checks tokens.
 pub(crate) struct Identities {
@@ -52,14 +52,16 @@ fn identity(result: Result<token::Connection, token::Error>, now: SystemTime) ->
     let channels = connection
         .subs
         .keys()
-        .map(|name| Channel::parse(name))
-        .collect::<Result<_, _>>();
+        .map(|name| Ok((Channel::parse(name)?, Grant::default())))
+        .collect::<Result<_, tidings_core::channel::Error>>();
     Ok(Identity {
         user: connection.user.into(),
         info: connection.info.into_json(),
-        expires_in: connection
-            .expires_at
-            .map(|at| at.duration_since(now).unwrap_or(Duration::ZERO)),
+        expiry: connection.expires_at.map(|at| Expiry {
+            after: at.duration_since(now).unwrap_or(Duration::ZERO),
+            renewed_by: RenewedBy::Client,
+        }),
+        data: Payload::default(),
         // A token that names a channel which cannot be is no better than a forged one.
         channels: channels.map_err(|why| invalid(&why))?,
     })

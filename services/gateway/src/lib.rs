@@ -32,7 +32,7 @@ use tidings_runtime::{
     Shutdown,
     serve::{self, BindError},
 };
-use tidings_session::Rules;
+use tidings_session::{Backend, Rules};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use config::{Config, Error as ConfigError, Limits};
@@ -231,6 +231,8 @@ fn rules(config: &Config, namespaces: Namespaces) -> Rules {
         commands_per_second: limits.commands_per_second,
         allow_anonymous: config.allow_anonymous,
         insecure: config.insecure,
+        backend: Backend::default(),
+        personal_namespace: None,
         namespaces,
     }
 }

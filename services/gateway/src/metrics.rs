@@ -97,7 +97,7 @@ impl Metrics {
         self.connections.dec();
     }
 
-    pub(crate) fn closed(&self, reason: CloseReason) {
+    pub(crate) fn closed(&self, reason: &CloseReason) {
         self.closes
             .get_or_create(&Close {
                 code: reason.code().into(),

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
+use tidings_core::Payload;
 
 use super::{
     Error,
-    options::{self, Data, Options},
+    options::{self, Options},
 };
 
 /// What a valid connection token says about its bearer.
@@ -18,7 +19,7 @@ pub struct Connection {
     /// When the connection ends unless it is refreshed: `expire_at`, or else `exp`. `None`: never.
     pub expires_at: Option<SystemTime>,
     /// What others may see of the client (`info`, `b64info`).
-    pub info: Data,
+    pub info: Payload,
     /// Channels to subscribe the client to, and how (`subs`, or else `channels`); their names are not checked here.
     pub subs: BTreeMap<String, Options>,
 }
@@ -34,12 +35,12 @@ struct Wire {
 }
 
 /// `info` and `subs`.
-pub(super) fn read(payload: &str) -> Result<(Data, BTreeMap<String, Options>), Error> {
+pub(super) fn read(payload: &str) -> Result<(Payload, BTreeMap<String, Options>), Error> {
     let wire: Wire = serde_json::from_str(payload).map_err(|error| Error::claims(&error))?;
     if wire.channel.is_some_and(|channel| channel != "") {
         return Err(Error::invalid("claim 'channel' belongs to subscription tokens"));
     }
-    let info = Data::read(wire.info.as_deref(), "b64info", wire.b64info.as_deref())?;
+    let info = options::payload(wire.info.as_deref(), "b64info", wire.b64info.as_deref())?;
     let subs = match wire.subs.filter(|subs| !subs.is_empty()) {
         Some(subs) => subs
             .into_iter()

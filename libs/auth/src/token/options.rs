@@ -4,7 +4,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tidings_core::{Format, json};
+use tidings_core::{Format, Overrides, Payload, json};
 
 use super::Error;
 
@@ -12,69 +12,31 @@ use super::Error;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// What others in the channel may see of the client (`info`, `b64info`).
-    pub info: Data,
+    pub info: Payload,
     /// What the client gets as it subscribes (`data`, `b64data`).
-    pub data: Data,
+    pub data: Payload,
     /// Where the channel's own options do not count (`override`).
     pub overrides: Overrides,
 }
 
-/// Options of a namespace, decided anew for one client. `None`: as the namespace has it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Overrides {
-    /// Whether the client is seen in the channel.
-    pub presence: Option<bool>,
-    /// Whether others hear of it coming and going.
-    pub join_leave: Option<bool>,
-    /// Whether it hears of others coming and going, unasked.
-    pub force_push_join_leave: Option<bool>,
-    /// Whether it recovers what it missed, unasked.
-    pub force_recovery: Option<bool>,
-    /// Whether its position is watched, unasked.
-    pub force_positioning: Option<bool>,
-}
-
-/// Something for clients to see. Empty: nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Data {
-    /// The text, or whatever else it is.
-    pub bytes: Bytes,
-    /// What it is: JSON is on one line.
-    pub format: Format,
-}
-
-impl Data {
-    /// The bytes when they are JSON, else none: for where only JSON can stand.
-    #[must_use]
-    pub fn into_json(self) -> Bytes {
-        match self.format {
-            Format::Json => self.bytes,
-            Format::Binary => Bytes::new(),
+/// What a pair of claims says: `base64` counts when it is there.
+pub(super) fn payload(text: Option<&RawValue>, claim: &str, base64: Option<&str>) -> Result<Payload, Error> {
+    let json = |bytes| Payload::json(json::one_line(bytes));
+    match (base64.filter(|base64| !base64.is_empty()), text) {
+        (Some(base64), _) => {
+            let bytes = BASE64_STANDARD
+                .decode(base64)
+                .map_err(|_| Error::Invalid(format!("claim '{claim}' is not base64")))?;
+            Ok(match serde_json::from_slice::<&RawValue>(&bytes) {
+                Ok(_) => json(bytes.into()),
+                Err(_) => Payload {
+                    data: bytes.into(),
+                    format: Format::Binary,
+                },
+            })
         }
-    }
-
-    /// What a pair of claims says: `base64` counts when it is there.
-    pub(super) fn read(text: Option<&RawValue>, claim: &str, base64: Option<&str>) -> Result<Self, Error> {
-        let json = |bytes| Self {
-            bytes: json::one_line(bytes),
-            format: Format::Json,
-        };
-        match (base64.filter(|base64| !base64.is_empty()), text) {
-            (Some(base64), _) => {
-                let bytes = BASE64_STANDARD
-                    .decode(base64)
-                    .map_err(|_| Error::Invalid(format!("claim '{claim}' is not base64")))?;
-                Ok(match serde_json::from_slice::<&RawValue>(&bytes) {
-                    Ok(_) => json(bytes.into()),
-                    Err(_) => Self {
-                        bytes: bytes.into(),
-                        format: Format::Binary,
-                    },
-                })
-            }
-            (None, Some(text)) => Ok(json(Bytes::from(text.get().to_owned()))),
-            (None, None) => Ok(Self::default()),
-        }
+        (None, Some(text)) => Ok(json(Bytes::from(text.get().to_owned()))),
+        (None, None) => Ok(Payload::default()),
     }
 }
 
@@ -114,8 +76,8 @@ impl Wire {
         let overrides = self.overrides.unwrap_or_default();
         let value = |switch: Option<Switch>| switch.map(|switch| switch.value);
         Ok(Options {
-            info: Data::read(self.info.as_deref(), "b64info", self.b64info.as_deref())?,
-            data: Data::read(self.data.as_deref(), "b64data", self.b64data.as_deref())?,
+            info: payload(self.info.as_deref(), "b64info", self.b64info.as_deref())?,
+            data: payload(self.data.as_deref(), "b64data", self.b64data.as_deref())?,
             overrides: Overrides {
                 presence: value(overrides.presence),
                 join_leave: value(overrides.join_leave),

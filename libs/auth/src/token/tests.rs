@@ -15,7 +15,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::Value;
-use tidings_core::Secret;
+use tidings_core::{Overrides, Payload, Secret};
 
 use super::*;
 
@@ -58,16 +58,16 @@ fn connection(claims: &Value) -> Result<Connection, Error> {
     verifier().connection(&signed(claims), now()).settle()
 }
 
-fn json_data(text: &'static str) -> Data {
-    Data {
-        bytes: text.into(),
+fn json_data(text: &'static str) -> Payload {
+    Payload {
+        data: text.into(),
         format: tidings_core::Format::Json,
     }
 }
 
-fn binary(bytes: &'static [u8]) -> Data {
-    Data {
-        bytes: bytes.into(),
+fn binary(bytes: &'static [u8]) -> Payload {
+    Payload {
+        data: bytes.into(),
         format: tidings_core::Format::Binary,
     }
 }

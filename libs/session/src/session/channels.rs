@@ -31,7 +31,11 @@ impl Session {
             },
         );
         self.turn.begin_subscribe();
-        out.push(Action::Subscribe { id, channel });
+        out.push(Action::Subscribe {
+            id,
+            channel,
+            read: crate::Read::Nothing,
+        });
     }
 
     fn may_subscribe(&self, name: &str) -> Result<(Channel, bool), Error> {
@@ -51,20 +55,23 @@ impl Session {
         &mut self,
         id: u32,
         channel: Channel,
-        result: Result<(), Error>,
+        result: Result<crate::Place, Error>,
         now: Instant,
         out: &mut Actions,
     ) {
         match (&mut self.state, result) {
-            (State::Entering { waiting, .. }, Ok(())) => {
+            (State::Entering { waiting, .. }, Ok(_)) => {
                 *waiting -= 1;
                 if *waiting == 0 {
                     self.entered(now, out);
                 }
             }
             (State::Entering { .. }, Err(error)) => self.refuse(id, error, now, out),
-            (_, Ok(())) => {
-                out.push(Action::Reply(Reply::Subscribe { id }));
+            (_, Ok(_)) => {
+                out.push(Action::Reply(Reply::Subscribe {
+                    id,
+                    result: Box::default(),
+                }));
                 self.enter_channel(channel, out);
             }
             (_, Err(error)) => {
@@ -80,8 +87,15 @@ impl Session {
             return;
         };
         subscription.entered = true;
-        let presence = subscription.presence.then(|| self.info());
-        out.push(Action::Enter { channel, presence });
+        let presence = subscription.presence.then(|| crate::Seen {
+            info: self.info(),
+            announced: false,
+        });
+        out.push(Action::Enter {
+            channel,
+            hears: crate::Hears::default(),
+            presence,
+        });
     }
 
     pub(super) fn unsubscribe(&mut self, id: u32, name: &str, out: &mut Actions) {

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tidings_protocol::{CloseReason, Error, Reply, command::Connect, reply::Connected};
+use tidings_protocol::{
+    CloseReason, Error, Reply,
+    command::Connect,
+    reply::{Connected, Subscribed},
+};
 
 use super::{Actions, Session, State, Subscription, fail};
 use crate::{Action, Identity, Refusal, permission::unknown, turn::Turn};
@@ -14,15 +18,12 @@ use crate::{Action, Identity, Refusal, permission::unknown, turn::Turn};
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Session {
-    pub(super) fn connect(&mut self, id: u32, connect: Connect, out: &mut Actions) {
+    pub(super) fn connect(&mut self, id: u32, connect: Box<Connect>, out: &mut Actions) {
         if connect.token.is_empty() && !self.rules.allow_anonymous && !self.rules.insecure {
             return self.close(CloseReason::BadRequest, out);
         }
         self.turn.begin_alone(1);
-        out.push(Action::Authenticate {
-            id,
-            token: connect.token,
-        });
+        out.push(Action::Authenticate { id, connect });
     }
 
     pub(super) fn authenticated(
@@ -35,11 +36,13 @@ impl Session {
         let known = self.user().cloned();
         let identity = match (result, &known) {
             (Ok(identity), _) => identity,
-            (Err(Refusal::Invalid), _) => return self.close(CloseReason::InvalidToken, out),
+            (Err(Refusal::Invalid | Refusal::Mismatch), _) => {
+                return self.close(CloseReason::InvalidToken, out);
+            }
             (Err(Refusal::Expired), Some(_)) => return self.close(CloseReason::Expired, out),
             (Err(Refusal::Expired), None) => return self.refuse(id, Error::TOKEN_EXPIRED, now, out),
-            (Err(Refusal::Unavailable), Some(_)) => return fail(out, id, Error::INTERNAL),
-            (Err(Refusal::Unavailable), None) => return self.refuse(id, Error::INTERNAL, now, out),
+            (Err(_), Some(_)) => return fail(out, id, Error::INTERNAL),
+            (Err(_), None) => return self.refuse(id, Error::INTERNAL, now, out),
         };
         let Some(user) = known else {
             return self.enter(id, identity, now, out);
@@ -53,7 +56,7 @@ impl Session {
 
     /// Subscribes a client to what its token says, and then tells it that it is connected: to all or to nothing.
     fn enter(&mut self, id: u32, identity: Identity, now: Instant, out: &mut Actions) {
-        for channel in &identity.channels {
+        for (channel, _) in &identity.channels {
             let Some(namespace) = self.rules.namespaces.of(channel) else {
                 self.subscriptions.clear(); // nobody was asked yet
                 return self.refuse(id, unknown(channel), now, out);
@@ -75,6 +78,7 @@ impl Session {
         let asked = self.subscriptions.keys().map(|channel| Action::Subscribe {
             id,
             channel: channel.clone(),
+            read: crate::Read::Nothing,
         });
         out.extend(asked);
         self.state = State::Entering {
@@ -100,9 +104,19 @@ impl Session {
             version: self.rules.version,
             expires_in: self.know(identity, now),
             ping_interval: self.rules.ping_interval,
-            channels: channels.clone(),
+            data: tidings_core::Payload::default(),
+            subs: channels
+                .iter()
+                .map(|it| (it.clone(), Subscribed::default()))
+                .collect(),
+            pong: true,
+            session: None,
+            node: None,
         };
-        out.push(Action::Reply(Reply::Connect { id, result }));
+        out.push(Action::Reply(Reply::Connect {
+            id,
+            result: Box::new(result),
+        }));
         for channel in channels {
             self.enter_channel(channel, out);
         }
@@ -111,9 +125,9 @@ impl Session {
     /// Takes an identity on. How long it is good for.
     fn know(&mut self, identity: Identity, now: Instant) -> Option<Duration> {
         let expires_in = identity
-            .expires_in
+            .expiry
             .filter(|_| !self.rules.insecure)
-            .map(|ttl| ttl.min(LONGEST));
+            .map(|expiry| expiry.after.min(LONGEST));
         self.state = State::Known {
             identity,
             expires_at: expires_in.map(|after| now + after),

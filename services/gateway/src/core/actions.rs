@@ -5,7 +5,7 @@ use std::time::{Instant, SystemTime};
 use bytes::Bytes;
 use tidings_core::{Channel, Publication};
 use tidings_protocol::{CloseReason, Error, Reply};
-use tidings_session::{Action, Answer};
+use tidings_session::{Action, Answer, Place, Refusal};
 
 use super::Core;
 use crate::{inbox::Address, interest::Wanted, presence, wire::Said};
@@ -33,28 +33,16 @@ impl Core {
         };
         match action {
             Action::Reply(reply) => self.reply(key, &reply, more),
-            Action::Authenticate { id, token } => match self.node.identities.of(&token) {
-                Some(result) => {
-                    connection
-                        .session
-                        .answer(Answer::Authenticated { id, result }, now, more);
-                }
-                None => {
-                    let node = self.node.clone();
-                    self.work(from, async move {
-                        Answer::Authenticated {
-                            id,
-                            result: node.identities.fetch(&token).await,
-                        }
-                    });
-                }
-            },
-            Action::Subscribe { id, channel } => self.subscribe(from, id, channel, now, more),
-            Action::Enter { channel, presence } => {
+            Action::Authenticate { id, connect } => self.authenticate(from, id, connect.token, now, more),
+            Action::Refresh { id, token } => self.authenticate(from, id, token, now, more),
+            Action::Subscribe { id, channel, .. } => self.subscribe(from, id, channel, now, more),
+            Action::Enter {
+                channel, presence, ..
+            } => {
                 self.hub.join(&channel, key);
                 self.node.metrics.subscribed();
-                if let Some(info) = presence {
-                    self.node.members.joined(&channel, &info);
+                if let Some(seen) = presence {
+                    self.node.members.joined(&channel, &seen.info);
                 }
             }
             Action::Leave { channel, presence } => {
@@ -73,17 +61,17 @@ impl Core {
             Action::Publish {
                 id,
                 channel,
-                data,
-                format,
+                payload,
                 info,
+                ..
             } => {
-                let mut publication = Publication::new(data, format, SystemTime::now());
+                let mut publication = Publication::new(payload.data, payload.format, SystemTime::now());
                 publication.info = Some(info);
                 let node = self.node.clone();
                 self.work(from, async move {
                     Answer::Published {
                         id,
-                        result: node.publish(channel, publication).await,
+                        result: node.publish(channel, publication).await.map_err(Refusal::Error),
                     }
                 });
             }
@@ -115,7 +103,30 @@ impl Core {
                 });
             }
             Action::Close(reason) => self.end(key, reason, now),
+            Action::Renew { .. }
+            | Action::Authorize { .. }
+            | Action::Reauthorize { .. }
+            | Action::Rpc { .. } => {}
         }
+    }
+
+    fn authenticate(&mut self, from: Address, id: u32, token: String, now: Instant, more: &mut Vec<Action>) {
+        if let Some(result) = self.node.identities.of(&token) {
+            if let Some(connection) = self.connection(from) {
+                let result = result.map(Box::new);
+                connection
+                    .session
+                    .answer(Answer::Authenticated { id, result }, now, more);
+            }
+            return;
+        }
+        let node = self.node.clone();
+        self.work(from, async move {
+            Answer::Authenticated {
+                id,
+                result: node.identities.fetch(&token).await.map(Box::new),
+            }
+        });
     }
 
     fn reply(&mut self, key: usize, reply: &Reply, more: &mut Vec<Action>) {
@@ -147,7 +158,7 @@ impl Core {
             let confirmed = Answer::Subscribed {
                 id,
                 channel,
-                result: Ok(()),
+                result: Ok(Place::default()),
             };
             connection.session.answer(confirmed, now, more);
         }
@@ -159,7 +170,7 @@ impl Core {
             let answer = Answer::Subscribed {
                 id,
                 channel: channel.clone(),
-                result: result.clone(),
+                result: result.clone().map(|()| Place::default()),
             };
             self.completed(from, answer, now);
         }

@@ -84,14 +84,14 @@ impl Core {
 
     /// The session is over. The client is told why, and has a moment to say goodbye.
     pub(super) fn end(&mut self, key: usize, reason: CloseReason, now: Instant) {
-        self.node.metrics.closed(reason);
+        self.node.metrics.closed(&reason);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         if !reason.flushes() {
             connection.outbox.drop_unbegun();
         }
-        let wait = match reason {
+        let wait = match &reason {
             CloseReason::Gone => return,
             CloseReason::WebSocket(_) => clock::SHORT_GOODBYE,
             _ => clock::GOODBYE,

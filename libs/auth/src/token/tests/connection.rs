@@ -42,7 +42,7 @@ fn absent_and_null_claims_are_an_anonymous_user_without_anything() {
     let nobody = Connection {
         user: String::new(),
         expires_at: None,
-        info: Data::default(),
+        info: Payload::default(),
         subs: [].into(),
     };
     assert_eq!(connection(&json!({})), Ok(nobody.clone()));

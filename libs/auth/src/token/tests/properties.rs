@@ -103,8 +103,8 @@ proptest! {
 
     #[test]
     fn any_signed_claims_are_answered_and_what_is_accepted_fits_on_a_line(claims in claims()) {
-        let one_line = |data: &Data| {
-            data.format == tidings_core::Format::Binary || !data.bytes.iter().any(|byte| b"\r\n".contains(byte))
+        let one_line = |payload: &Payload| {
+            payload.format == tidings_core::Format::Binary || !payload.data.iter().any(|byte| b"\r\n".contains(byte))
         };
         let token = signed(&claims);
         if let Ok(connection) = verifier().connection(&token, now()).settle() {

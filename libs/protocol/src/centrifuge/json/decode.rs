@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, de::IgnoredAny};
 use serde_json::value::RawValue;
-use tidings_core::{Format, Position, json};
+use tidings_core::{Payload, Position, json};
 
 use crate::{Command, Request, command};
 
@@ -147,10 +147,17 @@ impl Wire<'_> {
             };
         }
         if let Some(Connect { token, name }) = self.connect {
-            return Request::Connect(command::Connect { token, name });
+            return Request::Connect(Box::new(command::Connect {
+                token,
+                name,
+                ..Default::default()
+            }));
         }
         if let Some(Channel { channel }) = self.subscribe {
-            return Request::Subscribe(command::Subscribe { channel });
+            return Request::Subscribe(Box::new(command::Subscribe {
+                channel,
+                ..Default::default()
+            }));
         }
         if let Some(Channel { channel }) = self.unsubscribe {
             return Request::Unsubscribe { channel };
@@ -161,8 +168,7 @@ impl Wire<'_> {
                 .unwrap_or_default();
             return Request::Publish {
                 channel,
-                data: json::one_line(data),
-                format: Format::Json,
+                payload: Payload::json(json::one_line(data)),
             };
         }
         if let Some(Channel { channel }) = self.presence {
@@ -218,18 +224,22 @@ mod tests {
         let connect = command::Connect {
             token: "t".into(),
             name: "js".into(),
+            ..Default::default()
         };
-        let subscribe = command::Subscribe { channel: "a".into() };
+        let subscribe = command::Subscribe {
+            channel: "a".into(),
+            ..Default::default()
+        };
         assert_eq!(
             all,
             [
                 Command {
                     id: 1,
-                    request: Request::Connect(connect)
+                    request: Request::Connect(Box::new(connect))
                 },
                 Command {
                     id: 2,
-                    request: Request::Subscribe(subscribe)
+                    request: Request::Subscribe(Box::new(subscribe))
                 },
             ]
         );
@@ -251,8 +261,7 @@ mod tests {
             command.request,
             Request::Publish {
                 channel: "a".into(),
-                data,
-                format: Format::Json
+                payload: Payload::json(data)
             }
         );
     }
@@ -278,7 +287,7 @@ mod tests {
     #[test]
     fn null_is_data_and_a_missing_field_is_none() {
         let data = |frame| match one(frame).request {
-            Request::Publish { data, .. } => data,
+            Request::Publish { payload, .. } => payload.data,
             other => panic!("{other:?}"),
         };
         assert_eq!(data(r#"{"id":1,"publish":{"channel":"a","data":null}}"#), "null");

@@ -37,9 +37,9 @@ pub fn reply(reply: &Reply, out: &mut impl Write) -> Result<(), CloseReason> {
                 c.text("client", &result.client.to_string());
                 c.text("version", result.version);
                 expiry(c, result.expires_in);
-                if !result.channels.is_empty() {
+                if !result.subs.is_empty() {
                     c.object("subs", |subs| {
-                        for channel in &result.channels {
+                        for (channel, _) in &result.subs {
                             subs.object(channel.as_str(), |_| {});
                         }
                     });
@@ -48,7 +48,7 @@ pub fn reply(reply: &Reply, out: &mut impl Write) -> Result<(), CloseReason> {
                 c.flag("pong");
             });
         }
-        Reply::Subscribe { id } => empty(&mut line, *id, "subscribe"),
+        Reply::Subscribe { id, .. } => empty(&mut line, *id, "subscribe"),
         Reply::Unsubscribe { id } => empty(&mut line, *id, "unsubscribe"),
         Reply::Publish { id } => empty(&mut line, *id, "publish"),
         Reply::Presence { id, members } => {
@@ -84,6 +84,7 @@ pub fn reply(reply: &Reply, out: &mut impl Write) -> Result<(), CloseReason> {
             line.number("id", id);
             line.object("refresh", |r| expiry(r, *expires_in));
         }
+        _ => {}
     }
     line.close();
     Ok(())
@@ -94,12 +95,12 @@ pub fn reply(reply: &Reply, out: &mut impl Write) -> Result<(), CloseReason> {
 /// # Errors
 /// When the publication's data is not JSON: a client that reads JSON cannot have it and is closed with 3506.
 pub fn push(push: Push<'_>, out: &mut impl Write) -> Result<(), CloseReason> {
-    if let Push::Publication(_, publication) = push {
+    if let Push::Publication(_, publication) | Push::Delta(_, publication, _) = push {
         embeddable(publication)?;
     }
     let mut line = Object::open(out);
     line.object("push", |p| match push {
-        Push::Publication(channel, publication) => {
+        Push::Publication(channel, publication) | Push::Delta(channel, publication, _) => {
             p.text("channel", channel.as_str());
             p.object("pub", |o| publication_fields(o, publication));
         }

@@ -45,15 +45,17 @@ fn request(message: wire::Command) -> Request {
         };
     }
     if let Some(connect) = message.connect {
-        return Request::Connect(command::Connect {
+        return Request::Connect(Box::new(command::Connect {
             token: connect.token,
             name: connect.name,
-        });
+            ..Default::default()
+        }));
     }
     if let Some(subscribe) = message.subscribe {
-        return Request::Subscribe(command::Subscribe {
+        return Request::Subscribe(Box::new(command::Subscribe {
             channel: subscribe.channel,
-        });
+            ..Default::default()
+        }));
     }
     if let Some(unsubscribe) = message.unsubscribe {
         return Request::Unsubscribe {
@@ -61,11 +63,9 @@ fn request(message: wire::Command) -> Request {
         };
     }
     if let Some(publish) = message.publish {
-        let (data, format) = data::check(publish.data);
         return Request::Publish {
             channel: publish.channel,
-            data,
-            format,
+            payload: data::check(publish.data),
         };
     }
     if let Some(presence) = message.presence {

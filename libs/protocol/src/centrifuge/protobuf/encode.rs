@@ -28,9 +28,9 @@ pub fn reply(reply: &Reply, out: &mut impl BufMut) {
         Reply::Connect { id, result } => {
             let (expires, ttl) = expiry(result.expires_in);
             let subs = result
-                .channels
+                .subs
                 .iter()
-                .map(|it| (it.to_string(), wire::SubscribeResult {}))
+                .map(|(it, _)| (it.to_string(), wire::SubscribeResult {}))
                 .collect();
             let connect = wire::ConnectResult {
                 client: result.client.to_string(),
@@ -47,7 +47,7 @@ pub fn reply(reply: &Reply, out: &mut impl BufMut) {
                 ..Default::default()
             }
         }
-        Reply::Subscribe { id } => wire::Reply {
+        Reply::Subscribe { id, .. } => wire::Reply {
             id: *id,
             subscribe: Some(wire::SubscribeResult {}),
             ..Default::default()
@@ -108,6 +108,7 @@ pub fn reply(reply: &Reply, out: &mut impl BufMut) {
                 ..Default::default()
             }
         }
+        _ => wire::Reply::default(),
     };
     write(&message, out);
 }
@@ -115,7 +116,7 @@ pub fn reply(reply: &Reply, out: &mut impl BufMut) {
 /// Writes a push. `out` must have no bound.
 pub fn push(push: Push<'_>, out: &mut impl BufMut) {
     let push = match push {
-        Push::Publication(channel, it) => wire::Push {
+        Push::Publication(channel, it) | Push::Delta(channel, it, _) => wire::Push {
             channel: channel.to_string(),
             r#pub: Some(publication(it)),
             ..Default::default()
