@@ -1,6 +1,9 @@
-//! A socket on its way from HTTP to the core that will own it.
+//! A client on its way from HTTP to the core that will own it.
 
-use std::net::TcpStream;
+use std::{
+    net::{SocketAddr, TcpStream},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use tidings_protocol::Command;
@@ -8,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::wire::Wire;
 
-/// A client whose WebSocket handshake is done.
+/// A client whose handshake is done.
 pub(crate) struct Adoption {
     /// Its socket, non-blocking, at home in no runtime.
     pub(crate) stream: TcpStream,
@@ -18,6 +21,19 @@ pub(crate) struct Adoption {
     pub(crate) wire: Wire,
     /// What it said in the handshake already.
     pub(crate) opening: Vec<Command>,
+    /// How it came.
+    pub(crate) about: Arc<About>,
     /// Its place among the connections that this node takes.
     pub(crate) place: OwnedSemaphorePermit,
+}
+
+/// How a client came: what its user's backend may be told, beside what the client itself says.
+#[derive(Debug)]
+pub(crate) struct About {
+    /// `websocket`, `http_stream`, `sse`, `uni_websocket`, `uni_sse` or `uni_http_stream`.
+    pub(crate) transport: &'static str,
+    /// The headers that the configuration asks to keep, lower case, as far as they are text.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The other end of its connection.
+    pub(crate) remote: SocketAddr,
 }

@@ -4,10 +4,11 @@
 //! that of its [`inbox`](crate::inbox) and its sockets. It never waits for anybody: a socket that takes no more
 //! keeps its frames, slow work is done elsewhere and comes back as a letter.
 //!
-//! `connection` is one socket, `drive` its task, `incoming` what clients send, `actions` what sessions ask for,
-//! `clock` what is due when; the way of a publication is here.
+//! `arrival` takes clients in, `connection` is one of them, `drive` its task, `incoming` what clients send, `actions`
+//! what sessions ask for, `clock` what is due when; the way of a publication is here.
 
 mod actions;
+mod arrival;
 mod clock;
 mod connection;
 mod drive;
@@ -24,17 +25,14 @@ use std::{
 };
 
 use slab::Slab;
-use tidings_core::{Channel, ClientId};
+use tidings_core::Channel;
 use tidings_hub::Hub;
 use tidings_protocol::CloseReason;
-use tidings_session::{Session, Transport};
-use tidings_websocket::Parser;
-use tokio::{net::TcpStream, runtime, task::LocalSet};
+use tokio::{runtime, task::LocalSet};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use self::{clock::Drain, connection::Connection, drive::Drive};
 use crate::{
-    adopt::Adoption,
     delivery::Delivery,
     inbox::{Address, Census, Inbox, Letter},
     node::Node,
@@ -155,42 +153,6 @@ impl Core {
             Letter::Drain(over) => self.drain = Some(Drain::begin(over, now)),
         }
         None
-    }
-
-    /// Takes a client in.
-    fn adopt(&mut self, adoption: Adoption, now: Instant) -> Option<Address> {
-        let Adoption {
-            stream,
-            received,
-            wire,
-            opening,
-            place,
-        } = adoption;
-        let stream = TcpStream::from_std(stream)
-            .inspect_err(|error| tracing::warn!(%error, "a client's socket could not be taken over"))
-            .ok()?;
-        let client = ClientId::random();
-        let session = Session::open(
-            self.node.rules.clone(),
-            client,
-            Transport::default(),
-            rand::random(),
-            now,
-        );
-        let parser = Parser::new(self.node.message);
-        let key = self
-            .connections
-            .insert(Box::new(Connection::new(stream, session, parser, wire, place)));
-        self.node.metrics.connected();
-        self.reschedule(key);
-        if self.drain.is_some() {
-            self.close(key, CloseReason::Shutdown, now);
-            return Some(Address { key, client });
-        }
-        self.commands(key, opening, now);
-        let mut received = Vec::from(received);
-        self.received(key, &mut received);
-        Some(Address { key, client })
     }
 
     /// Queues a publication for everyone here who wants it. Nothing waits, nothing is written yet.

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, Path, Query, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -22,7 +22,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{adopt::Adoption, cores::Cores, origin::Origins, wire::Wire};
+use crate::{
+    adopt::{About, Adoption},
+    cores::Cores,
+    origin::Origins,
+    wire::{Language, Wire},
+};
 
 /// How long a handshake may take after we have agreed to it.
 const UPGRADE: Duration = Duration::from_secs(10);
@@ -38,6 +43,8 @@ pub(crate) struct Door {
     pub(crate) shutdown: Shutdown,
     /// How many more clients may connect.
     pub(crate) places: Arc<Semaphore>,
+    /// Headers that are kept for the user's backend.
+    pub(crate) kept_headers: Arc<[HeaderName]>,
 }
 
 type Peer = Extension<ConnectInfo<SocketAddr>>;
@@ -79,9 +86,9 @@ async fn centrifuge(
         .any(|format| format == "protobuf");
     let chosen = handshake::protocol(request.headers(), &[JSON, PROTOBUF]);
     let wire = if asked || chosen == Some(PROTOBUF) {
-        Wire::Protobuf
+        Wire::new(Language::WebSocketProtobuf)
     } else {
-        Wire::Json
+        Wire::new(Language::WebSocketJson)
     };
     door.upgrade(peer.0, request, wire, Vec::new(), chosen)
 }
@@ -104,7 +111,8 @@ async fn bare(
     }
     let token = bearer(request.headers()).or(query.token).unwrap_or_default();
     let opening = plain::opening(channel.clone(), token);
-    door.upgrade(peer.0, request, Wire::Plain(channel), opening.into(), None)
+    let wire = Wire::plain(Language::WebSocketPlain, channel);
+    door.upgrade(peer.0, request, wire, opening.into(), None)
 }
 
 /// `Authorization: Bearer`, for clients that can set it.
@@ -149,10 +157,15 @@ impl Door {
                 "this node has all the connections that it takes",
             );
         };
+        let about = Arc::new(About {
+            transport: "websocket",
+            headers: Vec::new(),
+            remote: peer,
+        });
         let door = self.clone();
         self.shutdown.spawn(async move {
             match timeout(UPGRADE, upgrade).await {
-                Ok(Ok(upgraded)) => door.adopt(upgraded, wire, opening, place),
+                Ok(Ok(upgraded)) => door.adopt(upgraded, wire, opening, about, place),
                 Ok(Err(error)) => {
                     tracing::debug!(peer.address = %peer, %error, "a handshake was not completed");
                 }
@@ -162,7 +175,14 @@ impl Door {
         switch(&accept, protocol)
     }
 
-    fn adopt(&self, upgraded: Upgraded, wire: Wire, opening: Vec<Command>, place: OwnedSemaphorePermit) {
+    fn adopt(
+        &self,
+        upgraded: Upgraded,
+        wire: Wire,
+        opening: Vec<Command>,
+        about: Arc<About>,
+        place: OwnedSemaphorePermit,
+    ) {
         // Everything is served over plain TCP by our own accept loop, so this is what it must be.
         let Ok(parts) = upgrade::downcast::<TokioIo<TcpStream>>(upgraded) else {
             tracing::error!("an upgraded connection is not a TCP stream");
@@ -174,6 +194,7 @@ impl Door {
                 received: parts.read_buf,
                 wire,
                 opening,
+                about,
                 place,
             }),
             Err(error) => tracing::warn!(%error, "a client's socket could not be handed over"),

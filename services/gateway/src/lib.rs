@@ -158,6 +158,7 @@ impl Gateway {
                 places: Arc::new(Semaphore::new(
                     config.limits.connections.min(Semaphore::MAX_PERMITS),
                 )),
+                kept_headers: Arc::default(),
             }),
             members,
             drain_over,

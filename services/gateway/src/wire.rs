@@ -1,4 +1,12 @@
-//! Which language a connection speaks, and finished frames in it.
+//! Which language a connection speaks, and finished messages in it.
+//!
+//! A language is a speech (what is said: Centrifuge commands and replies, bare pushes, bare data) in a framing (how
+//! one message is told from the next on its transport). There are ten of them, and a publication is written once in
+//! each that somebody here needs.
+
+mod envelope;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use tidings_core::{Channel, Format, Publication};
@@ -7,29 +15,51 @@ use tidings_protocol::{
     centrifuge::{json, protobuf},
     plain,
 };
-use tidings_websocket::{FrameBuilder, frame};
+use tidings_websocket::frame;
 
-/// A connection's language. What differs between two connections of one language is in the variant.
-#[derive(Debug)]
-pub(crate) enum Wire {
+use self::envelope::{delimited, lines};
+
+/// What is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speech {
     /// Centrifuge commands and replies, in JSON.
     Json,
     /// The same in Protobuf.
     Protobuf,
-    /// Bare data of this channel, in both directions.
-    Plain(String),
-}
-
-/// The languages a publication can be written in: an index into a delivery's frames.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Language {
-    Json,
-    Protobuf,
+    /// Pushes alone, in JSON. All that its clients say is who they are.
+    Uni,
+    /// The bare data of one channel, in both directions where the transport has both.
     Plain,
 }
 
+/// How one message is told from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    /// WebSocket frames.
+    WebSocket,
+    /// Lines of JSON, or Protobuf messages each after its length: they need nothing more.
+    Lines,
+    /// Server-sent events.
+    Sse,
+}
+
+/// The languages a publication can be written in: an index into a delivery's frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    WebSocketJson,
+    WebSocketProtobuf,
+    WebSocketUni,
+    WebSocketPlain,
+    LinesJson,
+    LinesProtobuf,
+    LinesUni,
+    SseJson,
+    SseUni,
+    SsePlain,
+}
+
 /// How many [`Language`]s there are.
-pub(crate) const LANGUAGES: usize = Language::Plain as usize + 1;
+pub(crate) const LANGUAGES: usize = Language::SsePlain as usize + 1;
 
 /// Room that most replies fit in, in bytes.
 const REPLY: usize = 128;
@@ -50,66 +80,130 @@ pub(crate) enum Said {
     Close(CloseReason),
 }
 
+/// How one connection is spoken to: its language, and what differs between two connections of one language.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    language: Language,
+    /// Of a plain connection: its channel.
+    channel: Box<str>,
+    /// Of a unidirectional connection: it has not said yet who it is.
+    awaits_greeting: bool,
+    /// Its clients are pinged by the WebSocket's own pings, because they asked for it.
+    control_pings: bool,
+}
+
 impl Wire {
-    pub(crate) fn language(&self) -> Language {
-        match self {
-            Self::Json => Language::Json,
-            Self::Protobuf => Language::Protobuf,
-            Self::Plain(_) => Language::Plain,
+    /// A connection that speaks `language` and needs nothing beside.
+    pub(crate) fn new(language: Language) -> Self {
+        Self {
+            language,
+            channel: Box::default(),
+            awaits_greeting: false,
+            control_pings: false,
         }
     }
 
-    /// Whether its clients are pinged by WebSocket pings, for want of any in the protocol.
+    /// A connection that hears the bare data of one channel.
+    pub(crate) fn plain(language: Language, channel: String) -> Self {
+        Self {
+            channel: channel.into(),
+            ..Self::new(language)
+        }
+    }
+
+    /// A unidirectional WebSocket whose first message will say who the client is.
+    pub(crate) fn awaiting_greeting() -> Self {
+        Self {
+            awaits_greeting: true,
+            ..Self::new(Language::WebSocketUni)
+        }
+    }
+
+    /// The same, pinged by WebSocket pings.
+    pub(crate) fn with_control_pings(self) -> Self {
+        Self {
+            control_pings: true,
+            ..self
+        }
+    }
+
+    pub(crate) fn language(&self) -> Language {
+        self.language
+    }
+
+    /// Whether its clients are pinged by WebSocket pings: for want of any in the protocol, or because they asked for it.
     pub(crate) fn pings_by_transport(&self) -> bool {
-        matches!(self, Self::Plain(_))
+        self.control_pings || self.language == Language::WebSocketPlain
     }
 
     /// Hands the commands of a message on, in order, until `take` has had enough (false) or one is malformed.
     pub(crate) fn commands(
-        &self,
+        &mut self,
         message: Bytes,
         mut take: impl FnMut(Command) -> bool,
     ) -> Result<(), Malformed> {
-        match self {
-            Self::Json => {
+        match self.language.speech() {
+            Speech::Json => {
                 for command in json::commands(&message) {
                     if !take(command?) {
                         break;
                     }
                 }
             }
-            Self::Protobuf => {
+            Speech::Protobuf => {
                 for command in protobuf::commands(message) {
                     if !take(command?) {
                         break;
                     }
                 }
             }
-            Self::Plain(channel) => {
-                take(plain::publish(channel.clone(), message));
+            Speech::Uni if std::mem::take(&mut self.awaits_greeting) => {
+                take(greeting(&message)?);
+            }
+            Speech::Uni => {}
+            Speech::Plain => {
+                take(plain::publish(self.channel.to_string(), message));
             }
         }
         Ok(())
     }
 
     pub(crate) fn reply(&self, reply: &Reply) -> Said {
-        match (self, reply) {
-            (Self::Json, _) => {
-                let mut frame = FrameBuilder::text(REPLY);
-                match json::reply(reply, &mut frame) {
-                    Ok(()) => Said::Frame(frame.finish()),
-                    Err(reason) => Said::Close(reason),
-                }
-            }
-            (Self::Protobuf, _) => {
-                let mut frame = FrameBuilder::binary(REPLY);
-                protobuf::reply(reply, &mut frame.buf());
-                Said::Frame(frame.finish())
-            }
-            (Self::Plain(_), Reply::Ping) => Said::Frame(frame::ping(b"")),
-            (Self::Plain(_), Reply::Error { error, .. }) => Said::Close(plain::close_for(error)),
-            (Self::Plain(_), _) => Said::Nothing,
+        if matches!(reply, Reply::Ping) && self.pings_by_transport() {
+            return Said::Frame(frame::ping(b""));
         }
+        if let (Reply::Connect { id, result }, true) = (reply, self.control_pings) {
+            let mut result = result.clone();
+            (result.ping_interval, result.pong) = (std::time::Duration::ZERO, false);
+            return self.language.reply(&Reply::Connect { id: *id, result });
+        }
+        self.language.reply(reply)
+    }
+
+    /// The last that a client hears of a session which has ended: why, in all the words its transport has for it.
+    pub(crate) fn goodbye(&self, reason: &CloseReason) -> Vec<Bytes> {
+        let mut frames = Vec::new();
+        let (speech, framing) = (self.language.speech(), self.language.framing());
+        // A bidirectional WebSocket says it in the close frame alone.
+        if framing != Framing::WebSocket || speech == Speech::Uni {
+            if let Said::Frame(frame) = self.language.reply(&Reply::Disconnect(reason.clone())) {
+                frames.push(frame);
+            }
+        }
+        if framing == Framing::WebSocket {
+            frames.push(frame::close(reason.code(), reason.text()));
+        }
+        frames
+    }
+}
+
+/// Who a unidirectional client says it is: a connect request without anything around it.
+pub(crate) fn greeting(text: &[u8]) -> Result<Command, Malformed> {
+    let command = [b"{\"id\":1,\"connect\":", text, b"}"].concat();
+    let mut commands = json::commands(&command);
+    match (commands.next(), commands.next()) {
+        (Some(command), None) => Ok(command?),
+        _ => Err(Malformed::Greeting),
     }
 }
 
@@ -120,26 +214,97 @@ pub(crate) enum Malformed {
     Json(#[from] json::Malformed),
     #[error(transparent)]
     Protobuf(#[from] protobuf::Malformed),
+    #[error("not one connect request in JSON")]
+    Greeting,
 }
 
 impl Language {
+    fn speech(self) -> Speech {
+        match self {
+            Self::WebSocketJson | Self::LinesJson | Self::SseJson => Speech::Json,
+            Self::WebSocketProtobuf | Self::LinesProtobuf => Speech::Protobuf,
+            Self::WebSocketUni | Self::LinesUni | Self::SseUni => Speech::Uni,
+            Self::WebSocketPlain | Self::SsePlain => Speech::Plain,
+        }
+    }
+
+    fn framing(self) -> Framing {
+        match self {
+            Self::WebSocketJson | Self::WebSocketProtobuf | Self::WebSocketUni | Self::WebSocketPlain => {
+                Framing::WebSocket
+            }
+            Self::LinesJson | Self::LinesProtobuf | Self::LinesUni => Framing::Lines,
+            Self::SseJson | Self::SseUni | Self::SsePlain => Framing::Sse,
+        }
+    }
+
+    /// A publication.
     pub(crate) fn write(self, channel: &Channel, publication: &Publication) -> Written {
         match self {
-            Self::Json => {
-                let mut frame = FrameBuilder::text(publication.data.len() + AROUND);
-                json::push(Push::Publication(channel, publication), &mut frame)?;
-                Ok(frame.finish())
-            }
-            Self::Protobuf => {
-                let mut frame = FrameBuilder::binary(publication.data.len() + AROUND);
-                protobuf::push(Push::Publication(channel, publication), &mut frame.buf());
-                Ok(frame.finish())
-            }
-            Self::Plain => Ok(match (publication.format, &publication.data) {
+            Self::WebSocketPlain => Ok(match (publication.format, &publication.data) {
                 (Format::Json, data) => frame::text(data),
                 (Format::Binary, data) if std::str::from_utf8(data).is_ok() => frame::text(data),
                 (Format::Binary, data) => frame::binary(data),
             }),
+            Self::SsePlain => Ok(Bytes::new()),
+            _ => self.push(Push::Publication(channel, publication), publication.data.len()),
+        }
+    }
+
+    /// A publication for those who read differences. Plain connections do not, and get it whole.
+    pub(crate) fn write_delta(
+        self,
+        channel: &Channel,
+        publication: &Publication,
+        patch: Option<&[u8]>,
+    ) -> Written {
+        match self.speech() {
+            Speech::Plain => self.write(channel, publication),
+            _ => self.push(
+                Push::Delta(channel, publication, patch),
+                patch.unwrap_or(&publication.data).len(),
+            ),
+        }
+    }
+
+    /// Whatever is said to everyone in a channel; `None` where the language has no word for it.
+    pub(crate) fn write_push(self, push: Push<'_>) -> Option<Written> {
+        match (self.speech(), push) {
+            (_, Push::Publication(channel, publication)) => Some(self.write(channel, publication)),
+            (_, Push::Delta(channel, publication, patch)) => {
+                Some(self.write_delta(channel, publication, patch))
+            }
+            (Speech::Plain, Push::Join(..) | Push::Leave(..)) => None,
+            (_, Push::Join(_, info) | Push::Leave(_, info)) => Some(self.push(push, info.conn_info.len())),
+        }
+    }
+
+    /// A push in a speech that has pushes, of about `size` bytes beside what stands around it.
+    fn push(self, push: Push<'_>, size: usize) -> Written {
+        let room = size + AROUND;
+        match self.speech() {
+            Speech::Protobuf => Ok(delimited(self.framing(), room, |mut out| {
+                protobuf::push(push, &mut out);
+            })),
+            Speech::Uni => lines(self.framing(), room, |out| json::push(push, out)),
+            Speech::Json | Speech::Plain => lines(self.framing(), room, |out| json::push(push, out)),
+        }
+    }
+
+    fn reply(self, reply: &Reply) -> Said {
+        let written = match self.speech() {
+            Speech::Json => lines(self.framing(), REPLY, |out| json::reply(reply, out)),
+            Speech::Protobuf => Ok(delimited(self.framing(), REPLY, |mut out| {
+                protobuf::reply(reply, &mut out);
+            })),
+            Speech::Uni | Speech::Plain => match reply {
+                Reply::Error { error, .. } => return Said::Close(plain::close_for(error)),
+                _ => return Said::Nothing,
+            },
+        };
+        match written {
+            Ok(frame) => Said::Frame(frame),
+            Err(reason) => Said::Close(reason),
         }
     }
 }

@@ -3,13 +3,13 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use bytes::Bytes;
 use tidings_hub::{Full, Outbox};
-
 use tidings_session::Session;
 use tidings_websocket::Parser;
 use tokio::{
@@ -18,7 +18,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
 };
 
-use crate::wire::Wire;
+use crate::{adopt::About, wire::Wire};
 
 /// How many frames one write takes at most. The kernel's own limit is 1024; past this it gains nothing.
 const SLICES: usize = 64;
@@ -29,6 +29,8 @@ pub(super) struct Connection {
     pub(super) session: Session,
     pub(super) parser: Parser,
     pub(super) wire: Wire,
+    /// How it came.
+    pub(super) about: Arc<About>,
     pub(super) outbox: Outbox,
     /// In the core's list of connections to flush.
     pub(super) touched: bool,
@@ -64,12 +66,14 @@ impl Connection {
         session: Session,
         parser: Parser,
         wire: Wire,
+        about: Arc<About>,
         place: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             session,
             parser,
             wire,
+            about,
             outbox: Outbox::default(),
             touched: false,
             ending: None,
