@@ -36,6 +36,12 @@ pub enum Error {
         /// What is wrong with it.
         why: ParsingError,
     },
+    /// Too much to tell nodes at once.
+    #[error("a message to nodes is {size} bytes long, at most {max} are allowed", max = crate::CONTROL)]
+    TooLong {
+        /// Its size in bytes.
+        size: usize,
+    },
     /// The address is none.
     #[error(transparent)]
     Url(#[from] url::Error),

@@ -9,12 +9,13 @@
 //! - a channel's publications reach all subscribers in one order;
 //! - subscribing returns once the bus has confirmed it, so that a publication sent afterwards is received;
 //! - nothing of a channel arrives after unsubscribing from it has returned;
+//! - what a node is told reaches it, if it listens, and whoever told it hears how many did;
 //! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden;
 //! - what is kept is numbered from 1 without holes, in the order in which it is delivered, and once it is lost the epoch
 //!   is another. What the epoch does not tell is that Redis went back in time: an older snapshot was restored, or a
 //!   failover lost the newest writes. Then offsets are given again.
 //!
-//! In reading order: this file is what callers see, and `stream` the words of it that are about streams; `memory` is the
+//! In reading order: this file is what callers see, `topic` what can be wanted, and `stream` the words that are about streams; `memory` is the
 //! bus of one process, [`redis`] the one between processes, `envelope` what travels on it.
 
 mod envelope;
@@ -24,14 +25,20 @@ pub mod redis;
 mod stream;
 #[cfg(feature = "test-util")]
 pub mod test_util;
+mod topic;
 
 use std::{fmt, sync::Arc};
 
+use bytes::Bytes;
 use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
 use tokio::sync::watch;
 
 pub use error::Error;
 pub use stream::{History, Once, Published, Query, REMEMBERED, Target, WINDOW};
+pub use topic::To;
+
+/// The most bytes of one message to nodes.
+pub const CONTROL: usize = 1 << 20;
 
 /// What the bus brings to a subscriber.
 #[expect(
@@ -46,6 +53,9 @@ pub enum Incoming {
     Join(Channel, ClientInfo),
     /// A member left a channel.
     Leave(Channel, ClientInfo),
+    /// What this node, or all of them, were told: a message as [`Publisher::tell`] got it. Anyone with access to the
+    /// bus can send one.
+    Control(Bytes),
     /// The bus may have lost something on every channel since the connection was lost. That can be before messages that
     /// came already: those of the new connection may come ahead of this.
     Gap,
@@ -212,6 +222,22 @@ impl Publisher {
             Bus::Redis(bus) => bus.send(channel, &envelope::leave(info)).await,
         }
     }
+
+    /// Tells one node, or all that listen to what all are told, something of at most [`CONTROL`] bytes. Answers how many
+    /// subscribers the bus handed it to, which need not have taken it in; none, when no such node listens. (A Redis
+    /// Cluster knows only those of one of its nodes.)
+    ///
+    /// # Errors
+    /// As those of [`publish`](Self::publish), and [`Error::TooLong`].
+    pub async fn tell(&self, to: To<'_>, message: &Bytes) -> Result<u64, Error> {
+        if message.len() > CONTROL {
+            return Err(Error::TooLong { size: message.len() });
+        }
+        match &self.0 {
+            Bus::Memory(bus) => Ok(bus.tell(to, message.clone())),
+            Bus::Redis(bus) => bus.tell(to, message).await,
+        }
+    }
 }
 
 /// A handle to read streams with. Cheap to clone.
@@ -267,7 +293,7 @@ impl Streams {
     }
 }
 
-/// The channels one gateway wants. Cheap to clone; all clones share one set, and dropping the last empties it.
+/// What one gateway wants. Cheap to clone; all clones share one set, and dropping the last empties it.
 ///
 /// Interest is a set, not a count: two `subscribe` calls are undone by one `unsubscribe`. Concurrent calls for one
 /// channel take effect in the order in which they were first polled.
@@ -290,10 +316,25 @@ impl Subscriber {
     pub async fn subscribe(&self, channel: &Channel) -> Result<(), Error> {
         match &self.0 {
             Interest::Memory(interest) => {
-                interest.subscribe(channel);
+                interest.want(channel.into());
                 Ok(())
             }
-            Interest::Redis(interest) => interest.subscribe(channel).await,
+            Interest::Redis(interest) => interest.want(channel.into()).await,
+        }
+    }
+
+    /// From here on the sink gets what this node, or all of them, are told ([`Incoming::Control`]). Returns when the bus
+    /// has confirmed it.
+    ///
+    /// # Errors
+    /// As those of [`subscribe`](Self::subscribe).
+    pub async fn listen(&self, to: To<'_>) -> Result<(), Error> {
+        match &self.0 {
+            Interest::Memory(interest) => {
+                interest.want(to.into());
+                Ok(())
+            }
+            Interest::Redis(interest) => interest.want(to.into()).await,
         }
     }
 
@@ -305,10 +346,10 @@ impl Subscriber {
     pub async fn unsubscribe(&self, channel: &Channel) -> Result<(), Error> {
         match &self.0 {
             Interest::Memory(interest) => {
-                interest.unsubscribe(channel);
+                interest.release(&channel.into());
                 Ok(())
             }
-            Interest::Redis(interest) => interest.unsubscribe(channel).await,
+            Interest::Redis(interest) => interest.release(channel.into()).await,
         }
     }
 }

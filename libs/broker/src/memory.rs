@@ -15,12 +15,13 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tidings_core::{Channel, Position, Publication, Retention};
 use tokio::{sync::watch, time::Instant};
 
 use self::store::Store;
-use crate::{History, Incoming, Published, Query, Sink, Status, Target};
+use crate::{History, Incoming, Published, Query, Sink, Status, Target, To, topic::Topic};
 
 /// Who in this process wants what, and what is kept for who comes late.
 pub(crate) struct Bus {
@@ -31,7 +32,7 @@ pub(crate) struct Bus {
 
 #[derive(Default)]
 struct State {
-    members: HashMap<Channel, Vec<Member>>,
+    members: HashMap<Topic, Vec<Member>>,
     store: Store,
 }
 
@@ -60,14 +61,22 @@ impl Bus {
                 ..publication.clone()
             };
             let channel = target.channel.clone();
-            state.send(&target.channel, Incoming::Publication(channel, publication));
+            state.send(
+                &(&target.channel).into(),
+                Incoming::Publication(channel, publication),
+            );
         }
         published
     }
 
     /// Hands `incoming` to all that want `channel`.
     pub(crate) fn send(&self, channel: &Channel, incoming: Incoming) {
-        self.state.lock().send(channel, incoming);
+        self.state.lock().send(&channel.into(), incoming);
+    }
+
+    /// Tells who listens; how many that are.
+    pub(crate) fn tell(&self, to: To<'_>, message: Bytes) -> u64 {
+        self.state.lock().send(&to.into(), Incoming::Control(message))
     }
 
     pub(crate) fn read(&self, channel: &Channel, retention: Retention, query: Query) -> History {
@@ -89,15 +98,17 @@ impl Bus {
 }
 
 impl State {
-    fn send(&self, channel: &Channel, incoming: Incoming) {
-        let members = self.members.get(channel);
+    /// How many it was handed to.
+    fn send(&self, topic: &Topic, incoming: Incoming) -> u64 {
+        let members = self.members.get(topic);
         let Some((last, others)) = members.and_then(|members| members.split_last()) else {
-            return;
+            return 0;
         };
         for member in others {
             member.sink.incoming(incoming.clone());
         }
         last.sink.incoming(incoming);
+        others.len() as u64 + 1
     }
 }
 
@@ -114,9 +125,9 @@ impl Interest {
         Self { bus, id, sink }
     }
 
-    pub(crate) fn subscribe(&self, channel: &Channel) {
+    pub(crate) fn want(&self, topic: Topic) {
         let mut state = self.bus.state.lock();
-        let members = state.members.entry(channel.clone()).or_default();
+        let members = state.members.entry(topic).or_default();
         if members.iter().all(|member| member.id != self.id) {
             members.push(Member {
                 id: self.id,
@@ -125,12 +136,12 @@ impl Interest {
         }
     }
 
-    pub(crate) fn unsubscribe(&self, channel: &Channel) {
+    pub(crate) fn release(&self, topic: &Topic) {
         let mut state = self.bus.state.lock();
-        if let Some(members) = state.members.get_mut(channel) {
+        if let Some(members) = state.members.get_mut(topic) {
             members.retain(|member| member.id != self.id);
             if members.is_empty() {
-                state.members.remove(channel);
+                state.members.remove(topic);
             }
         }
     }

@@ -33,8 +33,10 @@ use self::{
     commands::Commands, health::Health, keys::Keys, link::Connector, peer::Peer, reader::Reader,
     streams::Streams, thread::Thread,
 };
-use crate::{Error, History, Published, Query, Sink, Status, Target};
+use crate::{Error, History, Published, Query, Sink, Status, Target, To, topic::Topic};
 pub use config::Config;
+pub use keys::channel_name;
+pub use streams::PUBLISH;
 pub use url::RedisUrl;
 
 /// Requests that wait for a subscriber's connection; more wait in their callers.
@@ -112,6 +114,15 @@ impl Bus {
         answer.map(drop)
     }
 
+    /// Tells nodes something; how many heard it.
+    pub(crate) async fn tell(&self, to: To<'_>, message: &[u8]) -> Result<u64, Error> {
+        let name = self.keys.topic(&to.into());
+        let tell = |_| self.streams.tell(&name, message);
+        let (publishing, bytes) = (&self.commands.publishing, message.len());
+        let answer = self.commands.ask_one(publishing, bytes, tell).await?;
+        self.understand(answer, redis::from_redis_value)
+    }
+
     pub(crate) async fn read(
         &self,
         channel: &Channel,
@@ -173,22 +184,18 @@ impl Interest {
         Self { requests, bus }
     }
 
-    pub(crate) async fn subscribe(&self, channel: &Channel) -> Result<(), Error> {
-        self.request(channel, true).await
+    pub(crate) async fn want(&self, topic: Topic) -> Result<(), Error> {
+        self.request(topic, true).await
     }
 
-    pub(crate) async fn unsubscribe(&self, channel: &Channel) -> Result<(), Error> {
-        self.request(channel, false).await
+    pub(crate) async fn release(&self, topic: Topic) -> Result<(), Error> {
+        self.request(topic, false).await
     }
 
-    async fn request(&self, channel: &Channel, wanted: bool) -> Result<(), Error> {
+    async fn request(&self, topic: Topic, wanted: bool) -> Result<(), Error> {
         let ended = || self.bus.peer.away("the thread that reads the bus has ended");
         let (reply, answer) = oneshot::channel();
-        let request = reader::Request {
-            channel: channel.clone(),
-            wanted,
-            reply,
-        };
+        let request = reader::Request { topic, wanted, reply };
         self.requests.send(request).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }

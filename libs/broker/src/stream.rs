@@ -50,7 +50,7 @@ pub struct Published {
 }
 
 /// Which of a stream's publications to read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Query {
     /// Start next to this offset, which itself is left out: after it, or before it in reverse. `None`: at the oldest,
     /// or in reverse the newest.

@@ -37,7 +37,7 @@ impl Sink for Deliver {
                     "the bus was away and may have lost publications; channels without history miss them"
                 );
             }
-            Incoming::Join(..) | Incoming::Leave(..) => {}
+            Incoming::Join(..) | Incoming::Leave(..) | Incoming::Control(_) => {}
         }
     }
 }

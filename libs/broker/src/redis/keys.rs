@@ -5,6 +5,20 @@ use std::sync::Arc;
 
 use tidings_core::Channel;
 
+use crate::topic::Topic;
+
+/// The Redis channel that carries `channel` among the nodes of `prefix`; what is said there is a
+/// `tidings.bus.v1.Envelope`, by the command [`PUBLISH`](super::PUBLISH). For scripts that change something and have to
+/// announce it in the same step; everyone else has a [`Publisher`](crate::Publisher).
+#[must_use]
+pub fn channel_name(prefix: &str, channel: &Channel) -> String {
+    name(prefix, "ch", channel)
+}
+
+fn name(prefix: &str, kind: &str, channel: &Channel) -> String {
+    format!("{prefix}:{kind}:{{{channel}}}")
+}
+
 /// Builds and reads the names of one prefix.
 #[derive(Clone)]
 pub(super) struct Keys {
@@ -24,7 +38,16 @@ impl Keys {
 
     /// The Redis channel that carries `channel`.
     pub(super) fn channel(&self, channel: &Channel) -> String {
-        self.name("ch", channel)
+        channel_name(&self.prefix, channel)
+    }
+
+    /// The Redis channel that carries `topic`.
+    pub(super) fn topic(&self, topic: &Topic) -> String {
+        match topic {
+            Topic::Channel(channel) => self.channel(channel),
+            Topic::Node(name) => format!("{}:control:{name}", self.prefix),
+            Topic::All => format!("{}:control", self.prefix),
+        }
     }
 
     /// The stream's entries.
@@ -43,17 +66,19 @@ impl Keys {
     }
 
     fn name(&self, kind: &str, channel: &Channel) -> String {
-        format!("{}:{kind}:{{{channel}}}", self.prefix)
+        name(&self.prefix, kind, channel)
     }
 
-    /// The channel that a Redis channel carries; `None` when it is not of our making.
-    pub(super) fn parse_channel(&self, name: &[u8]) -> Option<Channel> {
-        let name = std::str::from_utf8(name).ok()?;
-        let name = name
-            .strip_prefix(&*self.prefix)?
-            .strip_prefix(":ch:{")?
-            .strip_suffix('}')?;
-        Channel::parse(name).ok()
+    /// The topic that a Redis channel carries; `None` when it is not of our making.
+    pub(super) fn parse_topic(&self, name: &[u8]) -> Option<Topic> {
+        let name = std::str::from_utf8(name).ok()?.strip_prefix(&*self.prefix)?;
+        if let Some(name) = name.strip_prefix(":ch:{") {
+            return Channel::parse(name.strip_suffix('}')?).ok().map(Topic::Channel);
+        }
+        match name.strip_prefix(":control")? {
+            "" => Some(Topic::All),
+            name => Some(Topic::Node(name.strip_prefix(':')?.into())),
+        }
     }
 }
 
@@ -66,7 +91,22 @@ mod tests {
         let keys = Keys::new("tidings");
         let channel = Channel::parse("tasks:1").unwrap();
         assert_eq!(keys.channel(&channel), "tidings:ch:{tasks:1}");
-        assert_eq!(keys.parse_channel(b"tidings:ch:{tasks:1}"), Some(channel));
+        assert_eq!(
+            keys.parse_topic(b"tidings:ch:{tasks:1}"),
+            Some(Topic::Channel(channel))
+        );
+    }
+
+    #[test]
+    fn a_node_is_found_again_in_its_name() {
+        let keys = Keys::new("tidings");
+        for (topic, name) in [
+            (Topic::Node("a:7".into()), "tidings:control:a:7"),
+            (Topic::All, "tidings:control"),
+        ] {
+            assert_eq!(keys.topic(&topic), name);
+            assert_eq!(keys.parse_topic(name.as_bytes()), Some(topic));
+        }
     }
 
     #[test]
@@ -86,10 +126,12 @@ mod tests {
             "tidings:ch:tasks:1",
             "other:ch:{tasks:1}",
             "tidings:ch:{a b}",
+            "tidings:controls",
+            "other:control",
             "",
         ] {
-            assert_eq!(keys.parse_channel(name.as_bytes()), None, "{name}");
+            assert_eq!(keys.parse_topic(name.as_bytes()), None, "{name}");
         }
-        assert_eq!(keys.parse_channel(b"tidings:ch:{\xff}"), None);
+        assert_eq!(keys.parse_topic(b"tidings:ch:{\xff}"), None);
     }
 }

@@ -12,7 +12,6 @@ use std::{
 use backon::ExponentialBackoff;
 use bytes::Bytes;
 use redis::RedisError;
-use tidings_core::Channel;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
@@ -21,14 +20,14 @@ use super::{
     keys::Keys,
     link::{Connector, Link, backoff},
 };
-use crate::{Error, Incoming, Sink, envelope};
+use crate::{Error, Incoming, Sink, envelope, topic::Topic};
 
-/// The most channels in one SUBSCRIBE, so that Redis is not held up for others.
+/// The most topics in one SUBSCRIBE, so that Redis is not held up for others.
 const BATCH: usize = 500;
 
-/// That a channel is wanted, or no longer.
+/// That a topic is wanted, or no longer.
 pub(super) struct Request {
-    pub(super) channel: Channel,
+    pub(super) topic: Topic,
     pub(super) wanted: bool,
     pub(super) reply: oneshot::Sender<Result<(), Error>>,
 }
@@ -40,7 +39,7 @@ pub(super) struct Reader {
     sink: Arc<dyn Sink>,
     part: Part,
     requests: mpsc::Receiver<Request>,
-    wanted: HashSet<Channel>,
+    wanted: HashSet<Topic>,
     delays: ExponentialBackoff,
     /// Why there is no connection; `None` before the first attempt and while there is one.
     away: Option<String>,
@@ -96,7 +95,7 @@ impl Reader {
                 done = &mut work => return Some(done),
                 request = self.requests.recv(), if self.away.is_some() => request?,
             };
-            self.record(&request.channel, request.wanted);
+            self.record(request.topic, request.wanted);
             let answer = match &self.away {
                 Some(reason) if request.wanted => Err(Error::Away {
                     reason: reason.clone(),
@@ -111,9 +110,9 @@ impl Reader {
     /// Takes up everything wanted on a new connection, then serves requests until it is lost; returns why, or `None`
     /// when the subscriber was dropped.
     async fn serve(&mut self, mut link: Link) -> Option<RedisError> {
-        let wanted: Vec<Channel> = self.wanted.iter().cloned().collect();
-        for channels in wanted.chunks(BATCH) {
-            if let Err(why) = self.resume(&link, channels).await {
+        let wanted: Vec<Topic> = self.wanted.iter().cloned().collect();
+        for topics in wanted.chunks(BATCH) {
+            if let Err(why) = self.resume(&link, topics).await {
                 return Some(why);
             }
         }
@@ -141,25 +140,20 @@ impl Reader {
     /// Does what a batch of requests amounts to, in one round trip, and answers all of them. An error is the end of
     /// the connection.
     async fn fulfil(&mut self, link: &Link, batch: &mut Vec<Request>) -> Result<(), RedisError> {
-        // Of several requests for one channel the last decides.
-        let latest: HashMap<&Channel, bool> = batch
+        // Of several requests for one topic the last decides.
+        let latest: HashMap<&Topic, bool> = batch
             .iter()
-            .map(|request| (&request.channel, request.wanted))
+            .map(|request| (&request.topic, request.wanted))
             .collect();
         let names = |wanted| -> Vec<String> {
-            let channels = latest.iter().filter(|(_, latest)| **latest == wanted);
-            channels.map(|(channel, _)| self.keys.channel(channel)).collect()
+            let topics = latest.iter().filter(|(_, latest)| **latest == wanted);
+            topics.map(|(topic, _)| self.keys.topic(topic)).collect()
         };
         let changed = link.change(&names(true), &names(false)).await;
 
-        for Request {
-            channel,
-            wanted,
-            reply,
-        } in batch.drain(..)
-        {
+        for Request { topic, wanted, reply } in batch.drain(..) {
             let answer = match &changed {
-                Ok(refused) => match refused.get(&self.keys.channel(&channel)) {
+                Ok(refused) => match refused.get(&self.keys.topic(&topic)) {
                     Some(why) => Err(self.connector.error(why)),
                     None => Ok(()),
                 },
@@ -168,38 +162,35 @@ impl Reader {
                 Err(_) => Ok(()),
             };
             let refused = matches!(answer, Err(Error::Refused { .. }));
-            self.record(&channel, wanted != refused);
+            self.record(topic, wanted != refused);
             let _ = reply.send(answer);
         }
         changed.map(drop)
     }
 
-    /// Takes up channels on a new connection. What Redis no longer allows is not wanted any more: it must not keep
+    /// Takes up topics on a new connection. What Redis no longer allows is not wanted any more: it must not keep
     /// everything else off the bus. An error is the end of the connection.
-    async fn resume(&mut self, link: &Link, channels: &[Channel]) -> Result<(), RedisError> {
-        let names: Vec<String> = channels
-            .iter()
-            .map(|channel| self.keys.channel(channel))
-            .collect();
+    async fn resume(&mut self, link: &Link, topics: &[Topic]) -> Result<(), RedisError> {
+        let names: Vec<String> = topics.iter().map(|topic| self.keys.topic(topic)).collect();
         let refused = link.change(&names, &[]).await?;
         if let Some(why) = refused.values().find(|why| !is_about_channels(why)) {
             return Err(why.clone());
         }
-        for channel in channels {
-            if let Some(why) = refused.get(&self.keys.channel(channel)) {
+        for topic in topics {
+            if let Some(why) = refused.get(&self.keys.topic(topic)) {
                 let error = self.connector.error(why);
-                warn!(%channel, %error, "the bus brings nothing of this channel until it is subscribed again");
-                self.record(channel, false);
+                warn!(%topic, %error, "the bus brings nothing of this topic until it is subscribed again");
+                self.record(topic.clone(), false);
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, channel: &Channel, wanted: bool) {
+    fn record(&mut self, topic: Topic, wanted: bool) {
         if wanted {
-            self.wanted.insert(channel.clone());
+            self.wanted.insert(topic);
         } else {
-            self.wanted.remove(channel);
+            self.wanted.remove(&topic);
         }
     }
 }
@@ -214,8 +205,10 @@ fn is_about_channels(error: &RedisError) -> bool {
 fn deliver(keys: Keys, sink: Arc<dyn Sink>) -> impl Fn(&[u8], Bytes) + Send + Sync + 'static {
     let skipped = AtomicU64::new(0);
     move |name, message| {
-        let Some(channel) = keys.parse_channel(name) else {
-            return; // we subscribe to no such channel
+        let channel = match keys.parse_topic(name) {
+            Some(Topic::Channel(channel)) => channel,
+            Some(Topic::Node(_) | Topic::All) => return sink.incoming(Incoming::Control(message)),
+            None => return, // we subscribe to no such channel
         };
         match envelope::decode(channel, message) {
             Ok(incoming) => sink.incoming(incoming),

@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// How Redis carries a message to subscribers.
-const PUBLISH: &str = "PUBLISH";
+pub const PUBLISH: &str = "PUBLISH";
 
 /// Offsets are numbers in Lua, which are exact up to here.
 const MAX_OFFSET: u64 = 1 << 53;
@@ -53,8 +53,13 @@ impl Streams {
 
     /// Sends an envelope to who listens, and no more.
     pub(super) fn send(&self, channel: &Channel, envelope: &[u8]) -> Cmd {
+        self.tell(&self.keys.channel(channel), envelope)
+    }
+
+    /// Sends a message to who listens to a Redis channel, and no more. The answer is how many did.
+    pub(super) fn tell(&self, name: &str, message: &[u8]) -> Cmd {
         let mut command = redis::cmd(PUBLISH);
-        command.arg(self.keys.channel(channel)).arg(envelope);
+        command.arg(name).arg(message);
         command
     }
 

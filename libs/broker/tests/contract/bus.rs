@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration, time::SystemTime};
 
 use bytes::Bytes;
-use tidings_broker::{Broker, Incoming, Published, Status};
+use tidings_broker::{Broker, CONTROL, Error, Incoming, Published, Status, To};
 use tidings_core::{ClientId, ClientInfo, Format, Publication, TraceContext};
 use tokio::{task::JoinSet, time::timeout};
 
@@ -210,6 +210,68 @@ pub(crate) async fn members_that_come_and_leave_are_announced(node: impl Fn() ->
     publisher.left(&room, &ada).await.unwrap();
     assert_eq!(listener.next().await, Incoming::Join(room.clone(), ada.clone()));
     assert_eq!(listener.next().await, Incoming::Leave(room, ada));
+    listener.assert_silent(&publisher).await;
+}
+
+pub(crate) async fn what_a_node_is_told_reaches_it_and_no_other(node: impl Fn() -> Broker) {
+    let (one, two) = (node(), node());
+    let (mut here, mut there) = (Listener::new(&one), Listener::new(&two));
+    here.subscriber.listen(To::Node("here")).await.unwrap();
+    there.subscriber.listen(To::Node("there")).await.unwrap();
+    let (publisher, word) = (one.publisher(), Bytes::from_static(b"\x00\xffword"));
+
+    assert_eq!(publisher.tell(To::Node("there"), &word).await.unwrap(), 1);
+    assert_eq!(there.next().await, Incoming::Control(word.clone()));
+    for nobody in [To::Node("elsewhere"), To::Node("the"), To::Node(""), To::All] {
+        assert_eq!(publisher.tell(nobody, &word).await.unwrap(), 0, "{nobody:?}");
+    }
+    drop(there);
+    // The bus takes a moment to notice.
+    timeout(PATIENCE, async {
+        while publisher.tell(To::Node("there"), &word).await.unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    here.assert_silent(&publisher).await;
+}
+
+pub(crate) async fn what_all_are_told_reaches_those_who_listen_to_that(node: impl Fn() -> Broker) {
+    let (one, two) = (node(), node());
+    let (mut here, mut there, mut alone) = (Listener::new(&one), Listener::new(&two), Listener::new(&two));
+    for (listener, name) in [(&here, "here"), (&there, "there")] {
+        listener.subscriber.listen(To::Node(name)).await.unwrap();
+        listener.subscriber.listen(To::All).await.unwrap();
+        listener.subscriber.listen(To::All).await.unwrap();
+    }
+    alone.subscriber.listen(To::Node("alone")).await.unwrap();
+
+    let (publisher, word) = (one.publisher(), Bytes::from_static(b"word"));
+    assert_eq!(publisher.tell(To::All, &word).await.unwrap(), 2);
+    for listener in [&mut here, &mut there] {
+        assert_eq!(listener.next().await, Incoming::Control(word.clone()));
+        listener.assert_silent(&publisher).await;
+    }
+    alone.assert_silent(&publisher).await;
+}
+
+pub(crate) async fn a_message_to_nodes_is_whole_up_to_its_limit_and_refused_beyond(
+    node: impl Fn() -> Broker,
+) {
+    let (one, two) = (node(), node());
+    let mut listener = Listener::new(&two);
+    listener.subscriber.listen(To::All).await.unwrap();
+    let (publisher, most) = (one.publisher(), Bytes::from(vec![7; CONTROL]));
+    assert_eq!(publisher.tell(To::All, &most).await.unwrap(), 1);
+    assert!(listener.next().await == Incoming::Control(most));
+
+    let more = Bytes::from(vec![7; CONTROL + 1]);
+    let refused = publisher.tell(To::All, &more).await;
+    assert!(
+        matches!(refused, Err(Error::TooLong { size }) if size == CONTROL + 1),
+        "{refused:?}"
+    );
     listener.assert_silent(&publisher).await;
 }
 

@@ -49,6 +49,9 @@ both! {
     interest_is_a_set_and_not_a_count
     two_thousand_channels_are_subscribed_at_once
     members_that_come_and_leave_are_announced
+    what_a_node_is_told_reaches_it_and_no_other
+    what_all_are_told_reaches_those_who_listen_to_that
+    a_message_to_nodes_is_whole_up_to_its_limit_and_refused_beyond
     a_broker_in_use_is_up;
     streams:
     publications_are_numbered_from_one_without_holes_in_the_order_in_which_they_are_heard

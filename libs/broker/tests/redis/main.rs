@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use common::{Listener, PATIENCE, channel, eventually, publication, publish};
 use tidings_broker::{
-    Broker, Error, Incoming, Publisher, Status,
+    Broker, Error, Incoming, Publisher, Status, To,
     redis::{Config, RedisUrl},
     test_util::RedisServer,
 };
@@ -128,6 +128,30 @@ async fn interest_survives_a_restart_of_redis_and_the_gap_is_told_once() {
         assert_eq!(listener.hear().await.0, name);
     }
     listener.assert_silent(&publisher).await;
+}
+
+#[tokio::test]
+async fn a_node_listens_again_after_a_restart_of_redis() {
+    let Some(mut server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    let mut listener = Listener::new(&broker);
+    listener.subscriber.listen(To::Node("here")).await.unwrap();
+    server.kill();
+    away(&broker).await;
+    let late = listener.subscriber.listen(To::All).await;
+    assert!(matches!(late, Err(Error::Away { .. })), "{late:?}");
+    let told = broker.publisher().tell(To::All, &"lost".into()).await;
+    assert!(matches!(told, Err(Error::Away { .. })), "{told:?}");
+
+    server.up();
+    up(&broker).await;
+    assert_eq!(listener.next().await, Incoming::Gap);
+    for to in [To::Node("here"), To::All] {
+        assert_eq!(broker.publisher().tell(to, &"word".into()).await.unwrap(), 1);
+        assert_eq!(listener.next().await, Incoming::Control("word".into()));
+    }
 }
 
 #[tokio::test]
