@@ -2,6 +2,7 @@
 
 mod channels;
 mod identity;
+mod outside;
 #[cfg(test)]
 mod tests;
 
