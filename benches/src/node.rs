@@ -40,7 +40,7 @@ pub(crate) fn run(cores: NonZeroUsize) -> anyhow::Result<()> {
 
 fn start(cores: NonZeroUsize, broker: Broker, channel: &Channel) -> anyhow::Result<SocketAddr> {
     let (shutdown, mut registry) = (Shutdown::new(), Registry::default());
-    let presence = Presence::new(Store::memory(), &mut registry);
+    let presence = Presence::new(Store::new(&broker), &mut registry);
     let members = Members::start(
         "bench".to_owned(),
         presence.connect_in_process(&shutdown),

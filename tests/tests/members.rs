@@ -14,6 +14,7 @@ use tidings_core::{ClientId, ClientInfo};
 use tidings_gateway::presence::{Error, Members};
 use tidings_presence::{Config, Presence, Server, Store};
 use tidings_runtime::{Health, Shutdown, health::Check};
+use tidings_session::Seen;
 use tonic::transport::Channel;
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -23,19 +24,19 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn who_joins_any_gateway_is_seen_from_every_gateway() {
-    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let presence = presence(&Store::new(&Broker::memory())).connect_in_process(&Shutdown::new());
     let (here, there) = (
         Gateway::start("g1", &presence, LEASE),
         Gateway::start("g2", &presence, LEASE),
     );
     let (ada, bob) = (client("ada"), client("bob"));
-    here.members.joined(&channel("tasks"), &ada);
-    there.members.joined(&channel("tasks"), &bob);
+    here.joined("tasks", &ada);
+    there.joined("tasks", &bob);
     for gateway in [&here, &there] {
         gateway.until("tasks", &[&ada, &bob]).await;
         assert_eq!(gateway.members.stats(&channel("tasks")).await.unwrap(), (2, 2));
     }
-    here.members.left(&channel("tasks"), ada.client);
+    here.left("tasks", &ada);
     there.until("tasks", &[&bob]).await;
     here.until("tasks", &[&bob]).await;
 
@@ -45,7 +46,7 @@ async fn who_joins_any_gateway_is_seen_from_every_gateway() {
 
 #[tokio::test]
 async fn a_gateway_with_more_members_than_one_update_holds_reports_them_all() {
-    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let presence = presence(&Store::new(&Broker::memory())).connect_in_process(&Shutdown::new());
     let gateway = Gateway::start("g1", &presence, LEASE);
     let mut clients: Vec<ClientInfo> = (0..2_500).map(|_| client("ada")).collect();
     // Large enough that bytes bound an update too.
@@ -54,21 +55,21 @@ async fn a_gateway_with_more_members_than_one_update_holds_reports_them_all() {
         ..client("bob")
     }));
     for client in &clients {
-        gateway.members.joined(&channel("tasks"), client);
+        gateway.joined("tasks", client);
     }
     gateway.until("tasks", &clients.iter().collect::<Vec<_>>()).await;
     for client in &clients {
-        gateway.members.left(&channel("tasks"), client.client);
+        gateway.left("tasks", client);
     }
     gateway.until("tasks", &[]).await;
 }
 
 #[tokio::test]
 async fn more_members_than_an_answer_may_have_are_an_error_that_says_so() {
-    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let presence = presence(&Store::new(&Broker::memory())).connect_in_process(&Shutdown::new());
     let gateway = Gateway::start("g1", &presence, LEASE);
     for _ in 0..10_001 {
-        gateway.members.joined(&channel("tasks"), &client("ada"));
+        gateway.joined("tasks", &client("ada"));
     }
     let all = async { while gateway.members.stats(&channel("tasks")).await.unwrap() != (10_001, 1) {} };
     tokio::time::timeout(PATIENCE, all).await.unwrap();
@@ -78,15 +79,15 @@ async fn more_members_than_an_answer_may_have_are_an_error_that_says_so() {
 
 #[tokio::test]
 async fn a_gateway_that_dies_is_gone_after_its_lease_and_one_that_says_goodbye_at_once() {
-    let presence = presence(&Store::memory()).connect_in_process(&Shutdown::new());
+    let presence = presence(&Store::new(&Broker::memory())).connect_in_process(&Shutdown::new());
     let observer = Gateway::start("g0", &presence, LEASE);
     let (dies, leaves) = (
         Gateway::start("g1", &presence, Duration::from_secs(1)),
         Gateway::start("g2", &presence, Duration::from_secs(600)),
     );
     let (ada, bob) = (client("ada"), client("bob"));
-    dies.members.joined(&channel("tasks"), &ada);
-    leaves.members.joined(&channel("tasks"), &bob);
+    dies.joined("tasks", &ada);
+    leaves.joined("tasks", &bob);
     observer.until("tasks", &[&ada, &bob]).await;
     leaves.members.goodbye().await;
     observer.until("tasks", &[&ada]).await;
@@ -96,18 +97,18 @@ async fn a_gateway_that_dies_is_gone_after_its_lease_and_one_that_says_goodbye_a
 
 #[tokio::test]
 async fn while_presence_is_away_clients_come_and_go_and_it_hears_of_it_when_it_is_back() {
-    let first = Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &Store::memory());
+    let first = Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &Store::new(&Broker::memory()));
     let address = first.address;
     let gateway = Gateway::start("g1", &first.channel(), LEASE);
     let (ada, bob, eve) = (client("ada"), client("bob"), client("eve"));
-    gateway.members.joined(&channel("tasks"), &ada);
-    gateway.members.joined(&channel("tasks"), &bob);
+    gateway.joined("tasks", &ada);
+    gateway.joined("tasks", &bob);
     gateway.until("tasks", &[&ada, &bob]).await;
     assert_eq!(gateway.health.check("presence"), Check::Up);
 
     first.stop().await;
-    gateway.members.left(&channel("tasks"), ada.client);
-    gateway.members.joined(&channel("tasks"), &eve);
+    gateway.left("tasks", &ada);
+    gateway.joined("tasks", &eve);
     let error = gateway.members.list(&channel("tasks")).await.unwrap_err();
     assert!(matches!(error, Error::Away { .. }), "{error}");
     gateway
@@ -115,7 +116,7 @@ async fn while_presence_is_away_clients_come_and_go_and_it_hears_of_it_when_it_i
         .await;
 
     // It remembers nothing: the gateway does.
-    let second = Replica::start(address, &Store::memory());
+    let second = Replica::start(address, &Store::new(&Broker::memory()));
     gateway.until("tasks", &[&bob, &eve]).await;
     gateway.until_health(|check| *check == Check::Up).await;
     gateway.members.goodbye().await;
@@ -126,7 +127,7 @@ async fn while_presence_is_away_clients_come_and_go_and_it_hears_of_it_when_it_i
 async fn a_goodbye_to_nobody_does_not_keep_the_process() {
     let nowhere = Channel::from_static("http://127.0.0.1:1").connect_lazy();
     let gateway = Gateway::start("g1", &nowhere, LEASE);
-    gateway.members.joined(&channel("tasks"), &client("ada"));
+    gateway.joined("tasks", &client("ada"));
     gateway
         .until_health(|check| matches!(check, Check::Away { reason } if reason.contains("presence is away")))
         .await;
@@ -140,11 +141,11 @@ async fn a_redis_that_lost_everything_is_told_again() {
         return;
     };
     let broker = Broker::redis(&redis.config()).unwrap();
-    let store = Store::redis(broker.redis_pool().unwrap(), broker.prefix().unwrap());
+    let store = Store::new(&broker);
     let presence = presence(&store).connect_in_process(&Shutdown::new());
     let gateway = Gateway::start("g1", &presence, Duration::from_secs(1));
     let ada = client("ada");
-    gateway.members.joined(&channel("tasks"), &ada);
+    gateway.joined("tasks", &ada);
     gateway.until("tasks", &[&ada]).await;
     redis.kill();
     assert!(gateway.members.list(&channel("tasks")).await.is_err());
@@ -156,7 +157,7 @@ async fn a_redis_that_lost_everything_is_told_again() {
 async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was_restarted() {
     let Some(redis) = RedisServer::start() else { return };
     let broker = Broker::redis(&redis.config()).unwrap();
-    let store = Store::redis(broker.redis_pool().unwrap(), broker.prefix().unwrap());
+    let store = Store::new(&broker);
     let mut replica = Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &store);
     let gateway = Gateway::start("g1", &replica.channel(), Duration::from_secs(2));
     let clients: Vec<ClientInfo> = (0..1_000).map(|_| client("ada")).collect();
@@ -166,11 +167,11 @@ async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was
         for (n, client) in clients.iter().enumerate() {
             // No randomness: everyone moves, everyone else than before, and some are nowhere for a while.
             if let Some(room) = at[n].take() {
-                gateway.members.left(&channel(&rooms[room]), client.client);
+                gateway.left(&rooms[room], client);
             }
             if (n + round) % 5 != 0 {
                 let room = n * (round + 1) % rooms.len();
-                gateway.members.joined(&channel(&rooms[room]), client);
+                gateway.joined(&rooms[room], client);
                 at[n] = Some(room);
             }
         }
@@ -206,6 +207,19 @@ impl Gateway {
             health,
             shutdown,
         }
+    }
+
+    /// A client comes that is announced.
+    fn joined(&self, name: &str, info: &ClientInfo) {
+        let seen = Seen {
+            info: info.clone(),
+            announced: true,
+        };
+        self.members.joined(&channel(name), &seen);
+    }
+
+    fn left(&self, name: &str, info: &ClientInfo) {
+        self.members.left(&channel(name), info.client);
     }
 
     /// Waits until exactly these are seen in a channel.

@@ -13,6 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use tidings_core::{Channel, ClientId, ClientInfo};
 use tidings_runtime::{Shutdown, health::Component};
+use tidings_session::Seen;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use grpc::Error;
@@ -82,10 +83,11 @@ impl Members {
         }
     }
 
-    /// A client came to a channel that keeps presence, or is there under a new `info`. Never blocks; from any
-    /// thread. The changes of one client must come in their order.
-    pub fn joined(&self, channel: &Channel, info: &ClientInfo) {
-        self.shared.joined(channel, info);
+    /// A client came to a channel that keeps presence, or is `seen` there in another way. Never blocks; from any
+    /// thread. The changes of one client must come in their order. When it is to be announced, presence tells the channel's
+    /// listeners; who leaves and is back before presence has heard of it was never away.
+    pub fn joined(&self, channel: &Channel, seen: &Seen) {
+        self.shared.joined(channel, seen);
     }
 
     /// It left. Likewise.

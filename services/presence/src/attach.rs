@@ -137,6 +137,12 @@ impl Attachment {
     }
 
     async fn apply(&self, held: &Held, changes: Vec<Change>) -> Result<(), Refusal> {
+        // Asked first too: what comes too late would be announced, only to be taken back.
+        self.presence.store.renew(&held.lease, held.length).await?;
+        self.write(held, changes).await
+    }
+
+    async fn write(&self, held: &Held, changes: Vec<Change>) -> Result<(), Refusal> {
         let Presence { store, metrics, .. } = &self.presence;
         let undo = changes.iter().map(|change| Change::Left(change.id())).collect();
         let count = |applied: &Applied| {
@@ -190,6 +196,7 @@ mod tests {
     use std::time::SystemTime;
 
     use prometheus_client::registry::Registry;
+    use tidings_broker::Broker;
     use tidings_core::{Channel, ClientId, ClientInfo};
 
     use super::*;
@@ -197,7 +204,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_too_late_is_taken_back() {
-        let store = Store::memory();
+        let store = Store::new(&Broker::memory());
         let gateway = GatewayId::parse("g1").unwrap();
         let length = Duration::from_secs(10);
         let mut late = Attachment::new(Presence::new(store.clone(), &mut Registry::default()));
@@ -223,12 +230,20 @@ mod tests {
                 chan_info: "".into(),
             },
             joined_at: SystemTime::UNIX_EPOCH,
+            announced: false,
         };
+        // As if the lease had ended between the two looks at it.
+        let Phase::Live(held) = &late.phase else {
+            panic!("the snapshot was the last part");
+        };
+        let written = late.write(held, vec![Change::Joined(ada.clone())]).await;
         let taken = late.take(3, Update::Changes(vec![Change::Joined(ada)])).await;
-        assert!(
-            matches!(taken, Err(Refusal::Store(store::Error::Ended { .. }))),
-            "{taken:?}"
-        );
+        for too_late in [written, taken] {
+            assert!(
+                matches!(too_late, Err(Refusal::Store(store::Error::Ended { .. }))),
+                "{too_late:?}"
+            );
+        }
         for lease in store.ended().await.unwrap() {
             assert_eq!(store.sweep(&lease).await.unwrap().left, []);
         }

@@ -98,6 +98,8 @@ pub struct Member {
     pub info: ClientInfo,
     /// Since when, to the millisecond, by its gateway's clock.
     pub joined_at: SystemTime,
+    /// Whether the channel's listeners hear of it coming and going.
+    pub announced: bool,
 }
 
 /// What identifies a member.

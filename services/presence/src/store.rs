@@ -1,16 +1,21 @@
 //! Who is there, kept: one contract, in memory for a process of its own, in Redis for everyone else.
 //!
 //! A member is written under the lease of the attachment that reported it and is visible while that lease
-//! lives. The rules that both stores keep, and that `contract.rs` checks:
+//! lives. The rules that both stores keep, and that `contract.rs` and `announcements.rs` check:
 //!
 //! - A change under an older lease of a gateway never undoes what a newer one wrote.
 //! - A member is removed only while it is still under the lease it is removed for; whoever removes it is told
 //!   so, and nobody else. So leaves are reported once, whatever runs at the same time.
 //! - A lease that has ended stays ended. Its gateway has to attach again and report everyone.
+//! - The bus hears of each member that is announced as it comes and as it goes, exactly when that changes what is kept:
+//!   once each, in turns, whoever wrote or removed it and wherever that one was stopped. Writing again what is there, in a
+//!   snapshot or with a new info, announces nothing.
 
 mod memory;
 mod redis;
 
+#[cfg(test)]
+mod announcements;
 #[cfg(test)]
 mod contract;
 
@@ -19,6 +24,7 @@ use std::{
     time::Duration,
 };
 
+use tidings_broker::Broker;
 use tidings_core::{Channel, ClientId};
 
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
@@ -94,16 +100,14 @@ enum Which {
 }
 
 impl Store {
-    /// The embedded store: for one process, gone with it.
+    /// The store where `broker` is: in its Redis, its keys under the same prefix, or embedded, for one process and gone
+    /// with it. Joins and leaves are announced on its bus.
     #[must_use]
-    pub fn memory() -> Self {
-        Self(Backend::Memory(memory::Memory::default()))
-    }
-
-    /// The store in the Redis behind `pool`, its keys under `prefix` (`tidings`).
-    #[must_use]
-    pub fn redis(pool: deadpool_redis::Pool, prefix: &str) -> Self {
-        Self(Backend::Redis(redis::Redis::new(pool, prefix)))
+    pub fn new(broker: &Broker) -> Self {
+        Self(match (broker.redis_pool(), broker.prefix()) {
+            (Some(pool), Some(prefix)) => Backend::Redis(redis::Redis::new(pool, prefix)),
+            _ => Backend::Memory(memory::Memory::new(broker.publisher())),
+        })
     }
 
     /// A new lease for a gateway that attaches, good for `length` from now. Its older leases go on until
@@ -135,7 +139,7 @@ impl Store {
     }
 
     /// Writes changes under a lease, the later ones over the earlier: a member that joins and leaves in one
-    /// batch was never there.
+    /// batch was never there. A member that comes, or that goes, is announced if it is one to be.
     ///
     /// Does not ask whether the lease still lives: [`renew`](Self::renew) afterwards, and when that says
     /// [`Error::Ended`], apply the same members as left and [`end`](Self::end) it again, so that nothing written too
@@ -147,7 +151,7 @@ impl Store {
     pub async fn apply(&self, lease: &Lease, changes: Vec<Change>) -> Result<Applied, Error> {
         let changes = last_of_each(changes);
         match &self.0 {
-            Backend::Memory(memory) => Ok(memory.apply(lease, changes)),
+            Backend::Memory(memory) => Ok(memory.apply(lease, changes).await),
             Backend::Redis(redis) => redis.apply(lease, changes).await,
         }
     }
@@ -192,14 +196,14 @@ impl Store {
         }
     }
 
-    /// Removes up to [`SWEEP_PAGE`] members of a lease that has ended. Any number of replicas may sweep the same
+    /// Removes, and announces, up to [`SWEEP_PAGE`] members of a lease that has ended. Any number of replicas may sweep the same
     /// lease at the same time, and one that dies in the middle leaves the rest to the others.
     ///
     /// # Errors
     /// [`Error::Unavailable`]; call it again.
     pub async fn sweep(&self, lease: &Lease) -> Result<Swept, Error> {
         match &self.0 {
-            Backend::Memory(memory) => Ok(memory.sweep(lease)),
+            Backend::Memory(memory) => Ok(memory.sweep(lease).await),
             Backend::Redis(redis) => redis.sweep(lease).await,
         }
     }

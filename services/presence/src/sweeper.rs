@@ -71,7 +71,7 @@ async fn sweep_lease(store: &Store, metrics: &Metrics, lease: &Lease) -> Result<
 #[cfg(test)]
 mod tests {
     use prometheus_client::registry::Registry;
-    use tidings_broker::test_util::RedisServer;
+    use tidings_broker::{Broker, test_util::RedisServer};
 
     use super::*;
     use crate::member::GatewayId;
@@ -81,10 +81,8 @@ mod tests {
         let Some(server) = RedisServer::start() else {
             return;
         };
-        let pool = deadpool_redis::Config::from_url(server.url())
-            .create_pool(Some(deadpool_redis::Runtime::Tokio1))
-            .unwrap();
-        let store = Store::redis(pool.clone(), "tidings");
+        let broker = Broker::redis(&server.config()).unwrap();
+        let store = Store::new(&broker);
         let mut leases = Vec::new();
         for gateway in ["g1", "g2"] {
             let gateway = GatewayId::parse(gateway).unwrap();
@@ -95,7 +93,7 @@ mod tests {
         redis::cmd("SET") // where a set should be
             .arg(format!("tidings:gateway:{{{}}}:members", leases[0]))
             .arg("x")
-            .exec_async(&mut pool.get().await.unwrap())
+            .exec_async(&mut broker.redis_pool().unwrap().get().await.unwrap())
             .await
             .unwrap();
 

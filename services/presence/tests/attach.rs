@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Gateway, LEASE, joined, left, member, presence, redis_store, serve, until_users, users};
-use tidings_broker::test_util::RedisServer;
+use tidings_broker::{Broker, test_util::RedisServer};
 use tidings_presence::Store;
 use tidings_proto::presence::{Snapshot, StatsRequest, StatsResponse, gateway_update::Update};
 use tidings_runtime::Shutdown;
@@ -20,9 +20,9 @@ use tonic_types::StatusExt as _;
 #[tokio::test]
 async fn who_joined_is_seen_until_it_leaves() {
     let shutdown = Shutdown::new();
-    let over_tcp = serve(&Store::memory(), &shutdown);
+    let over_tcp = serve(&Store::new(&Broker::memory()), &shutdown);
     come_and_go(&over_tcp).await;
-    let in_process = presence(&Store::memory()).connect_in_process(&shutdown);
+    let in_process = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     come_and_go(&in_process).await;
 }
 
@@ -54,7 +54,7 @@ async fn come_and_go(channel: &Channel) {
 
 #[tokio::test(start_paused = true)]
 async fn the_members_of_a_killed_gateway_vanish_when_its_lease_ends_and_not_before() {
-    let (shutdown, store) = (Shutdown::new(), Store::memory());
+    let (shutdown, store) = (Shutdown::new(), Store::new(&Broker::memory()));
     let presence = presence(&store);
     drop(shutdown.spawn(presence.clone().run_sweeper(shutdown.clone())));
     let channel = presence.connect_in_process(&shutdown);
@@ -80,7 +80,7 @@ async fn the_members_of_a_killed_gateway_vanish_when_its_lease_ends_and_not_befo
 #[tokio::test(start_paused = true)]
 async fn a_gateway_that_stalls_for_longer_than_its_lease_is_told_to_attach_again() {
     let shutdown = Shutdown::new();
-    let channel = presence(&Store::memory()).connect_in_process(&shutdown);
+    let channel = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     let stalled = Gateway::attach(&channel, "g1", LEASE, &[member("tasks", "ada")]).await;
     assert_eq!(stalled.ended().await.code(), Code::DeadlineExceeded);
     assert_eq!(users(&channel, "tasks").await, [""; 0]);
@@ -169,7 +169,7 @@ async fn a_dead_gateways_keys_are_gone_after_a_while() {
 #[tokio::test]
 async fn a_replica_that_stops_sends_its_gateways_elsewhere() {
     let shutdown = Shutdown::new();
-    let channel = serve(&Store::memory(), &shutdown);
+    let channel = serve(&Store::new(&Broker::memory()), &shutdown);
     let gateway = Gateway::attach(&channel, "g1", LEASE, &[]).await;
     shutdown.request();
     let status = gateway.ended().await;
@@ -181,7 +181,7 @@ async fn a_replica_that_stops_sends_its_gateways_elsewhere() {
 #[tokio::test]
 async fn a_gateway_that_drains_can_say_goodbye_in_process_after_the_shutdown_was_requested() {
     let shutdown = Shutdown::new();
-    let channel = presence(&Store::memory()).connect_in_process(&shutdown);
+    let channel = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     let mut gateway = Gateway::attach(&channel, "g1", LEASE, &[member("tasks", "ada")]).await;
     shutdown.request();
     gateway.goodbye().await.unwrap();
@@ -192,7 +192,7 @@ async fn a_gateway_that_drains_can_say_goodbye_in_process_after_the_shutdown_was
 #[tokio::test]
 async fn the_internal_door_says_that_it_serves() {
     let shutdown = Shutdown::new();
-    let channel = serve(&Store::memory(), &shutdown);
+    let channel = serve(&Store::new(&Broker::memory()), &shutdown);
     let request = HealthCheckRequest {
         service: "tidings.presence.v1.Presence".to_owned(),
     };

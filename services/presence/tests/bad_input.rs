@@ -7,7 +7,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Gateway, LEASE, client, joined, member, presence, redis_store, serve, users};
-use tidings_broker::test_util::RedisServer;
+use tidings_broker::{Broker, test_util::RedisServer};
 use tidings_presence::Store;
 use tidings_proto::presence::{
     Change, ListRequest, Member, Snapshot, StatsRequest, gateway_update::Update,
@@ -20,7 +20,7 @@ use tonic_types::StatusExt as _;
 #[tokio::test]
 async fn a_bad_read_is_refused_by_the_name_of_its_field() {
     let shutdown = Shutdown::new();
-    let channel = presence(&Store::memory()).connect_in_process(&shutdown);
+    let channel = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     let good = || ListRequest {
         channel: "tasks".to_owned(),
         ..ListRequest::default()
@@ -79,7 +79,7 @@ async fn a_bad_read_is_refused_by_the_name_of_its_field() {
 #[tokio::test]
 async fn a_gateway_that_breaks_the_order_is_refused() {
     let shutdown = Shutdown::new();
-    let channel = presence(&Store::memory()).connect_in_process(&shutdown);
+    let channel = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     let snapshot = |last| {
         Update::Snapshot(Snapshot {
             members: vec![],
@@ -119,7 +119,7 @@ async fn a_gateway_that_breaks_the_order_is_refused() {
 #[tokio::test]
 async fn a_bad_update_ends_its_stream_and_leaves_what_was_there() {
     let shutdown = Shutdown::new();
-    let channel = presence(&Store::memory()).connect_in_process(&shutdown);
+    let channel = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     let mut gateway = Gateway::attach(&channel, "g1", LEASE, &[member("tasks", "ada")]).await;
     let bad = Member {
         conn_info: vec![b' '; 100_000].into(),
@@ -146,7 +146,7 @@ async fn a_bad_update_ends_its_stream_and_leaves_what_was_there() {
 #[tokio::test]
 async fn a_bad_hello_is_refused() {
     let shutdown = Shutdown::new();
-    let channel = presence(&Store::memory()).connect_in_process(&shutdown);
+    let channel = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     for (id, lease, field) in [
         ("", LEASE, "hello.gateway"),
         ("a b", LEASE, "hello.gateway"),
@@ -167,7 +167,7 @@ async fn a_bad_hello_is_refused() {
 #[tokio::test]
 async fn backends_may_read_and_are_shown_the_door_where_gateways_attach() {
     let shutdown = Shutdown::new();
-    let presence = presence(&Store::memory());
+    let presence = presence(&Store::new(&Broker::memory()));
     let internal = presence.connect_in_process(&shutdown);
     let _gateway = Gateway::attach(&internal, "g1", LEASE, &[member("tasks", "ada")]).await;
 
@@ -186,7 +186,7 @@ async fn backends_may_read_and_are_shown_the_door_where_gateways_attach() {
 #[tokio::test]
 async fn large_members_make_short_pages_and_none_is_lost() {
     let shutdown = Shutdown::new();
-    let channel = presence(&Store::memory()).connect_in_process(&shutdown);
+    let channel = presence(&Store::new(&Broker::memory())).connect_in_process(&shutdown);
     let large = |_| Member {
         conn_info: vec![b' '; 60_000].into(),
         ..member("tasks", "ada")

@@ -29,7 +29,7 @@ use crate::{
     stream::{REMEMBERED, bounded, new_epoch},
 };
 
-/// How Redis carries a message to subscribers.
+/// The command by which Redis carries a message to subscribers.
 pub const PUBLISH: &str = "PUBLISH";
 
 /// Offsets are numbers in Lua, which are exact up to here.

@@ -42,7 +42,7 @@ impl Core {
                 self.hub.join(&channel, key);
                 self.node.metrics.subscribed();
                 if let Some(seen) = presence {
-                    self.node.members.joined(&channel, &seen.info);
+                    self.node.members.joined(&channel, &seen);
                 }
             }
             Action::Leave { channel, presence } => {

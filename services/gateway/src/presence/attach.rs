@@ -134,7 +134,7 @@ impl Attach {
                 .with(|mirror| mirror.part(after.as_ref(), |member| room.take(member.size())));
             after = members
                 .last()
-                .map(|member| (member.channel.clone(), member.info.client));
+                .map(|member| (member.channel.clone(), member.seen.info.client));
             stream
                 .tell(Update::Snapshot {
                     members,

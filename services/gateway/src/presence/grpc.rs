@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidings_core::{Channel, ClientId, ClientInfo};
 use tidings_proto::presence::{self as wire, change, gateway_update, presence_client::PresenceClient};
+use tidings_session::Seen;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -215,7 +216,7 @@ fn to_change(change: Change) -> change::Change {
 fn member(
     Member {
         channel,
-        info,
+        seen: Seen { info, announced },
         joined_at_ms,
     }: Member,
 ) -> wire::Member {
@@ -228,6 +229,7 @@ fn member(
         joined_at_ms,
         // Presence knows whose stream it is.
         gateway: String::new(),
+        announced,
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidings_core::{Channel, ClientId, ClientInfo};
+use tidings_session::Seen;
 use tokio::sync::Notify;
 
 /// How many untold leaves are kept; the untold joins are members, which are bounded already. Beyond it, a
@@ -30,7 +31,7 @@ pub(super) type Id = (Channel, ClientId);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Member {
     pub(super) channel: Channel,
-    pub(super) info: ClientInfo,
+    pub(super) seen: Seen,
     /// Unix milliseconds.
     pub(super) joined_at_ms: i64,
 }
@@ -53,7 +54,7 @@ impl Member {
             client: _,
             conn_info,
             chan_info,
-        } = &self.info;
+        } = &self.seen.info;
         FRAME + self.channel.as_str().len() + user.len() + conn_info.len() + chan_info.len()
     }
 }
@@ -76,10 +77,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn joined(&self, channel: &Channel, info: &ClientInfo) {
+    pub(super) fn joined(&self, channel: &Channel, seen: &Seen) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = now.as_millis().try_into().unwrap_or(i64::MAX);
-        self.mirror.lock().joined(channel, info, now_ms);
+        self.mirror.lock().joined(channel, seen, now_ms);
         self.changed.notify_one();
     }
 
@@ -107,7 +108,7 @@ pub(super) struct Mirror {
 
 #[derive(Debug)]
 struct Kept {
-    info: ClientInfo,
+    seen: Seen,
     joined_at_ms: i64,
 }
 
@@ -121,7 +122,8 @@ enum Untold {
 }
 
 impl Mirror {
-    fn joined(&mut self, channel: &Channel, info: &ClientInfo, now_ms: i64) {
+    fn joined(&mut self, channel: &Channel, seen: &Seen, now_ms: i64) {
+        let Seen { info, announced } = seen;
         // One member that presence refuses would keep it from hearing of all the others.
         if info.user.len() > USER_MAX {
             tracing::warn!(client.id = %info.client, channel.name = %channel, "user id too long: kept out of presence");
@@ -134,21 +136,24 @@ impl Mirror {
                 info.clone()
             }
         };
-        let info = ClientInfo {
-            user: info.user.clone(),
-            client: info.client,
-            conn_info: at_most(&info.conn_info),
-            chan_info: at_most(&info.chan_info),
+        let seen = Seen {
+            info: ClientInfo {
+                user: info.user.clone(),
+                client: info.client,
+                conn_info: at_most(&info.conn_info),
+                chan_info: at_most(&info.chan_info),
+            },
+            announced: *announced,
         };
         let id = (channel.clone(), info.client);
         match self.members.get_mut(&id) {
             // Still the same stay.
-            Some(kept) => kept.info = info,
+            Some(kept) => kept.seen = seen,
             None => {
                 self.members.insert(
                     id.clone(),
                     Kept {
-                        info,
+                        seen,
                         joined_at_ms: now_ms,
                     },
                 );
@@ -210,7 +215,7 @@ impl Kept {
     fn member(&self, (channel, _): &Id) -> Member {
         Member {
             channel: channel.clone(),
-            info: self.info.clone(),
+            seen: self.seen.clone(),
             joined_at_ms: self.joined_at_ms,
         }
     }
@@ -224,12 +229,15 @@ mod tests {
         Channel::parse(name).unwrap()
     }
 
-    fn someone() -> ClientInfo {
-        ClientInfo {
-            user: "ada".into(),
-            client: ClientId::random(),
-            conn_info: Bytes::new(),
-            chan_info: Bytes::new(),
+    fn someone() -> Seen {
+        Seen {
+            info: ClientInfo {
+                user: "ada".into(),
+                client: ClientId::random(),
+                conn_info: Bytes::new(),
+                chan_info: Bytes::new(),
+            },
+            announced: false,
         }
     }
 
@@ -249,7 +257,7 @@ mod tests {
             everyone,
             [Member {
                 channel: tasks.clone(),
-                info: ada.clone(),
+                seen: ada.clone(),
                 joined_at_ms: 1
             }]
         );
@@ -258,12 +266,12 @@ mod tests {
         mirror.joined(&tasks, &bob, 2);
         let joined = Change::Joined(Member {
             channel: tasks.clone(),
-            info: bob,
+            seen: bob,
             joined_at_ms: 2,
         });
         assert_eq!(untold(&mut mirror), [joined]);
-        mirror.left(&tasks, ada.client);
-        assert_eq!(untold(&mut mirror), [Change::Left((tasks, ada.client))]);
+        mirror.left(&tasks, ada.info.client);
+        assert_eq!(untold(&mut mirror), [Change::Left((tasks, ada.info.client))]);
         assert_eq!(untold(&mut mirror), []);
     }
 
@@ -273,30 +281,33 @@ mod tests {
         mirror.begin_snapshot();
         for at in 0..1000 {
             mirror.joined(&tasks, &ada, at);
-            mirror.left(&tasks, ada.client);
+            mirror.left(&tasks, ada.info.client);
         }
         mirror.joined(&tasks, &ada, 1000);
         let joined = Change::Joined(Member {
             channel: tasks,
-            info: ada,
+            seen: ada,
             joined_at_ms: 1000,
         });
         assert_eq!(untold(&mut mirror), [joined]);
     }
 
     #[test]
-    fn new_info_is_told_and_the_stay_goes_on() {
+    fn how_it_is_seen_now_is_told_and_the_stay_goes_on() {
         let (mut mirror, tasks, ada) = (Mirror::default(), channel("tasks"), someone());
         mirror.joined(&tasks, &ada, 1);
         mirror.begin_snapshot();
-        let renamed = ClientInfo {
-            conn_info: Bytes::from_static(b"{}"),
-            ..ada
+        let renamed = Seen {
+            info: ClientInfo {
+                conn_info: Bytes::from_static(b"{}"),
+                ..ada.info
+            },
+            announced: true,
         };
         mirror.joined(&tasks, &renamed, 2);
         let joined = Change::Joined(Member {
             channel: tasks,
-            info: renamed,
+            seen: renamed,
             joined_at_ms: 1,
         });
         assert_eq!(untold(&mut mirror), [joined]);
@@ -314,29 +325,19 @@ mod tests {
     fn what_presence_would_refuse_is_not_told() {
         let (mut mirror, tasks) = (Mirror::default(), channel("tasks"));
         mirror.begin_snapshot();
-        mirror.joined(
-            &tasks,
-            &ClientInfo {
-                user: "x".repeat(USER_MAX + 1).into(),
-                ..someone()
-            },
-            1,
-        );
+        let mut loud = someone();
+        loud.info.user = "x".repeat(USER_MAX + 1).into();
+        mirror.joined(&tasks, &loud, 1);
         assert_eq!(untold(&mut mirror), []);
-        let talkative = ClientInfo {
-            conn_info: vec![b' '; INFO_MAX + 1].into(),
-            ..someone()
-        };
+        let mut talkative = someone();
+        talkative.info.conn_info = vec![b' '; INFO_MAX + 1].into();
         mirror.joined(&tasks, &talkative, 1);
-        let info = ClientInfo {
-            conn_info: Bytes::new(),
-            ..talkative
-        };
+        talkative.info.conn_info = Bytes::new();
         assert_eq!(
             untold(&mut mirror),
             [Change::Joined(Member {
                 channel: tasks,
-                info,
+                seen: talkative,
                 joined_at_ms: 1
             })]
         );
@@ -371,7 +372,7 @@ mod tests {
         for _ in 0..=UNTOLD_MAX {
             let passer_by = someone();
             mirror.joined(&tasks, &passer_by, 1);
-            mirror.left(&tasks, passer_by.client);
+            mirror.left(&tasks, passer_by.info.client);
         }
         assert_eq!(mirror.take_untold(), None);
     }

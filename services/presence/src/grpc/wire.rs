@@ -96,6 +96,7 @@ fn to_member(field: &str, member: wire::Member) -> Result<Member, Status> {
         chan_info,
         joined_at_ms,
         gateway: _,
+        announced,
     } = member;
     for (name, len, max) in [
         ("user", user.len(), USER_MAX),
@@ -127,6 +128,7 @@ fn to_member(field: &str, member: wire::Member) -> Result<Member, Status> {
             chan_info,
         },
         joined_at,
+        announced,
     })
 }
 
@@ -135,6 +137,7 @@ pub(super) fn from_member(member: &Member, gateway: &GatewayId) -> wire::Member 
         channel,
         info,
         joined_at,
+        announced,
     } = member;
     let since = joined_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     wire::Member {
@@ -145,6 +148,7 @@ pub(super) fn from_member(member: &Member, gateway: &GatewayId) -> wire::Member 
         chan_info: info.chan_info.clone(),
         joined_at_ms: since.as_millis().try_into().unwrap_or(i64::MAX),
         gateway: gateway.to_string(),
+        announced: *announced,
     }
 }
 
@@ -193,6 +197,7 @@ mod tests {
             user: "ada".to_owned(),
             joined_at_ms: 1_700_000_000_123,
             gateway: "g1".to_owned(),
+            announced: true,
             ..wire::Member::default()
         }
     }

@@ -1,4 +1,4 @@
-//! What every store does. One suite; the memory store and a real Redis both pass it. A test ends with a store
+//! What every store keeps; what it says on the bus is in `announcements.rs`. One suite; the memory store and a real Redis both pass it. A test ends with a store
 //! that has nothing left, so that keys which nobody cleans up are found.
 
 use std::{
@@ -7,16 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use deadpool_redis::{Config, Runtime};
 use redis::FromRedisValue;
-use tidings_broker::test_util::RedisServer;
+use tidings_broker::{Broker, test_util::RedisServer};
 use tidings_core::{Channel, ClientId, ClientInfo};
 
 use super::{Applied, Error, Stats, Store};
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 
 /// A lease that does not end in a test, and one that ends soon.
-const LONG: Duration = Duration::from_secs(600);
+pub(super) const LONG: Duration = Duration::from_secs(600);
 const SHORT: Duration = Duration::from_millis(50);
 
 /// Makes each rule a test of the memory store and a test of Redis.
@@ -25,7 +24,7 @@ macro_rules! contract {
         mod in_memory {
             $(#[tokio::test(start_paused = true)]
             async fn $rule() {
-                super::$rule(super::Store::memory()).await;
+                super::$rule(super::Store::new(&super::Broker::memory())).await;
             })+
         }
         mod in_redis {
@@ -378,13 +377,10 @@ async fn a_redis_that_hangs_is_an_error() {
 }
 
 fn on(server: &RedisServer) -> Store {
-    let pool = Config::from_url(server.url())
-        .create_pool(Some(Runtime::Tokio1))
-        .unwrap();
-    Store::redis(pool, "tidings")
+    Store::new(&Broker::redis(&server.config()).unwrap())
 }
 
-async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+pub(super) async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
     let client = redis::Client::open(server.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
     redis::cmd(words[0])
@@ -394,11 +390,11 @@ async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
         .unwrap()
 }
 
-async fn keys(server: &RedisServer) -> Vec<String> {
+pub(super) async fn keys(server: &RedisServer) -> Vec<String> {
     command(server, &["KEYS", "*"]).await
 }
 
-async fn attach(store: &Store, gateway: &str, length: Duration) -> Lease {
+pub(super) async fn attach(store: &Store, gateway: &str, length: Duration) -> Lease {
     store
         .attach(&GatewayId::parse(gateway).unwrap(), length)
         .await
@@ -411,7 +407,7 @@ async fn until_ended(store: &Store, lease: &Lease) {
     }
 }
 
-async fn sweep(store: &Store, lease: &Lease) -> Vec<MemberId> {
+pub(super) async fn sweep(store: &Store, lease: &Lease) -> Vec<MemberId> {
     let mut left = Vec::new();
     loop {
         let swept = store.sweep(lease).await.unwrap();
@@ -422,7 +418,7 @@ async fn sweep(store: &Store, lease: &Lease) -> Vec<MemberId> {
     }
 }
 
-async fn leave(store: &Store, lease: &Lease) {
+pub(super) async fn leave(store: &Store, lease: &Lease) {
     store.end(lease).await.unwrap();
     sweep(store, lease).await;
 }
@@ -432,11 +428,11 @@ async fn seen(store: &Store, name: &str) -> Vec<Member> {
     page.members.into_iter().map(|(member, _)| member).collect()
 }
 
-fn channel(name: &str) -> Channel {
+pub(super) fn channel(name: &str) -> Channel {
     Channel::parse(name).unwrap()
 }
 
-fn member(channel: &Channel, user: &str) -> Member {
+pub(super) fn member(channel: &Channel, user: &str) -> Member {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
     Member {
         channel: channel.clone(),
@@ -447,10 +443,11 @@ fn member(channel: &Channel, user: &str) -> Member {
             chan_info: Bytes::new(),
         },
         joined_at: UNIX_EPOCH + Duration::from_millis(now.try_into().unwrap()),
+        announced: false,
     }
 }
 
-fn joins<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<Change> {
+pub(super) fn joins<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<Change> {
     members.into_iter().cloned().map(Change::Joined).collect()
 }
 

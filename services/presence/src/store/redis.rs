@@ -3,8 +3,14 @@
 //! | key | type | what |
 //! |---|---|---|
 //! | `tidings:gateways` | sorted set | each [`Lease`], by the time it ends in Unix milliseconds of Redis' own clock; 0: ended on purpose |
-//! | `tidings:presence:{CHANNEL}` | hash | client id → the lease it is under, a line feed, the encoded member |
+//! | `tidings:presence:{CHANNEL}` | hash | client id → the lease it is under, since when, `+` when it is announced; a line feed; the encoded info |
 //! | `tidings:gateway:{LEASE}:members` | set | `CHANNEL CLIENT` of what was written under the lease, to find it when the lease ends |
+//!
+//! Joins and leaves are announced in `tidings:ch:{CHANNEL}` by the script that writes and removes members, in the same
+//! step: the two cannot come apart, whoever dies when, and of all who remove a member at once only the one that did it
+//! announces it. After the fact, by whoever won the removal, a leave would be lost with a replica that dies in between,
+//! and could overtake the join of the same member's next stay. What remains is Redis itself: a failover that loses its
+//! newest writes may have a leave announced that is then made, and announced, again.
 //!
 //! No command and no script touches two hash tags, so every key may live on another node of a cluster. What
 //! has to happen together is put in an order instead: a member is named in its lease's set before it is
@@ -22,6 +28,7 @@ use std::{
 
 use deadpool_redis::Pool;
 use redis::{FromRedisValue, Pipeline, Script};
+use tidings_broker::redis::{PUBLISH, channel_name};
 use tidings_core::{Channel, ClientId};
 
 use super::{Applied, Changes, Error, Page, SWEEP_PAGE, Stats, Swept, Which};
@@ -57,6 +64,11 @@ impl Keys {
 
     fn presence(&self, channel: &Channel) -> String {
         format!("{}:presence:{{{channel}}}", self.prefix)
+    }
+
+    /// Where joins and leaves are announced.
+    fn bus(&self, channel: &Channel) -> String {
+        channel_name(&self.prefix, channel)
     }
 
     fn members(&self, lease: &Lease) -> String {
@@ -248,7 +260,7 @@ impl Redis {
             .collect())
     }
 
-    /// Writes and removes members, one script call per channel, all in one exchange.
+    /// Writes and removes members, and announces it, one script call per channel, all in one exchange.
     async fn write(&self, lease: &Lease, changes: &Changes) -> Result<Applied, Error> {
         if changes.is_empty() {
             return Ok(Applied::default());
@@ -262,8 +274,10 @@ impl Redis {
                 .cmd("EVALSHA")
                 .arg(self.scripts.apply.get_hash())
                 .arg(1)
-                .arg(self.keys.presence(channel));
-            pipeline.arg(&lease);
+                .arg(self.keys.presence(channel))
+                .arg(&lease)
+                .arg(PUBLISH)
+                .arg(self.keys.bus(channel));
             for (client, member) in members {
                 let value = member
                     .as_ref()
@@ -272,7 +286,14 @@ impl Redis {
                 pipeline.arg(client.to_string()).arg(value);
             }
         }
-        let effects: Vec<Vec<i8>> = self.send(&pipeline).await?;
+        let answers: Vec<(Vec<i8>, String)> = self.send(&pipeline).await?;
+        if let Some((channel, (_, why))) = changes.keys().zip(&answers).find(|(_, (_, why))| !why.is_empty()) {
+            tracing::error!(
+                channel.name = %channel,
+                "Redis does not let joins and leaves be announced: {why}; allow its user `{PUBLISH}` to {}",
+                self.keys.bus(channel)
+            );
+        }
 
         let ids = changes.iter().flat_map(|(channel, members)| {
             members.keys().map(|client| MemberId {
@@ -281,7 +302,7 @@ impl Redis {
             })
         });
         let mut applied = Applied::default();
-        for (id, effect) in ids.zip(effects.into_iter().flatten()) {
+        for (id, effect) in ids.zip(answers.into_iter().flat_map(|(effects, _)| effects)) {
             match effect {
                 1 => applied.joined.push(id),
                 -1 => applied.left.push(id),

@@ -10,7 +10,7 @@
 use std::{net::Ipv4Addr, time::Duration};
 
 use prometheus_client::registry::Registry;
-use tidings_broker::test_util::RedisServer;
+use tidings_broker::{Broker, test_util::RedisServer};
 use tidings_core::ClientId;
 use tidings_presence::{Config, Presence, Server, Store};
 use tidings_proto::presence::{
@@ -29,11 +29,7 @@ pub fn presence(store: &Store) -> Presence {
 }
 
 pub fn redis_store(server: &RedisServer) -> Store {
-    let config = deadpool_redis::Config::from_url(server.url());
-    Store::redis(
-        config.create_pool(Some(deadpool_redis::Runtime::Tokio1)).unwrap(),
-        "tidings",
-    )
+    Store::new(&Broker::redis(&server.config()).unwrap())
 }
 
 /// A replica with its door open on a free port, and a channel to it.

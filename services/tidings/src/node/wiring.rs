@@ -57,7 +57,7 @@ impl Wiring {
         let stage = self.stages.services.clone();
         let presence = self
             .metrics
-            .register(|registry| Presence::new(store(&self.broker), registry));
+            .register(|registry| Presence::new(Store::new(&self.broker), registry));
         let channel = presence.connect_in_process(&stage);
         let run: Pin<Box<dyn Future<Output = ()> + Send>> = if self.plan.roles.all() {
             Box::pin(presence.run_sweeper(stage.clone()))
@@ -184,14 +184,6 @@ fn broker(config: &Config) -> Result<Broker, Failure> {
             tracing::info!(redis.url = %redis.url, "Redis configured: cluster");
             Ok(Broker::redis(redis).map_err(anyhow::Error::new)?)
         }
-    }
-}
-
-/// Where members are kept: where the bus is.
-fn store(broker: &Broker) -> Store {
-    match (broker.redis_pool(), broker.prefix()) {
-        (Some(pool), Some(prefix)) => Store::redis(pool, prefix),
-        _ => Store::memory(),
     }
 }
 

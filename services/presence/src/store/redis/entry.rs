@@ -1,15 +1,19 @@
 //! How members look in Redis: readable where a person would look, compact where nobody does.
 //!
-//! A value is the lease as text, a line feed, and a `tidings.presence.v1.Member` without what the key and the
-//! lease say already. The script compares leases without knowing protobuf.
+//! A value is a head of words: the lease, since when in Unix milliseconds, and `+` when the member is announced; then a
+//! line feed, and a `tidings.bus.v1.ClientInfo` without the client, which is the key. So the script that writes and
+//! removes members compares leases, and says on the bus who came and who left, without taking the info apart.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use prost::Message as _;
 use tidings_core::{Channel, ClientId, ClientInfo};
-use tidings_proto::presence as wire;
+use tidings_proto::bus as wire;
 
 use crate::member::{GatewayId, Lease, Member, MemberId};
+
+/// The word that says that a member is announced.
+const ANNOUNCED: &str = "+";
 
 /// How a member is named in its lease's set. A channel name has no spaces.
 pub(super) fn name(channel: &Channel, client: ClientId) -> Vec<u8> {
@@ -29,47 +33,59 @@ pub(super) fn encode(lease: &str, member: &Member) -> Vec<u8> {
         channel: _,
         info,
         joined_at,
+        announced,
     } = member;
     let since = joined_at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let member = wire::Member {
+    let mut value = format!("{lease} {}", since.as_millis());
+    if *announced {
+        value.push(' ');
+        value.push_str(ANNOUNCED);
+    }
+    value.push('\n');
+    let info = wire::ClientInfo {
         user: info.user.to_string(),
+        client: String::new(),
         conn_info: info.conn_info.clone(),
         chan_info: info.chan_info.clone(),
-        joined_at_ms: since.as_millis().try_into().unwrap_or(i64::MAX),
-        ..wire::Member::default()
     };
-    let mut value = Vec::with_capacity(lease.len() + 1 + member.encoded_len());
-    value.extend_from_slice(lease.as_bytes());
-    value.push(b'\n');
-    member.encode_raw(&mut value);
+    let mut value = value.into_bytes();
+    value.reserve_exact(info.encoded_len());
+    info.encode_raw(&mut value);
     value
 }
 
 /// The lease that an entry is under.
 pub(super) fn lease(value: &[u8]) -> Option<&[u8]> {
-    value
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .map(|end| &value[..end])
+    let (head, _) = split(value)?;
+    head.split(|byte| *byte == b' ').next()
 }
 
 /// The member and the gateway that holds it; `None` for what is not ours.
 pub(super) fn decode(channel: &Channel, client: &[u8], value: &[u8]) -> Option<(Member, GatewayId)> {
-    let lease = lease(value)?;
-    let member = wire::Member::decode(&value[lease.len() + 1..]).ok()?;
-    let since = Duration::from_millis(member.joined_at_ms.try_into().ok()?);
-    let gateway = Lease::parse(std::str::from_utf8(lease).ok()?)?.gateway;
+    let (head, info) = split(value)?;
+    let mut words = std::str::from_utf8(head).ok()?.split(' ');
+    let gateway = Lease::parse(words.next()?)?.gateway;
+    let since = Duration::from_millis(words.next()?.parse().ok()?);
+    let announced = words.next() == Some(ANNOUNCED);
+    let info = wire::ClientInfo::decode(info).ok()?;
     let member = Member {
         channel: channel.clone(),
         info: ClientInfo {
-            user: member.user.into(),
+            user: info.user.into(),
             client: ClientId::parse(std::str::from_utf8(client).ok()?)?,
-            conn_info: member.conn_info,
-            chan_info: member.chan_info,
+            conn_info: info.conn_info,
+            chan_info: info.chan_info,
         },
         joined_at: UNIX_EPOCH.checked_add(since)?,
+        announced,
     };
     Some((member, gateway))
+}
+
+/// The head and the info.
+fn split(value: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = value.iter().position(|byte| *byte == b'\n')?;
+    Some((&value[..end], &value[end + 1..]))
 }
 
 #[cfg(test)]
@@ -82,25 +98,31 @@ mod tests {
         Member {
             channel: Channel::parse("tasks:1").unwrap(),
             info: ClientInfo {
-                user: "ada\n".into(),
+                user: "ada +\n".into(),
                 client: ClientId::random(),
                 conn_info: Bytes::from_static(b"{}"),
                 chan_info: Bytes::new(),
             },
             joined_at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            announced: false,
         }
     }
 
     #[test]
     fn a_member_reads_as_it_was_written() {
-        let member = member();
-        let value = encode("g1/0000000000000001", &member);
-        assert_eq!(lease(&value), Some(&b"g1/0000000000000001"[..]));
-        let client = member.info.client.to_string();
-        assert_eq!(
-            decode(&member.channel, client.as_bytes(), &value),
-            Some((member, GatewayId::parse("g1").unwrap()))
-        );
+        for announced in [false, true] {
+            let member = Member {
+                announced,
+                ..member()
+            };
+            let value = encode("g1/0000000000000001", &member);
+            assert_eq!(lease(&value), Some(&b"g1/0000000000000001"[..]));
+            let client = member.info.client.to_string();
+            assert_eq!(
+                decode(&member.channel, client.as_bytes(), &value),
+                Some((member, GatewayId::parse("g1").unwrap()))
+            );
+        }
     }
 
     #[test]
@@ -113,7 +135,16 @@ mod tests {
     fn what_is_not_ours_is_nobody() {
         let channel = Channel::parse("tasks:1").unwrap();
         let client = ClientId::random().to_string();
-        for value in [&b""[..], b"g1", b"g1/1", b"g1\n", b"g1/1\n\xff\xff\xff"] {
+        for value in [
+            &b""[..],
+            b"g1",
+            b"g1/1",
+            b"g1\n",
+            b"g1/1\n",
+            b"g1/1 \n",
+            b"g1/1 -1\n",
+            b"g1/1 7\n\xff\xff\xff",
+        ] {
             assert_eq!(decode(&channel, client.as_bytes(), value), None, "{value:?}");
         }
         assert_eq!(decode(&channel, b"me", &encode("g1/1", &member())), None);
