@@ -1,11 +1,25 @@
-//! What clients publish, where their format does not say what it is.
+//! What clients send for others to read: what it is, and whether they can be expected to parse it.
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use tidings_core::{Format, Payload, json};
 
-/// JSON when it can be, ready to be embedded in a line; anything else as it came, JSON too that is nested deeper than
-/// [`json::MAX_DEPTH`]: nobody is made to parse that.
+/// JSON that is nested deeper than [`json::MAX_DEPTH`].
+#[derive(Debug)]
+pub(crate) struct TooDeep;
+
+/// JSON that stands in other JSON, and so has been checked for being that; ready to be embedded in a line.
+pub(crate) fn embedded(raw: &RawValue) -> Result<Payload, TooDeep> {
+    let text = raw.get().as_bytes();
+    if !json::depth_within(text, json::MAX_DEPTH) {
+        return Err(TooDeep);
+    }
+    Ok(Payload::json(json::one_line(Bytes::copy_from_slice(text))))
+}
+
+/// Where the format does not say what it is. JSON when it can be, ready to be embedded in a line; anything else as it
+/// came, JSON too that is nested deeper than [`json::MAX_DEPTH`]: nobody is made to parse that.
 pub(crate) fn check(data: Bytes) -> Payload {
     // From text, not from bytes: what is skipped over in bytes is not checked for being UTF-8.
     match std::str::from_utf8(&data).map(serde_json::from_str::<IgnoredAny>) {
@@ -14,6 +28,14 @@ pub(crate) fn check(data: Bytes) -> Payload {
             data,
             format: Format::Binary,
         },
+    }
+}
+
+/// The same where no data is none, rather than something empty.
+pub(crate) fn check_optional(data: Bytes) -> Payload {
+    match data.is_empty() {
+        true => Payload::default(),
+        false => check(data),
     }
 }
 
@@ -26,6 +48,7 @@ mod tests {
         assert_eq!(check("{\"a\":\n1}".into()), Payload::json("{\"a\": 1}".into()));
         assert_eq!(check(Bytes::from_static(b"\"\xff\"")).format, Format::Binary);
         assert_eq!(check(Bytes::new()).format, Format::Binary);
+        assert_eq!(check_optional(Bytes::new()), Payload::default());
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod centrifuge;
 pub mod close;
 pub mod command;
 mod data;
+pub mod delta;
 pub mod error;
 pub mod plain;
 pub mod reply;

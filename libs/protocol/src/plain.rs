@@ -1,15 +1,41 @@
 //! The plain protocol: each message is one publication's bare data, in both directions.
 //!
 //! What the Centrifuge protocol says in commands is in the URL here: the channel in the path, the token in the
-//! query. Nothing is replied; what fails ends the connection with the code of [`close_for`].
+//! query. Nothing is replied; what fails ends the connection with the code of [`close_for`]. Over a WebSocket data is all
+//! there is; [`sse`] gives it a place in its stream and a type.
+
+pub mod sse;
 
 use bytes::Bytes;
+use tidings_core::Position;
 
 use crate::{CloseReason, Command, Error, Request, command, data};
 
 /// What a client that asks for `/ws/{channel}?token=…` means.
 #[must_use]
 pub fn opening(channel: String, token: String) -> [Command; 2] {
+    let subscribe = command::Subscribe {
+        channel,
+        ..Default::default()
+    };
+    commands(token, subscribe)
+}
+
+/// What a client that asks for `/sse/{channel}` means, if it can: to be told when it misses something, and to go on
+/// after `since`, the id of the last event that it has (see [`sse::last_event_id`]).
+#[must_use]
+pub fn resuming(channel: String, token: String, since: Option<Position>) -> [Command; 2] {
+    let subscribe = command::Subscribe {
+        channel,
+        recover: since,
+        positioned: true,
+        recoverable: true,
+        ..Default::default()
+    };
+    commands(token, subscribe)
+}
+
+fn commands(token: String, subscribe: command::Subscribe) -> [Command; 2] {
     let connect = command::Connect {
         token,
         ..Default::default()
@@ -21,10 +47,7 @@ pub fn opening(channel: String, token: String) -> [Command; 2] {
         },
         Command {
             id: 2,
-            request: Request::Subscribe(Box::new(command::Subscribe {
-                channel,
-                ..Default::default()
-            })),
+            request: Request::Subscribe(Box::new(subscribe)),
         },
     ]
 }

@@ -4,7 +4,7 @@ mod decode;
 mod encode;
 
 /// The messages of `proto/centrifuge/client.proto`.
-mod wire {
+pub(super) mod wire {
     #![allow(
         missing_docs,
         unreachable_pub,

@@ -1,11 +1,9 @@
 //! Lines of JSON to commands.
 
-use bytes::Bytes;
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
-use serde_json::value::RawValue;
-use tidings_core::{Payload, Position, json};
+use tidings_core::json;
 
-use crate::{Command, Request, command};
+use super::wire;
+use crate::{Command, data::TooDeep};
 
 /// A frame that is not made of commands. The client is closed with 3501.
 #[derive(Debug, thiserror::Error)]
@@ -24,9 +22,9 @@ pub enum Malformed {
         /// Where and why.
         source: serde_json::Error,
     },
-    /// Data that clients might not be able to parse.
+    /// Data that others might not be able to parse.
     #[error(
-        "line {line} publishes data that is nested more than {} arrays and objects deep",
+        "line {line} carries data that is nested more than {} arrays and objects deep",
         json::MAX_DEPTH
     )]
     Deep {
@@ -56,160 +54,24 @@ fn decode(line: &[u8], number: usize) -> Result<Command, Malformed> {
     if line.iter().all(u8::is_ascii_whitespace) {
         return Err(Malformed::Empty { line: number });
     }
-    let wire: Wire<'_> =
+    let command: wire::Command<'_> =
         serde_json::from_slice(line).map_err(|source| Malformed::Json { line: number, source })?;
-    if let Some(Publish { data: Some(data), .. }) = &wire.publish
-        && !json::depth_within(data.get().as_bytes(), json::MAX_DEPTH)
-    {
-        return Err(Malformed::Deep { line: number });
-    }
     Ok(Command {
-        id: wire.id,
-        request: wire.request(),
+        id: command.id,
+        request: command
+            .try_into()
+            .map_err(|TooDeep| Malformed::Deep { line: number })?,
     })
-}
-
-/// A command as it is on the wire. Unknown fields are ignored; the first field that is set decides.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    #[serde(default)]
-    id: u32,
-    connect: Option<Connect>,
-    subscribe: Option<Channel>,
-    unsubscribe: Option<Channel>,
-    #[serde(borrow)]
-    publish: Option<Publish<'a>>,
-    presence: Option<Channel>,
-    presence_stats: Option<Channel>,
-    history: Option<History>,
-    rpc: Option<IgnoredAny>,
-    send: Option<IgnoredAny>,
-    refresh: Option<Refresh>,
-    sub_refresh: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct Connect {
-    token: String,
-    name: String,
-}
-
-#[derive(Deserialize)]
-struct Channel {
-    #[serde(default)]
-    channel: String,
-}
-
-#[derive(Deserialize)]
-struct Publish<'a> {
-    #[serde(default)]
-    channel: String,
-    #[serde(borrow, default, deserialize_with = "there")]
-    data: Option<&'a RawValue>,
-}
-
-/// `null` is data too: only a field that is missing is none.
-fn there<'de, D: Deserializer<'de>>(field: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(field).map(Some)
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct History {
-    channel: String,
-    limit: i32,
-    since: Option<Since>,
-    reverse: bool,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Since {
-    offset: u64,
-    epoch: String,
-}
-
-#[derive(Deserialize)]
-struct Refresh {
-    #[serde(default)]
-    token: String,
-}
-
-impl Wire<'_> {
-    fn request(self) -> Request {
-        if self.id == 0 {
-            return if self.send.is_some() {
-                Request::Send
-            } else {
-                Request::Pong
-            };
-        }
-        if let Some(Connect { token, name }) = self.connect {
-            return Request::Connect(Box::new(command::Connect {
-                token,
-                name,
-                ..Default::default()
-            }));
-        }
-        if let Some(Channel { channel }) = self.subscribe {
-            return Request::Subscribe(Box::new(command::Subscribe {
-                channel,
-                ..Default::default()
-            }));
-        }
-        if let Some(Channel { channel }) = self.unsubscribe {
-            return Request::Unsubscribe { channel };
-        }
-        if let Some(Publish { channel, data }) = self.publish {
-            let data = data
-                .map(|raw| Bytes::copy_from_slice(raw.get().as_bytes()))
-                .unwrap_or_default();
-            return Request::Publish {
-                channel,
-                payload: Payload::json(json::one_line(data)),
-            };
-        }
-        if let Some(Channel { channel }) = self.presence {
-            return Request::Presence { channel };
-        }
-        if let Some(Channel { channel }) = self.presence_stats {
-            return Request::PresenceStats { channel };
-        }
-        if let Some(History {
-            channel,
-            limit,
-            since,
-            reverse,
-        }) = self.history
-        {
-            let since = since.map(|Since { offset, epoch }| Position { offset, epoch });
-            return Request::History(command::History {
-                channel,
-                limit,
-                since,
-                reverse,
-            });
-        }
-        if self.rpc.is_some() || self.sub_refresh.is_some() {
-            return Request::NotOffered;
-        }
-        if self.send.is_some() {
-            return Request::Send;
-        }
-        match self.refresh {
-            Some(Refresh { token }) => Request::Refresh { token },
-            None => Request::Unknown,
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
+    use tidings_core::{Payload, Position};
 
     use super::*;
+    use crate::{Request, command};
 
     fn one(frame: &str) -> Command {
         let mut all: Vec<_> = commands(frame.as_bytes()).map(Result::unwrap).collect();

@@ -4,7 +4,7 @@
 use std::io::Write;
 
 /// An object that is being written. Fields appear in the order they are added.
-pub(super) struct Object<'w, W: Write> {
+pub(in crate::centrifuge) struct Object<'w, W: Write> {
     out: &'w mut W,
     empty: bool,
 }
@@ -13,41 +13,46 @@ pub(super) struct Object<'w, W: Write> {
 const IN_MEMORY: &str = "writing to memory does not fail";
 
 impl<'w, W: Write> Object<'w, W> {
-    pub(super) fn open(out: &'w mut W) -> Self {
+    pub(in crate::centrifuge) fn open(out: &'w mut W) -> Self {
         out.write_all(b"{").expect(IN_MEMORY);
         Self { out, empty: true }
     }
 
-    pub(super) fn close(self) {
+    pub(in crate::centrifuge) fn close(self) {
         self.out.write_all(b"}").expect(IN_MEMORY);
     }
 
-    pub(super) fn text(&mut self, name: &str, value: &str) {
+    pub(in crate::centrifuge) fn text(&mut self, name: &str, value: &str) {
         self.name(name);
         serde_json::to_writer(&mut *self.out, value).expect(IN_MEMORY);
     }
 
-    pub(super) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
+    pub(in crate::centrifuge) fn number(&mut self, name: &str, value: impl std::fmt::Display) {
         self.name(name);
         write!(self.out, "{value}").expect(IN_MEMORY);
     }
 
     /// `true`; a field that is false is left out.
-    pub(super) fn flag(&mut self, name: &str) {
+    pub(in crate::centrifuge) fn flag(&mut self, name: &str) {
         self.raw(name, b"true");
     }
 
     /// JSON text as it is.
-    pub(super) fn raw(&mut self, name: &str, json: &[u8]) {
+    pub(in crate::centrifuge) fn raw(&mut self, name: &str, json: &[u8]) {
         self.name(name);
         self.out.write_all(json).expect(IN_MEMORY);
     }
 
     /// A list of objects, each filled from one item.
-    pub(super) fn list<T>(&mut self, name: &str, items: &[T], fill: impl Fn(&mut Object<'_, W>, &T)) {
+    pub(in crate::centrifuge) fn list<T>(
+        &mut self,
+        name: &str,
+        items: impl IntoIterator<Item = T>,
+        mut fill: impl FnMut(&mut Object<'_, W>, T),
+    ) {
         self.name(name);
         self.out.write_all(b"[").expect(IN_MEMORY);
-        for (index, item) in items.iter().enumerate() {
+        for (index, item) in items.into_iter().enumerate() {
             if index > 0 {
                 self.out.write_all(b",").expect(IN_MEMORY);
             }
@@ -58,7 +63,7 @@ impl<'w, W: Write> Object<'w, W> {
         self.out.write_all(b"]").expect(IN_MEMORY);
     }
 
-    pub(super) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_, W>)) {
+    pub(in crate::centrifuge) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_, W>)) {
         self.name(name);
         let mut inner = Object::open(self.out);
         fill(&mut inner);

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use tidings_core::Position;
+use tidings_core::{Position, filter};
 
 use super::wire;
-use crate::{Command, Request, command, data};
+use crate::{Command, Request, centrifuge::field, command, data};
 
 /// A frame that is not made of commands. The client is closed with 3501.
 #[derive(Debug, thiserror::Error)]
@@ -38,163 +38,110 @@ pub fn commands(mut frame: Bytes) -> impl Iterator<Item = Result<Command, Malfor
 
 fn request(message: wire::Command) -> Request {
     if message.id == 0 {
-        return if message.send.is_some() {
-            Request::Send
-        } else {
-            Request::Pong
-        };
+        return message.send.map_or(Request::Pong, |_| Request::Send);
     }
-    if let Some(connect) = message.connect {
-        return Request::Connect(Box::new(command::Connect {
-            token: connect.token,
-            name: connect.name,
-            ..Default::default()
-        }));
+    if let Some(it) = message.connect {
+        Request::Connect(Box::new(connect(it)))
+    } else if let Some(it) = message.subscribe {
+        match it.r#type {
+            0 => Request::Subscribe(Box::new(subscribe(it))),
+            _ => Request::NotOffered,
+        }
+    } else if let Some(it) = message.unsubscribe {
+        Request::Unsubscribe { channel: it.channel }
+    } else if let Some(it) = message.publish {
+        match it.r#type {
+            0 => Request::Publish {
+                channel: it.channel,
+                payload: data::check(it.data),
+            },
+            _ => Request::NotOffered,
+        }
+    } else if let Some(it) = message.presence {
+        Request::Presence { channel: it.channel }
+    } else if let Some(it) = message.presence_stats {
+        Request::PresenceStats { channel: it.channel }
+    } else if let Some(it) = message.history {
+        Request::History(history(it))
+    } else if let Some(it) = message.rpc {
+        Request::Rpc {
+            method: it.method,
+            payload: data::check_optional(it.data),
+        }
+    } else if message.send.is_some() {
+        Request::Send
+    } else if let Some(it) = message.refresh {
+        Request::Refresh { token: it.token }
+    } else if let Some(it) = message.sub_refresh {
+        match it.r#type {
+            0 => Request::SubRefresh {
+                channel: it.channel,
+                token: it.token,
+            },
+            _ => Request::NotOffered,
+        }
+    } else {
+        Request::Unknown
     }
-    if let Some(subscribe) = message.subscribe {
-        return Request::Subscribe(Box::new(command::Subscribe {
-            channel: subscribe.channel,
-            ..Default::default()
-        }));
+}
+
+fn connect(it: wire::ConnectRequest) -> command::Connect {
+    let subs = it.subs.into_iter().map(|(channel, sub)| command::Subscribe {
+        channel,
+        ..subscribe(sub)
+    });
+    command::Connect {
+        token: it.token,
+        data: data::check_optional(it.data),
+        name: it.name,
+        version: it.version,
+        subs: subs.collect(),
+        headers: it.headers.into_iter().collect(),
     }
-    if let Some(unsubscribe) = message.unsubscribe {
-        return Request::Unsubscribe {
-            channel: unsubscribe.channel,
-        };
+}
+
+fn subscribe(it: wire::SubscribeRequest) -> command::Subscribe {
+    let position = Position {
+        offset: it.offset,
+        epoch: it.epoch,
+    };
+    command::Subscribe {
+        channel: it.channel,
+        token: it.token,
+        data: data::check_optional(it.data),
+        recover: it.recover.then_some(position),
+        positioned: it.positioned,
+        recoverable: it.recoverable,
+        join_leave: it.join_leave,
+        delta: it.delta,
+        filter: it.tf.map(node),
+        reject_unrecovered: field::rejects_unrecovered(it.flag),
     }
-    if let Some(publish) = message.publish {
-        return Request::Publish {
-            channel: publish.channel,
-            payload: data::check(publish.data),
-        };
+}
+
+// Recursion is bounded by prost, which refuses more than 100 messages in each other.
+fn node(it: wire::FilterNode) -> filter::Node {
+    filter::Node {
+        op: it.op,
+        key: it.key,
+        cmp: it.cmp,
+        val: it.val,
+        vals: it.vals,
+        nodes: it.nodes.into_iter().map(node).collect(),
     }
-    if let Some(presence) = message.presence {
-        return Request::Presence {
-            channel: presence.channel,
-        };
-    }
-    if let Some(stats) = message.presence_stats {
-        return Request::PresenceStats {
-            channel: stats.channel,
-        };
-    }
-    if let Some(history) = message.history {
-        let since = history.since.map(|it| Position {
-            offset: it.offset,
-            epoch: it.epoch,
-        });
-        return Request::History(command::History {
-            channel: history.channel,
-            limit: history.limit,
-            since,
-            reverse: history.reverse,
-        });
-    }
-    if message.rpc.is_some() || message.sub_refresh.is_some() {
-        return Request::NotOffered;
-    }
-    if message.send.is_some() {
-        return Request::Send;
-    }
-    match message.refresh {
-        Some(refresh) => Request::Refresh { token: refresh.token },
-        None => Request::Unknown,
+}
+
+fn history(it: wire::HistoryRequest) -> command::History {
+    command::History {
+        channel: it.channel,
+        limit: it.limit,
+        since: it.since.map(|since| Position {
+            offset: since.offset,
+            epoch: since.epoch,
+        }),
+        reverse: it.reverse,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use tidings_core::Format;
-
-    use super::*;
-
-    fn frame(messages: &[wire::Command]) -> Bytes {
-        messages
-            .iter()
-            .flat_map(prost::Message::encode_length_delimited_to_vec)
-            .collect()
-    }
-
-    #[test]
-    fn a_frame_carries_several_commands_in_order() {
-        let connect = wire::ConnectRequest {
-            token: "t".into(),
-            name: "js".into(),
-        };
-        let publish = wire::PublishRequest {
-            channel: "a".into(),
-            data: Bytes::from_static(b"[1,\n2]"),
-        };
-        let frame = frame(&[
-            wire::Command {
-                id: 1,
-                connect: Some(connect),
-                ..Default::default()
-            },
-            wire::Command {
-                id: 2,
-                publish: Some(publish),
-                ..Default::default()
-            },
-            wire::Command::default(),
-        ]);
-        let requests: Vec<_> = commands(frame).map(|command| command.unwrap().request).collect();
-        assert_eq!(
-            requests,
-            [
-                Request::Connect(command::Connect {
-                    token: "t".into(),
-                    name: "js".into()
-                }),
-                Request::Publish {
-                    channel: "a".into(),
-                    data: Bytes::from_static(b"[1, 2]"),
-                    format: Format::Json
-                },
-                Request::Pong,
-            ]
-        );
-    }
-
-    #[test]
-    fn data_that_is_not_json_is_binary() {
-        let publish = wire::PublishRequest {
-            channel: "a".into(),
-            data: Bytes::from_static(b"\xff\n"),
-        };
-        let command = wire::Command {
-            id: 1,
-            publish: Some(publish),
-            ..Default::default()
-        };
-        let request = commands(frame(&[command])).next().unwrap().unwrap().request;
-        assert_eq!(
-            request,
-            Request::Publish {
-                channel: "a".into(),
-                data: Bytes::from_static(b"\xff\n"),
-                format: Format::Binary
-            }
-        );
-    }
-
-    #[test]
-    fn an_empty_or_truncated_frame_is_malformed() {
-        assert!(commands(Bytes::new()).next().unwrap().is_err());
-        let whole = frame(&[wire::Command {
-            id: 300,
-            ..Default::default()
-        }]);
-        let mut read = commands(whole.slice(..whole.len() - 1));
-        assert!(read.next().unwrap().is_err());
-        assert!(read.next().is_none(), "nothing is read after an error");
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(frame in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = commands(frame.into()).count();
-        }
-    }
-}
+mod tests;

@@ -2,242 +2,260 @@
 
 use std::time::Duration;
 
-use bytes::BufMut;
+use bytes::{BufMut, Bytes};
 use prost::Message as _;
 use tidings_core::{ClientInfo, Publication};
 
 use super::wire;
-use crate::{Push, Reply};
+use crate::{
+    Push, Reply,
+    centrifuge::field,
+    delta,
+    reply::{Connected, Subscribed},
+};
 
 /// Writes a reply. `out` must have no bound.
 pub fn reply(reply: &Reply, out: &mut impl BufMut) {
-    let message = match reply {
-        Reply::Ping => wire::Reply::default(),
+    let mut message = wire::Reply::default();
+    match reply {
+        Reply::Ping => {}
         Reply::Error { id, error } => {
-            let error = wire::Error {
+            message.id = *id;
+            message.error = Some(wire::Error {
                 code: error.code,
                 message: error.message.clone().into_owned(),
                 temporary: error.temporary,
-            };
-            wire::Reply {
-                id: *id,
-                error: Some(error),
-                ..Default::default()
-            }
+            });
         }
         Reply::Connect { id, result } => {
-            let (expires, ttl) = expiry(result.expires_in);
-            let subs = result
-                .subs
-                .iter()
-                .map(|(it, _)| (it.to_string(), wire::SubscribeResult {}))
-                .collect();
-            let connect = wire::ConnectResult {
-                client: result.client.to_string(),
-                version: result.version.to_owned(),
-                expires,
-                ttl,
-                ping: seconds(result.ping_interval),
-                pong: true,
-                subs,
-            };
-            wire::Reply {
-                id: *id,
-                connect: Some(connect),
-                ..Default::default()
-            }
+            message.id = *id;
+            message.connect = Some(connected(result));
         }
-        Reply::Subscribe { id, .. } => wire::Reply {
-            id: *id,
-            subscribe: Some(wire::SubscribeResult {}),
-            ..Default::default()
-        },
-        Reply::Unsubscribe { id } => wire::Reply {
-            id: *id,
-            unsubscribe: Some(wire::UnsubscribeResult {}),
-            ..Default::default()
-        },
-        Reply::Publish { id } => wire::Reply {
-            id: *id,
-            publish: Some(wire::PublishResult {}),
-            ..Default::default()
-        },
+        Reply::Subscribe { id, result } => {
+            message.id = *id;
+            message.subscribe = Some(subscribed(result));
+        }
+        Reply::Unsubscribe { id } => {
+            message.id = *id;
+            message.unsubscribe = Some(wire::UnsubscribeResult {});
+        }
+        Reply::Publish { id } => {
+            message.id = *id;
+            message.publish = Some(wire::PublishResult {});
+        }
         Reply::Presence { id, members } => {
-            let presence = members
-                .iter()
-                .map(|info| (info.client.to_string(), client_info(info)))
-                .collect();
-            wire::Reply {
-                id: *id,
-                presence: Some(wire::PresenceResult { presence }),
-                ..Default::default()
-            }
+            message.id = *id;
+            let presence = members.iter().map(|it| (it.client.to_string(), client_info(it)));
+            message.presence = Some(wire::PresenceResult {
+                presence: presence.collect(),
+            });
         }
         Reply::PresenceStats { id, clients, users } => {
-            let stats = wire::PresenceStatsResult {
+            message.id = *id;
+            message.presence_stats = Some(wire::PresenceStatsResult {
                 num_clients: *clients,
                 num_users: *users,
-            };
-            wire::Reply {
-                id: *id,
-                presence_stats: Some(stats),
-                ..Default::default()
-            }
+            });
         }
         Reply::History {
             id,
             publications,
             top,
         } => {
-            let history = wire::HistoryResult {
+            message.id = *id;
+            message.history = Some(wire::HistoryResult {
                 publications: publications.iter().map(publication).collect(),
                 epoch: top.epoch.clone(),
                 offset: top.offset,
-            };
-            wire::Reply {
-                id: *id,
-                history: Some(history),
-                ..Default::default()
-            }
+            });
+        }
+        Reply::Rpc { id, payload } => {
+            message.id = *id;
+            message.rpc = Some(wire::RpcResult {
+                data: payload.data.clone(),
+            });
         }
         Reply::Refresh { id, expires_in } => {
+            message.id = *id;
             let (expires, ttl) = expiry(*expires_in);
-            wire::Reply {
-                id: *id,
-                refresh: Some(wire::RefreshResult { expires, ttl }),
-                ..Default::default()
-            }
+            message.refresh = Some(wire::RefreshResult { expires, ttl });
         }
-        _ => wire::Reply::default(),
-    };
+        Reply::SubRefresh { id, expires_in } => {
+            message.id = *id;
+            let (expires, ttl) = expiry(*expires_in);
+            message.sub_refresh = Some(wire::SubRefreshResult { expires, ttl });
+        }
+        Reply::Subscribed { .. }
+        | Reply::Unsubscribed { .. }
+        | Reply::Message(_)
+        | Reply::Refreshed { .. }
+        | Reply::Disconnect(_) => message.push = Some(unasked(reply)),
+    }
     write(&message, out);
 }
 
 /// Writes a push. `out` must have no bound.
 pub fn push(push: Push<'_>, out: &mut impl BufMut) {
-    let push = match push {
-        Push::Publication(channel, it) | Push::Delta(channel, it, _) => wire::Push {
-            channel: channel.to_string(),
-            r#pub: Some(publication(it)),
-            ..Default::default()
-        },
-        Push::Join(channel, info) => wire::Push {
-            channel: channel.to_string(),
-            join: Some(wire::Join {
-                info: Some(client_info(info)),
-            }),
-            ..Default::default()
-        },
-        Push::Leave(channel, info) => wire::Push {
-            channel: channel.to_string(),
-            leave: Some(wire::Leave {
-                info: Some(client_info(info)),
-            }),
-            ..Default::default()
-        },
+    let (Push::Publication(channel, _)
+    | Push::Delta(channel, ..)
+    | Push::Join(channel, _)
+    | Push::Leave(channel, _)) = push;
+    let mut message = wire::Push {
+        channel: channel.to_string(),
+        ..Default::default()
     };
-    write(
-        &wire::Reply {
-            push: Some(push),
-            ..Default::default()
-        },
-        out,
-    );
+    let info = |it| Some(client_info(it));
+    match push {
+        Push::Publication(_, it) => message.r#pub = Some(publication(it)),
+        Push::Delta(_, it, patch) => {
+            message.r#pub = Some(difference(it, patch.map(Bytes::copy_from_slice)));
+        }
+        Push::Join(_, it) => message.join = Some(wire::Join { info: info(it) }),
+        Push::Leave(_, it) => message.leave = Some(wire::Leave { info: info(it) }),
+    }
+    let reply = wire::Reply {
+        push: Some(message),
+        ..Default::default()
+    };
+    write(&reply, out);
 }
 
 fn write(message: &wire::Reply, out: &mut impl BufMut) {
     message.encode_length_delimited(out).expect("the buffer grows");
 }
 
-fn publication(publication: &Publication) -> wire::Publication {
+/// What a reply that nobody asked for says in its push; of the others, nothing.
+fn unasked(reply: &Reply) -> wire::Push {
+    let mut push = wire::Push::default();
+    match reply {
+        Reply::Subscribed { channel, result } => {
+            push.channel = channel.to_string();
+            let position = result.position.clone();
+            let (offset, epoch) = position.map(|it| (it.offset, it.epoch)).unwrap_or_default();
+            push.subscribe = Some(wire::Subscribe {
+                recoverable: result.recoverable,
+                epoch,
+                offset,
+                positioned: result.position.is_some(),
+                data: result.data.data.clone(),
+            });
+        }
+        Reply::Unsubscribed { channel, reason } => {
+            push.channel = channel.to_string();
+            push.unsubscribe = Some(wire::Unsubscribe {
+                code: reason.code.into(),
+                reason: reason.text.clone().into_owned(),
+            });
+        }
+        Reply::Message(payload) => {
+            push.message = Some(wire::Message {
+                data: payload.data.clone(),
+            });
+        }
+        Reply::Refreshed { expires_in } => {
+            let (expires, ttl) = expiry(*expires_in);
+            push.refresh = Some(wire::Refresh { expires, ttl });
+        }
+        Reply::Disconnect(reason) => {
+            push.disconnect = Some(wire::Disconnect {
+                code: reason.code().into(),
+                reason: reason.text().to_owned(),
+            });
+        }
+        _ => {}
+    }
+    push
+}
+
+fn connected(result: &Connected) -> wire::ConnectResult {
+    let (expires, ttl) = expiry(result.expires_in);
+    let subs = result
+        .subs
+        .iter()
+        .map(|(channel, sub)| (channel.to_string(), subscribed(sub)));
+    wire::ConnectResult {
+        client: result.client.to_string(),
+        version: result.version.to_owned(),
+        expires,
+        ttl,
+        data: result.data.data.clone(),
+        subs: subs.collect(),
+        ping: field::seconds(result.ping_interval),
+        pong: result.pong,
+        session: result.session.as_deref().unwrap_or_default().to_owned(),
+        node: result.node.as_deref().unwrap_or_default().to_owned(),
+    }
+}
+
+fn subscribed(result: &Subscribed) -> wire::SubscribeResult {
+    let (expires, ttl) = expiry(result.expires_in);
+    let position = result.position.clone();
+    let (offset, epoch) = position.map(|it| (it.offset, it.epoch)).unwrap_or_default();
+    wire::SubscribeResult {
+        expires,
+        ttl,
+        recoverable: result.recoverable,
+        epoch,
+        publications: missed(result),
+        recovered: result.recovered == Some(true),
+        offset,
+        positioned: result.position.is_some(),
+        data: result.data.data.clone(),
+        was_recovering: result.recovered.is_some(),
+        delta: result.delta,
+    }
+}
+
+/// What was missed: for those who read differences, each but the first as one from the publication before.
+fn missed(result: &Subscribed) -> Vec<wire::Publication> {
+    let mut before: Option<&Bytes> = None;
+    let written = result.publications.iter().map(|it| {
+        let base = before.replace(&it.data).filter(|_| result.delta);
+        difference(
+            it,
+            base.and_then(|base| delta::fossil(base, &it.data))
+                .map(Bytes::from),
+        )
+    });
+    written.collect()
+}
+
+/// A publication as the patch, if there is one, else whole.
+fn difference(it: &Publication, patch: Option<Bytes>) -> wire::Publication {
+    let whole = publication(it);
+    match patch {
+        Some(data) => wire::Publication {
+            data,
+            delta: true,
+            ..whole
+        },
+        None => whole,
+    }
+}
+
+fn publication(it: &Publication) -> wire::Publication {
     wire::Publication {
-        data: publication.data.clone(),
-        info: publication.info.as_ref().map(client_info),
-        offset: publication
-            .position
-            .as_ref()
-            .map_or(0, |position| position.offset),
-        tags: publication.tags.clone().into_iter().collect(),
+        data: it.data.clone(),
+        info: it.info.as_ref().map(client_info),
+        offset: it.position.as_ref().map_or(0, |position| position.offset),
+        tags: it.tags.clone(),
+        delta: false,
     }
 }
 
-fn client_info(info: &ClientInfo) -> wire::ClientInfo {
+fn client_info(it: &ClientInfo) -> wire::ClientInfo {
     wire::ClientInfo {
-        user: info.user.to_string(),
-        client: info.client.to_string(),
-        conn_info: info.conn_info.clone(),
-        chan_info: info.chan_info.clone(),
+        user: it.user.to_string(),
+        client: it.client.to_string(),
+        conn_info: it.conn_info.clone(),
+        chan_info: it.chan_info.clone(),
     }
 }
 
-/// Whether it expires, and in how many seconds. An SDK that is told 0 would not come back to refresh.
+/// Whether it expires, and when.
 fn expiry(expires_in: Option<Duration>) -> (bool, u32) {
-    (
-        expires_in.is_some(),
-        expires_in.map_or(0, |ttl| seconds(ttl).max(1)),
-    )
-}
-
-fn seconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+    (expires_in.is_some(), expires_in.map_or(0, field::ttl))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::SystemTime;
-
-    use bytes::Bytes;
-    use tidings_core::{Channel, Format};
-
-    use super::*;
-    use crate::Error;
-
-    fn decoded(write: impl FnOnce(&mut Vec<u8>)) -> wire::Reply {
-        let mut out = Vec::new();
-        write(&mut out);
-        let mut rest = out.as_slice();
-        let message = wire::Reply::decode_length_delimited(&mut rest).unwrap();
-        assert!(rest.is_empty(), "one message");
-        message
-    }
-
-    #[test]
-    fn a_ping_is_the_single_byte_zero() {
-        let mut out = Vec::new();
-        reply(&Reply::Ping, &mut out);
-        assert_eq!(out, [0]);
-    }
-
-    #[test]
-    fn an_empty_result_is_there_all_the_same() {
-        let message = decoded(|out| reply(&Reply::Subscribe { id: 7 }, out));
-        assert_eq!(
-            (message.id, message.subscribe),
-            (7, Some(wire::SubscribeResult {}))
-        );
-        let failed = Reply::Error {
-            id: 8,
-            error: Error::INTERNAL,
-        };
-        let message = decoded(|out| reply(&failed, out));
-        assert!(
-            message
-                .error
-                .is_some_and(|error| error.code == 100 && error.temporary)
-        );
-    }
-
-    #[test]
-    fn a_publication_carries_its_data_whatever_it_is() {
-        let channel = Channel::parse("tasks:1").unwrap();
-        let publication = Publication::new(
-            Bytes::from_static(b"\xff\x00"),
-            Format::Binary,
-            SystemTime::UNIX_EPOCH,
-        );
-        let message = decoded(|out| push(Push::Publication(&channel, &publication), out));
-        let push = message.push.unwrap();
-        assert_eq!(push.channel, "tasks:1");
-        assert_eq!(push.r#pub.unwrap().data, b"\xff\x00"[..]);
-    }
-}
+mod tests;

@@ -1,0 +1,162 @@
+//! What the filter's conditions mean, and which of them make none.
+
+use super::*;
+
+fn tags(all: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let owned = |(key, val): &(&str, &str)| ((*key).to_owned(), (*val).to_owned());
+    all.iter().map(owned).collect()
+}
+
+fn leaf(key: &str, cmp: &str, val: &str) -> Node {
+    Node {
+        key: key.into(),
+        cmp: cmp.into(),
+        val: val.into(),
+        ..Node::default()
+    }
+}
+
+fn among(key: &str, cmp: &str, vals: &[&str]) -> Node {
+    Node {
+        vals: vals.iter().map(|val| (*val).to_owned()).collect(),
+        ..leaf(key, cmp, "")
+    }
+}
+
+fn joined(op: &str, nodes: Vec<Node>) -> Node {
+    Node {
+        op: op.into(),
+        nodes,
+        ..Node::default()
+    }
+}
+
+#[test]
+fn every_comparison_means_what_the_protocol_says() {
+    let check = |node: Node, with: &[&str], without: &[&str], missing: bool| {
+        let filter = Filter::new(node.clone()).unwrap();
+        for val in with {
+            assert!(
+                filter.matches(&tags(&[("t", val)])),
+                "{node:?} should match {val:?}"
+            );
+        }
+        for val in without {
+            assert!(
+                !filter.matches(&tags(&[("t", val)])),
+                "{node:?} should not match {val:?}"
+            );
+        }
+        assert_eq!(
+            filter.matches(&tags(&[("other", "a")])),
+            missing,
+            "{node:?} without the tag"
+        );
+    };
+    check(leaf("t", "eq", "a"), &["a"], &["", "A", "aa"], false);
+    check(leaf("t", "neq", "a"), &["", "A", "aa"], &["a"], true);
+    check(among("t", "in", &["a", "b"]), &["a", "b"], &["", "c"], false);
+    check(among("t", "nin", &["a", "b"]), &["", "c"], &["a", "b"], true);
+    check(leaf("t", "ex", ""), &["", "a"], &[], false);
+    check(leaf("t", "nex", ""), &[], &["", "a"], true);
+    check(leaf("t", "sw", "ab"), &["ab", "abc"], &["", "a", "cab"], false);
+    check(leaf("t", "ew", "ab"), &["ab", "cab"], &["", "b", "abc"], false);
+    check(leaf("t", "ct", "ab"), &["ab", "cabc"], &["", "acb"], false);
+    check(
+        leaf("t", "lt", "2"),
+        &["1", "-3", "1.999"],
+        &["2", "10", "", "one"],
+        false,
+    );
+    check(leaf("t", "lte", "2"), &["2.0", "1"], &["2.0001", "x"], false);
+    check(leaf("t", "gt", "2"), &["2.0001", "10"], &["2", "1", "ten"], false);
+    check(leaf("t", "gte", "2"), &["2.0", "10"], &["1.9", "1e9"], false);
+    check(leaf("t", "gte", "two"), &[], &["1", "2", "two"], false);
+}
+
+#[test]
+fn conditions_are_joined() {
+    let filter = Filter::new(joined(
+        "or",
+        vec![
+            joined(
+                "and",
+                vec![leaf("env", "eq", "prod"), among("region", "in", &["us", "eu"])],
+            ),
+            joined("not", vec![leaf("debug", "ex", "")]),
+        ],
+    ))
+    .unwrap();
+    for (all, wanted) in [
+        (&[("env", "prod"), ("region", "us"), ("debug", "1")][..], true),
+        (&[("env", "prod"), ("region", "asia"), ("debug", "1")], false),
+        (&[("debug", "1")], false),
+        (&[], true),
+    ] {
+        assert_eq!(filter.matches(&tags(all)), wanted, "{all:?}");
+    }
+}
+
+#[test]
+fn a_condition_that_makes_no_sense_is_refused_with_what_is_wrong() {
+    let both = Node {
+        val: "a".into(),
+        ..among("t", "in", &["a"])
+    };
+    let with_vals = Node {
+        vals: vec!["a".into()],
+        ..leaf("t", "eq", "a")
+    };
+    for (node, why) in [
+        (
+            Node::default(),
+            "filter has the unknown cmp \"\"; known are eq, neq,",
+        ),
+        (leaf("t", "", "a"), "filter has the unknown cmp \"\""),
+        (leaf("t", "like", "a"), "filter has the unknown cmp \"like\""),
+        (joined("xor", vec![]), "filter has the unknown op \"xor\""),
+        (
+            joined("and", vec![]),
+            "filter's op and needs at least one node, not 0",
+        ),
+        (
+            joined("or", vec![]),
+            "filter's op or needs at least one node, not 0",
+        ),
+        (
+            joined("not", vec![]),
+            "filter's op not needs exactly one node, not 0",
+        ),
+        (
+            joined("not", vec![leaf("t", "ex", ""); 2]),
+            "filter's op not needs exactly one node, not 2",
+        ),
+        (leaf("t", "eq", ""), "filter's cmp eq on key \"t\" needs val"),
+        (with_vals, "filter's cmp eq on key \"t\" takes val, not vals"),
+        (leaf("t", "nin", "a"), "filter's cmp nin on key \"t\" needs vals"),
+        (both, "filter's cmp in on key \"t\" takes vals, not val"),
+        (
+            leaf("t", "ex", "a"),
+            "filter's cmp ex on key \"t\" takes neither val nor vals",
+        ),
+        (leaf("", "eq", "a"), "filter's cmp eq on key \"\" needs a key"),
+        (
+            joined("and", vec![leaf("t", "eq", "")]),
+            "filter's cmp eq on key \"t\" needs val",
+        ),
+    ] {
+        let error = Filter::new(node).unwrap_err().to_string();
+        assert!(error.starts_with(why), "{error}");
+    }
+    assert!(Filter::new(leaf("", "ex", "")).is_ok());
+}
+
+#[test]
+fn size_and_depth_are_bounded() {
+    let wide = |count: usize| joined("or", vec![leaf("t", "ex", ""); count - 1]);
+    assert!(Filter::new(wide(MAX_NODES)).is_ok());
+    assert_eq!(Filter::new(wide(MAX_NODES + 1)), Err(Error::TooMany));
+    let deep = |depth: usize| (1..depth).fold(leaf("t", "ex", ""), |node, _| joined("not", vec![node]));
+    assert!(Filter::new(deep(MAX_DEPTH)).is_ok());
+    assert_eq!(Filter::new(deep(MAX_DEPTH + 1)), Err(Error::TooDeep));
+}
