@@ -1,10 +1,12 @@
-//! Code generated from `proto/`, nothing else. These are wire types: they are converted to and from the
-//! vocabulary of `tidings-core` where they enter and leave a service, and go no further in.
+//! Code generated from `proto/`, and how some of it stands in JSON; nothing else. These are wire types: they are
+//! converted to and from the vocabulary of `tidings-core` where they enter and leave a service, and go no further in.
 #![allow(
     missing_docs,
     clippy::all,
     reason = "generated code; the .proto files are the documentation"
 )]
+
+mod json;
 
 /// What nodes say to each other: `tidings.bus.v1`.
 pub mod bus {
@@ -21,5 +23,10 @@ pub mod presence {
     tonic::include_proto!("tidings.presence.v1");
 }
 
-/// All the services' descriptors, encoded, for gRPC server reflection.
+/// What the user's backend is asked: `centrifugal.centrifugo.proxy`, in Protobuf and in JSON.
+pub mod proxy {
+    tonic::include_proto!("centrifugal.centrifugo.proxy");
+}
+
+/// The descriptors of all services of ours, encoded, for gRPC server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tidings.bin"));
