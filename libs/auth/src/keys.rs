@@ -175,6 +175,12 @@ impl Key {
         within(self.channels.as_deref(), channel.as_str())
     }
 
+    /// Whether it has no scope of channels: its bearer may do what is about none in particular.
+    #[must_use]
+    pub fn has_all_channels(&self) -> bool {
+        self.channels.is_none()
+    }
+
     /// Whether its bearer may ask who is in `channel`. The scope is the one for publishing.
     #[must_use]
     pub fn may_look_into(&self, channel: &Channel) -> bool {

@@ -32,13 +32,14 @@ impl Event {
     /// Whether `data` is JSON, by the content type (`application/json` or a `+json` type).
     #[must_use]
     pub fn has_json_data(&self) -> bool {
-        let media_type = self
-            .data_content_type
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim();
-        media_type.eq_ignore_ascii_case(DEFAULT_CONTENT_TYPE)
-            || media_type.to_ascii_lowercase().ends_with("+json")
+        is_json(&self.data_content_type)
     }
+}
+
+/// Whether a content type is one of JSON: `application/json` or a `+json` type, with whatever parameters.
+#[must_use]
+pub fn is_json(content_type: &str) -> bool {
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    media_type.eq_ignore_ascii_case(DEFAULT_CONTENT_TYPE)
+        || media_type.to_ascii_lowercase().ends_with("+json")
 }

@@ -33,6 +33,7 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::{
     config::{self, Config, Route},
+    control::Control,
     grpc::{
         self,
         guard::{self, Guard},
@@ -63,6 +64,8 @@ pub struct Fanout {
 /// What fanout uses of the process that it is part of.
 #[derive(Debug, Clone)]
 pub struct Deps {
+    /// What the node is called: unique to this run of this process.
+    pub node: String,
     /// Where publications go.
     pub broker: Broker,
     /// What channels offer, the same as at the gateways. Nothing is published to a channel whose namespace is not
@@ -103,6 +106,7 @@ impl Fanout {
         registry: &mut Registry,
     ) -> Result<Self, Error> {
         let Deps {
+            node,
             broker,
             namespaces,
             presence,
@@ -117,6 +121,8 @@ impl Fanout {
         let message_size = usize::try_from(config.message_size.as_u64()).unwrap_or(usize::MAX);
         let fanout = grpc::Fanout {
             publish: Publish::new(&broker, routes, namespaces, metrics.clone()),
+            // Not the name of the gateway that may be in the same process.
+            control: Control::new(&broker, format!("fanout-{node}").into()),
             metrics: metrics.clone(),
         };
         let guard = Arc::new(Guard {

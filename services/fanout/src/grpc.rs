@@ -1,12 +1,16 @@
 //! `tidings.fanout.v1.Fanout`: a request becomes an event, what becomes of it becomes an answer or a status.
 //!
-//! With its modules this is all of fanout, beside the door, that knows gRPC: [`event`] checks what came, [`guard`]
-//! asks for an API key, [`status`] says no, [`presence`] answers who is there.
+//! With its modules this is all of fanout, beside the door, that knows gRPC: [`event`] and [`order`] check what came and
+//! [`wrong`] notes what is wrong with it, [`control`] has gateways carry out orders, [`guard`] asks for an API key,
+//! [`status`] says no, [`presence`] answers who is there.
 
+mod control;
 mod event;
 pub(crate) mod guard;
+mod order;
 pub(crate) mod presence;
 pub(crate) mod status;
+mod wrong;
 
 use std::{future::Future, sync::Arc, time::SystemTime};
 
@@ -19,14 +23,18 @@ use tonic::{Code, Request, Response, Status};
 use tracing::{Instrument as _, Span};
 
 use crate::{
+    control::Control,
     metrics::{EventResult, Metrics},
     publish::{self, Publish, Results},
 };
 
 const PUBLISH: &str = "tidings.fanout.v1.Fanout/Publish";
 
+type Answer<T> = Result<Response<T>, Status>;
+
 pub(crate) struct Fanout {
     pub(crate) publish: Publish,
+    pub(crate) control: Control,
     pub(crate) metrics: Metrics,
 }
 
@@ -43,6 +51,30 @@ impl proto::fanout_server::Fanout for Fanout {
         let trace = caller_trace(&request);
         let span = trace::server(PUBLISH, trace.as_ref());
         traced(span.clone(), self.answer(request, trace, &span)).await
+    }
+
+    async fn disconnect(&self, request: Request<proto::DisconnectRequest>) -> Answer<proto::ControlResponse> {
+        self.order(control::DISCONNECT, request, order::disconnect).await
+    }
+
+    async fn subscribe(&self, request: Request<proto::SubscribeRequest>) -> Answer<proto::ControlResponse> {
+        self.order(control::SUBSCRIBE, request, order::subscribe).await
+    }
+
+    async fn unsubscribe(
+        &self,
+        request: Request<proto::UnsubscribeRequest>,
+    ) -> Answer<proto::ControlResponse> {
+        self.order(control::UNSUBSCRIBE, request, order::unsubscribe)
+            .await
+    }
+
+    async fn refresh(&self, request: Request<proto::RefreshRequest>) -> Answer<proto::ControlResponse> {
+        self.order(control::REFRESH, request, order::refresh).await
+    }
+
+    async fn send(&self, request: Request<proto::SendRequest>) -> Answer<proto::ControlResponse> {
+        self.order(control::SEND, request, order::send).await
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! In reading order, which is the way of an event: [`door`] is the port, `grpc` checks a request and makes an
 //! event of it, `once` gives it the name by which a repeat is known, [`routing`] and [`template`] find its channels,
-//! [`payload`] makes what clients get, and `publish` hands that to the broker. [`config`] is what an operator says
+//! [`payload`] makes what clients get, and `publish` hands that to the broker. What backends want done with connections
+//! goes to the gateways by `control`. [`config`] is what an operator says
 //! about all this, `metrics` what they see of it.
 
 pub mod config;
+mod control;
 pub mod door;
 mod grpc;
 mod metrics;

@@ -15,6 +15,8 @@ use prometheus_client::{
 use tidings_broker::Published;
 use tidings_core::Channel;
 
+use crate::control::Affected;
+
 /// Namespaces beyond this many are counted together as [`OTHER`]: channel names come from outside, and a series
 /// for each would never end.
 const MAX_NAMESPACES: usize = 100;
@@ -26,6 +28,7 @@ pub(crate) struct Metrics {
     pub(crate) unrouted: Counter,
     publications: Family<PublicationLabels, Counter>,
     pub(crate) publish_duration: Histogram,
+    orders: Family<OrderLabels, Counter>,
     pub(crate) keys_refused: Counter,
     namespaces: Arc<Mutex<HashSet<String>>>,
 }
@@ -58,6 +61,12 @@ struct PublicationLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OrderLabels {
+    method: &'static str,
+    result: &'static str,
+}
+
 impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
@@ -66,6 +75,7 @@ impl Metrics {
             publications: Family::default(),
             // 0.25 ms to 8 s.
             publish_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            orders: Family::default(),
             keys_refused: Counter::default(),
             namespaces: Arc::default(),
         };
@@ -90,6 +100,11 @@ impl Metrics {
             metrics.publish_duration.clone(),
         );
         registry.register(
+            "orders",
+            "Calls about connections, by method, and whether all gateways answered",
+            metrics.orders.clone(),
+        );
+        registry.register(
             "api_keys_refused",
             "Calls at the backends' door without a valid API key",
             metrics.keys_refused.clone(),
@@ -107,6 +122,17 @@ impl Metrics {
             EventResult::Failed => "failed",
         };
         self.events.get_or_create(&EventLabels { result }).inc();
+    }
+
+    /// Counts what became of a call about connections.
+    pub(crate) fn order<E>(&self, method: &'static str, asked: &Result<Affected, E>) {
+        let method = method.rsplit('/').next().unwrap_or(method);
+        let result = match asked {
+            Ok(Affected { complete: true, .. }) => "complete",
+            Ok(Affected { complete: false, .. }) => "incomplete",
+            Err(_) => "failed",
+        };
+        self.orders.get_or_create(&OrderLabels { method, result }).inc();
     }
 
     /// Counts what became of one channel's publication.

@@ -182,6 +182,17 @@ impl Publish {
         Ok(targets)
     }
 
+    /// Whether somebody has said what the channel offers.
+    pub(crate) fn configured(&self, channel: &Channel) -> Result<(), Error> {
+        match self.namespaces.of(channel) {
+            Some(_) => Ok(()),
+            None => Err(Error::Namespace {
+                channel: channel.clone(),
+                route: None,
+            }),
+        }
+    }
+
     /// What the broker is asked for: the channel keeps what its namespace says, and takes an event once.
     fn broker_target(&self, target: &Target, once: Option<&Once>) -> Result<broker::Target, Error> {
         let channel = target.channel.clone();

@@ -93,6 +93,7 @@ async fn a_publish_is_one_trace_from_the_caller_to_every_publication() {
         ..Config::default()
     };
     let deps = Deps {
+        node: "test".to_owned(),
         broker: broker.clone(),
         namespaces: Namespaces::default().with_undeclared_open(),
         presence: None,

@@ -5,29 +5,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
-use prost_types::Timestamp;
-use serde_json::value::RawValue;
 use tidings_broker::Once;
-use tidings_core::{Channel, Event, event::DEFAULT_CONTENT_TYPE, json};
+use tidings_core::{Channel, Event};
 use tidings_proto::fanout as proto;
 use tonic_types::FieldViolation;
 use uuid::Uuid;
 
+use super::wrong::{MAX_NAME, Wrong};
 use crate::{
     once,
     template::{MAX_CHANNELS, is_attribute_name},
 };
 
-/// Of `id`, `type` and `data_content_type`, in bytes.
-const MAX_NAME: usize = 255;
 /// Of `source`, `subject` and each attribute, in bytes.
 const MAX_TEXT: usize = 1024;
 const MAX_ATTRIBUTES: usize = 64;
-/// The last second of the year 9999, the last that RFC 3339 can write.
-const MAX_SECONDS: u64 = 253_402_300_799;
-/// A thousand wrong channels need not be listed to be put right.
-const MAX_VIOLATIONS: usize = 16;
 
 /// CloudEvents' own attributes, whose names an extension must not have (section 3.1).
 const RESERVED: [&str; 10] = [
@@ -63,17 +55,20 @@ pub(super) fn check(
     key: Option<&str>,
     now: SystemTime,
 ) -> Result<Accepted, Vec<FieldViolation>> {
-    let mut wrong = Wrong(Vec::new());
+    let mut wrong = Wrong::default();
     let Some(event) = request.event else {
         wrong.add("event", "is required");
-        return Err(wrong.0);
+        return Err(wrong.into_violations());
     };
     wrong.kind(&event.r#type);
     wrong.text("event.id", &event.id, MAX_NAME);
     wrong.text("event.source", &event.source, MAX_TEXT);
     wrong.text("event.subject", &event.subject, MAX_TEXT);
-    let content_type = wrong.content_type(event.data_content_type);
-    let time = wrong.time(event.time, now);
+    let content_type = wrong.content_type("event.data_content_type", event.data_content_type);
+    let time = event
+        .time
+        .and_then(|time| wrong.time("event.time", time))
+        .unwrap_or_else(|| to_the_millisecond(now));
     let attributes = wrong.attributes(event.attributes);
     let channels = wrong.channels(&event.channels);
 
@@ -93,11 +88,9 @@ pub(super) fn check(
         attributes,
     };
     if event.has_json_data() {
-        event.data = wrong.json(event.data);
+        event.data = wrong.json("event.data", event.data);
     }
-    if !wrong.0.is_empty() {
-        return Err(wrong.0);
-    }
+    wrong.nothing()?;
     let once = named.then(|| once::of(&event, key));
     Ok(Accepted {
         event,
@@ -106,28 +99,7 @@ pub(super) fn check(
     })
 }
 
-/// What has been found so far. Its checks return something usable whatever they find, so that one pass finds all.
-struct Wrong(Vec<FieldViolation>);
-
 impl Wrong {
-    fn add(&mut self, field: impl Into<String>, why: impl Into<String>) {
-        if self.0.len() < MAX_VIOLATIONS {
-            self.0.push(FieldViolation::new(field, why));
-        }
-    }
-
-    /// A text for people and logs: bounded, without control characters.
-    fn text(&mut self, field: &str, text: &str, max: usize) {
-        if text.len() > max {
-            self.add(
-                field,
-                format!("is {} bytes long, at most {max} are allowed", text.len()),
-            );
-        } else if let Some(character) = text.chars().find(|character| character.is_control()) {
-            self.add(field, format!("has the control character {character:?}"));
-        }
-    }
-
     fn kind(&mut self, kind: &str) {
         let field = "event.type";
         if kind.is_empty() {
@@ -145,36 +117,6 @@ impl Wrong {
         } else {
             self.text(field, kind, MAX_NAME);
         }
-    }
-
-    fn content_type(&mut self, content_type: String) -> String {
-        if content_type.is_empty() {
-            return DEFAULT_CONTENT_TYPE.to_owned();
-        }
-        let field = "event.data_content_type";
-        self.text(field, &content_type, MAX_NAME);
-        if !content_type.is_ascii() || !content_type.contains('/') {
-            self.add(field, "is no media type (\"application/json\")");
-        }
-        content_type
-    }
-
-    fn time(&mut self, time: Option<Timestamp>, now: SystemTime) -> SystemTime {
-        let Some(Timestamp { seconds, nanos }) = time else {
-            return to_the_millisecond(now);
-        };
-        let seconds = u64::try_from(seconds)
-            .ok()
-            .filter(|&seconds| seconds <= MAX_SECONDS);
-        let nanos = u32::try_from(nanos).ok().filter(|&nanos| nanos < 1_000_000_000);
-        if let (Some(seconds), Some(nanos)) = (seconds, nanos) {
-            return UNIX_EPOCH + Duration::new(seconds, nanos);
-        }
-        self.add(
-            "event.time",
-            "is outside the years 1970 to 9999, or its nanos are outside 0 to 999,999,999",
-        );
-        now
     }
 
     fn attributes(&mut self, attributes: HashMap<String, String>) -> BTreeMap<String, String> {
@@ -222,22 +164,6 @@ impl Wrong {
             }
         }
         channels
-    }
-
-    /// Valid JSON on one line, or nothing at all: an event need not have data.
-    fn json(&mut self, data: Bytes) -> Bytes {
-        if data.is_empty() {
-            return data;
-        }
-        // A raw value is checked in full, but nothing is built of it.
-        if let Err(error) = serde_json::from_slice::<&RawValue>(&data) {
-            let why = format!("is not JSON, which data_content_type says it is: {error}");
-            self.add("event.data", why);
-        } else if !json::depth_within(&data, json::MAX_DEPTH) {
-            let why = format!("is nested more than {} arrays and objects deep", json::MAX_DEPTH);
-            self.add("event.data", why);
-        }
-        json::one_line(data)
     }
 }
 

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
 use crate::{
-    publish,
+    control, publish,
     routing::{self, Origin},
     template,
 };
@@ -105,6 +105,25 @@ pub(crate) fn of(error: &publish::Error) -> Status {
                 let advice = "retry with the same event id (without one, the event may be published twice)";
                 away("BUS_AWAY", format!("{message}; {advice}"))
             }
+            code => refused(code, "BUS_REFUSED", message, &[]),
+        },
+    }
+}
+
+/// What to tell a backend whose order did not go out.
+pub(crate) fn of_control(error: &control::Error) -> Status {
+    let message = error.to_string();
+    match error {
+        control::Error::TooMany => {
+            let mut details = ErrorDetails::with_retry_info(Some(RETRY_AFTER));
+            details.set_error_info("TOO_MANY_ORDERS", DOMAIN, HashMap::new());
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
+        control::Error::Bus(broker::Error::TooLong { .. }) => {
+            refused(Code::ResourceExhausted, "REQUEST_TOO_LARGE", message, &[])
+        }
+        control::Error::Bus(error) => match code_of(error) {
+            Code::Unavailable => away("BUS_AWAY", message),
             code => refused(code, "BUS_REFUSED", message, &[]),
         },
     }

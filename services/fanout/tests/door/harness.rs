@@ -122,6 +122,7 @@ pub(crate) fn with<T>(message: T, metadata: &[(&'static str, &'static str)]) -> 
 /// Channels of any name, with a short history; presence is not known.
 pub(crate) fn open_to_all(broker: &Broker) -> Deps {
     Deps {
+        node: "test".to_owned(),
         broker: broker.clone(),
         namespaces: Namespaces::default().with_undeclared_open(),
         presence: None,

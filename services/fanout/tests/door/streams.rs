@@ -22,11 +22,11 @@ use crate::{
 fn deps(broker: &Broker) -> Deps {
     let kept = Namespace::open;
     let news = Namespace {
-        history_size: 0,
-        history_ttl: Duration::ZERO,
-        ..Namespace::open("news")
+        name: "news".to_owned(),
+        ..Namespace::default()
     };
     Deps {
+        node: "test".to_owned(),
         broker: broker.clone(),
         namespaces: Namespaces::new(vec![kept("tasks"), kept("open"), news]).unwrap(),
         presence: None,

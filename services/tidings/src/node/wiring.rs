@@ -121,6 +121,7 @@ impl Wiring {
     pub(super) fn fanout(&mut self, presence: Option<Channel>) -> Result<(), Failure> {
         let Config { backends, route, .. } = &self.plan.config;
         let deps = fanout::Deps {
+            node: self.plan.id.to_string(),
             broker: self.broker.clone(),
             namespaces: self.plan.namespaces.clone(),
             presence,

@@ -1,8 +1,11 @@
 //! What is wrong with a request, field by field, and what an accepted one becomes.
 
+use bytes::Bytes;
 use proptest::prelude::*;
+use prost_types::Timestamp;
+use serde_json::value::RawValue;
 
-use super::*;
+use super::{super::wrong::MAX_VIOLATIONS, *};
 
 fn now() -> SystemTime {
     UNIX_EPOCH + Duration::new(1_700_000_000, 250_999_999)
