@@ -5,39 +5,39 @@ use std::{
     hash::Hash,
 };
 
-use indexmap::IndexSet;
+use indexmap::IndexMap;
 use tidings_core::Channel;
 
-/// What every channel of this core is wanted by, and who hears it.
+/// What every channel of this core is wanted by, and who hears what of it.
 ///
 /// Wanting comes before hearing: a connection [`claim`](Self::claim)s a channel when it asks for it,
 /// [`join`](Self::join)s when it is told that it has it, and [`release`](Self::release)s it once, whether it ever
 /// joined or not. A channel exists here from its first claim to its last release.
 ///
-/// `M` is how the owner names its connections, small and `Copy`. Every call takes constant time; members lie side by
-/// side, so a broadcast walks memory in order.
+/// `K` is how the owner names its connections, small and `Copy`; `V` what it keeps for each of them in each channel. Every
+/// call takes constant time; members lie side by side, so a broadcast walks memory in order.
 #[derive(Debug)]
-pub struct Hub<M> {
+pub struct Hub<K, V> {
     // Names are chosen by clients: the default, seeded hasher stays.
-    channels: HashMap<Channel, Wanted<M>>,
+    channels: HashMap<Channel, Wanted<K, V>>,
 }
 
 #[derive(Debug)]
-struct Wanted<M> {
+struct Wanted<K, V> {
     claims: usize,
-    members: IndexSet<M>,
+    members: IndexMap<K, V>,
 }
 
 /// What a release ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Released {
-    /// The member heard the channel.
-    pub heard: bool,
+pub struct Released<V> {
+    /// What was kept for the member, if it had joined.
+    pub member: Option<V>,
     /// Nobody here wants the channel any more.
     pub last: bool,
 }
 
-impl<M: Copy + Eq + Hash> Hub<M> {
+impl<K: Copy + Eq + Hash, V> Hub<K, V> {
     /// A hub where nobody wants anything.
     #[must_use]
     pub fn new() -> Self {
@@ -56,43 +56,52 @@ impl<M: Copy + Eq + Hash> Hub<M> {
             channel.clone(),
             Wanted {
                 claims: 1,
-                members: IndexSet::new(),
+                members: IndexMap::new(),
             },
         );
         true
     }
 
-    /// From here on the member hears the channel, which it has claimed.
-    pub fn join(&mut self, channel: &Channel, member: M) {
+    /// From here on `key`, which has claimed the channel, is a member of it, as `value` says. What was kept for it before.
+    pub fn join(&mut self, channel: &Channel, key: K, value: V) -> Option<V> {
         debug_assert!(self.channels.contains_key(channel), "joined without a claim");
-        if let Some(wanted) = self.channels.get_mut(channel) {
-            wanted.members.insert(member);
-        }
+        self.channels.get_mut(channel)?.members.insert(key, value)
     }
 
     /// Undoes one claim and, if the member joined, that.
-    pub fn release(&mut self, channel: &Channel, member: M) -> Released {
+    pub fn release(&mut self, channel: &Channel, key: K) -> Released<V> {
         let Entry::Occupied(mut entry) = self.channels.entry(channel.clone()) else {
             debug_assert!(false, "released without a claim");
             return Released {
-                heard: false,
+                member: None,
                 last: false,
             };
         };
         let wanted = entry.get_mut();
         wanted.claims -= 1;
-        let heard = wanted.members.swap_remove(&member);
+        let member = wanted.members.swap_remove(&key);
         let last = wanted.claims == 0;
         if last {
             entry.remove();
         }
-        Released { heard, last }
+        Released { member, last }
     }
 
-    /// Everyone who hears the channel, in no particular order.
-    pub fn members(&self, channel: &Channel) -> impl ExactSizeIterator<Item = M> + '_ {
-        let members = self.channels.get(channel).map(|wanted| wanted.members.as_slice());
-        members.unwrap_or_default().iter().copied()
+    /// What is kept for one member of the channel.
+    pub fn member(&mut self, channel: &Channel, key: K) -> Option<&mut V> {
+        self.channels.get_mut(channel)?.members.get_mut(&key)
+    }
+
+    /// All members of the channel, in no particular order.
+    pub fn members(&mut self, channel: &Channel) -> impl ExactSizeIterator<Item = (K, &mut V)> {
+        let members = self
+            .channels
+            .get_mut(channel)
+            .map(|wanted| wanted.members.as_mut_slice());
+        members
+            .unwrap_or_default()
+            .iter_mut()
+            .map(|(key, value)| (*key, value))
     }
 
     /// How many channels are wanted.
@@ -102,7 +111,7 @@ impl<M: Copy + Eq + Hash> Hub<M> {
     }
 }
 
-impl<M: Copy + Eq + Hash> Default for Hub<M> {
+impl<K: Copy + Eq + Hash, V> Default for Hub<K, V> {
     fn default() -> Self {
         Self::new()
     }
@@ -125,18 +134,18 @@ mod tests {
         let (mut hub, news) = (Hub::new(), channel("news"));
         assert!(hub.claim(&news));
         assert!(!hub.claim(&news));
-        hub.join(&news, 1);
+        hub.join(&news, 1, ());
         assert_eq!(
             hub.release(&news, 2),
             Released {
-                heard: false,
+                member: None,
                 last: false
             }
         );
         assert_eq!(
             hub.release(&news, 1),
             Released {
-                heard: true,
+                member: Some(()),
                 last: true
             }
         );
@@ -148,8 +157,8 @@ mod tests {
         let (mut hub, news) = (Hub::new(), channel("news"));
         hub.claim(&news);
         assert_eq!(hub.members(&news).len(), 0);
-        hub.join(&news, 1);
-        assert_eq!(hub.members(&news).collect::<Vec<_>>(), [1]);
+        hub.join(&news, 1, ());
+        assert_eq!(hub.members(&news).collect::<Vec<_>>(), [(1, &mut ())]);
     }
 
     #[derive(Debug, Clone, Copy)]
@@ -180,16 +189,16 @@ mod tests {
                         claims.insert(member);
                     }
                     Step::Join if claims.contains(&member) => {
-                        hub.join(&name, member);
+                        hub.join(&name, member, c);
                         joined.insert((c, member));
                     }
                     Step::Release if claims.remove(&member) => {
-                        let expected = Released { heard: joined.remove(&(c, member)), last: claims.is_empty() };
+                        let expected = Released { member: joined.remove(&(c, member)).then_some(c), last: claims.is_empty() };
                         prop_assert_eq!(hub.release(&name, member), expected);
                     }
                     _ => {}
                 }
-                let members: BTreeSet<_> = hub.members(&name).collect();
+                let members: BTreeSet<_> = hub.members(&name).map(|(key, _)| key).collect();
                 let expected: BTreeSet<_> = joined.iter().filter(|(it, _)| *it == c).map(|(_, m)| *m).collect();
                 prop_assert_eq!(members, expected);
             }

@@ -13,10 +13,12 @@ mod clock;
 mod connection;
 mod drive;
 mod incoming;
+mod streams;
+mod subscriptions;
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     rc::Rc,
     sync::Arc,
@@ -27,13 +29,17 @@ use std::{
 use slab::Slab;
 use tidings_core::Channel;
 use tidings_hub::Hub;
-use tidings_protocol::CloseReason;
 use tokio::{runtime, task::LocalSet};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use self::{clock::Drain, connection::Connection, drive::Drive};
+use self::{
+    clock::Drain,
+    connection::Connection,
+    drive::Drive,
+    streams::{Streams, Waiting},
+    subscriptions::Member,
+};
 use crate::{
-    delivery::Delivery,
     inbox::{Address, Census, Inbox, Letter},
     node::Node,
 };
@@ -46,9 +52,14 @@ pub(crate) struct Core {
     node: Arc<Node>,
     inbox: Arc<Inbox>,
     connections: Slab<Box<Connection>>,
-    hub: Hub<usize>,
-    /// Subscribes that wait for the bus: whose, and the command's id.
-    awaited: HashMap<Channel, Vec<(Address, u32)>>,
+    hub: Hub<usize, Member>,
+    /// Subscribes that wait for the bus.
+    awaited: HashMap<Channel, Vec<Waiting>>,
+    /// Subscribes to channels that this core listens to already.
+    ready: VecDeque<(Channel, Waiting)>,
+    streams: Streams,
+    /// When to look whether quiet streams are where their members are; `None`: nothing can be lost on the way.
+    check: Option<Instant>,
     /// Connections with frames that nobody has tried to write yet.
     touched: Vec<usize>,
     deadlines: BTreeSet<(Instant, usize)>,
@@ -77,6 +88,7 @@ pub(crate) fn start(
             let _running = running;
             let _close = inbox.close_on_drop();
             let _close = inbox.close_on_drop();
+            let check = node.deliver.is_shared();
             let core = Core {
                 number,
                 node,
@@ -84,6 +96,9 @@ pub(crate) fn start(
                 connections: Slab::new(),
                 hub: Hub::new(),
                 awaited: HashMap::new(),
+                ready: VecDeque::new(),
+                streams: Streams::default(),
+                check: check.then(|| clock::now()),
                 touched: Vec::new(),
                 deadlines: BTreeSet::new(),
                 sleeps_until: None,
@@ -146,46 +161,21 @@ impl Core {
         match letter {
             Letter::Adopt(adoption) => return self.adopt(*adoption, now),
             Letter::Deliver(delivery) => self.deliver(&delivery, now),
-            Letter::Lost => self.node.metrics.lost(),
+            Letter::Notice(notice) => self.announce(&notice, now),
+            Letter::Gap => self.check_streams(now, now),
+            Letter::Lost => {
+                self.node.metrics.lost();
+                self.check_streams(now, now);
+            }
+            Letter::Read(channel, life, outcome) => self.stream_read(&channel, life, outcome, now),
+            Letter::Recovered(from, id, channel, outcome) => self.recovered(from, id, &channel, outcome, now),
+            Letter::Positions(positions) => self.positions(positions),
             Letter::Interest(channel, result) => self.interest(&channel, &result, now),
             Letter::Completed(from, answer) => self.completed(from, answer, now),
             Letter::Census(asker) => drop(asker.send(self.census())),
             Letter::Drain(over) => self.drain = Some(Drain::begin(over, now)),
         }
         None
-    }
-
-    /// Queues a publication for everyone here who wants it. Nothing waits, nothing is written yet.
-    fn deliver(&mut self, delivery: &Delivery, now: Instant) {
-        let (mut subscribers, mut bytes, mut slow) = (0, 0, 0);
-        let mut unable = Vec::new();
-        for key in self.hub.members(&delivery.channel) {
-            let Some(connection) = self.connections.get_mut(key) else {
-                continue;
-            };
-            let frame = match delivery.frame(connection.wire.language()) {
-                Ok(frame) => frame,
-                Err(reason) => {
-                    unable.push((key, reason.clone()));
-                    continue;
-                }
-            };
-            if connection.push(frame.clone(), self.node.outbox).is_err() {
-                unable.push((key, CloseReason::Slow));
-                slow += 1;
-                continue;
-            }
-            subscribers += 1;
-            bytes += frame.len() as u64;
-            if !connection.touched {
-                connection.touched = true;
-                self.touched.push(key);
-            }
-        }
-        for (key, reason) in unable {
-            self.close(key, reason, now);
-        }
-        delivery.count(subscribers, bytes, slow);
     }
 
     /// Puts a connection on the list of those to flush.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidings_broker::{Incoming, Sink};
-use tidings_core::{Channel, Publication};
+use tidings_core::{Channel, ClientInfo, Publication};
 use tidings_telemetry::trace;
 use tracing::Span;
 
@@ -12,6 +12,7 @@ use crate::{
     inbox::{Inbox, Letter},
     interest::Table,
     metrics::Metrics,
+    notice::{Event, Notice},
 };
 
 /// The gateway's end of the bus. Runs on the bus' own thread and never waits.
@@ -36,19 +37,38 @@ impl Sink for Deliver {
                 tracing::warn!(
                     "the bus was away and may have lost publications; channels without history miss them"
                 );
+                for inbox in &self.inboxes {
+                    inbox.put(Letter::Gap);
+                }
             }
-            Incoming::Join(..) | Incoming::Leave(..) | Incoming::Control(_) => {}
+            Incoming::Join(channel, info) => self.notice(channel, info, Event::Join),
+            Incoming::Leave(channel, info) => self.notice(channel, info, Event::Leave),
+            Incoming::Control(_) => {}
         }
     }
 }
 
 impl Deliver {
+    /// Whether the bus is one between processes, on which something may be lost.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.system != "memory"
+    }
+
     /// Hands a publication to every core that wants its channel.
     pub(crate) fn publication(&self, channel: Channel, publication: Publication, span: Span) {
         let cores = self.table.cores(&channel);
         let delivery = Arc::new(Delivery::new(channel, publication, self.metrics.clone(), span));
         for core in cores.iter() {
             self.inboxes[core].put(Letter::Deliver(delivery.clone()));
+        }
+    }
+
+    /// Tells every core that wants the channel of somebody's coming or going.
+    fn notice(&self, channel: Channel, info: ClientInfo, event: Event) {
+        let cores = self.table.cores(&channel);
+        let notice = Arc::new(Notice::new(channel, info, event));
+        for core in cores.iter() {
+            self.inboxes[core].put(Letter::Notice(notice.clone()));
         }
     }
 

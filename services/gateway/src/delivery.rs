@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use bytes::Bytes;
 use tidings_core::{Channel, Publication};
+use tidings_protocol::delta;
 use tracing::Span;
 
 use crate::{
@@ -19,13 +21,24 @@ use crate::{
 /// It lives until the last of them has queued it; then its span ends and its counts are final.
 pub(crate) struct Delivery {
     pub(crate) channel: Channel,
-    publication: Publication,
+    pub(crate) publication: Publication,
     frames: [OnceLock<Written>; LANGUAGES],
+    /// For those who read differences; most channels have none of them.
+    deltas: OnceLock<Box<Deltas>>,
     metrics: Arc<Metrics>,
     span: Span,
     subscribers: AtomicU64,
     bytes: AtomicU64,
     slow: AtomicU64,
+}
+
+/// Frames for clients that read differences.
+#[derive(Default)]
+struct Deltas {
+    whole: [OnceLock<Written>; LANGUAGES],
+    /// From the publication before. Cores that agree on which one that was share it.
+    patch: OnceLock<(Bytes, Option<Vec<u8>>)>,
+    patched: [OnceLock<Written>; LANGUAGES],
 }
 
 impl Delivery {
@@ -34,6 +47,7 @@ impl Delivery {
             channel,
             publication,
             frames: Default::default(),
+            deltas: OnceLock::new(),
             metrics,
             span,
             subscribers: AtomicU64::new(0),
@@ -45,6 +59,27 @@ impl Delivery {
     /// The frame in a language, made now if nobody needed it yet.
     pub(crate) fn frame(&self, language: Language) -> &Written {
         self.frames[language as usize].get_or_init(|| language.write(&self.channel, &self.publication))
+    }
+
+    /// The same for a client that reads differences and has got `base` last.
+    pub(crate) fn delta(&self, language: Language, base: Option<&Bytes>) -> &Written {
+        let deltas = self.deltas.get_or_init(Box::default);
+        let write = |patch| language.write_delta(&self.channel, &self.publication, patch);
+        let whole = || deltas.whole[language as usize].get_or_init(|| write(None));
+        let Some(base) = base else {
+            return whole();
+        };
+        let (from, patch) = deltas.patch.get_or_init(|| {
+            let patch = delta::fossil(base, &self.publication.data);
+            (base.clone(), patch)
+        });
+        match patch {
+            // Nearly always the same bytes at the same place, so comparing them costs nothing.
+            Some(patch) if from == base => {
+                deltas.patched[language as usize].get_or_init(|| write(Some(patch)))
+            }
+            _ => whole(),
+        }
     }
 
     /// About how many bytes it holds while it waits in an inbox.

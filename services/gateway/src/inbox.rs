@@ -6,12 +6,12 @@
 use std::{collections::HashSet, mem, sync::Arc};
 
 use parking_lot::Mutex;
-use tidings_core::{Channel, ClientId};
+use tidings_core::{Channel, ClientId, Position};
 use tidings_protocol::Error;
 use tidings_session::Answer;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{adopt::Adoption, delivery::Delivery};
+use crate::{adopt::Adoption, delivery::Delivery, notice::Notice, reads::Outcome};
 
 /// Bytes of publications that may wait for a core. A core that falls this far behind loses publications, and
 /// knows it: the letter [`Letter::Lost`] takes their place.
@@ -23,10 +23,20 @@ pub(crate) enum Letter {
     Adopt(Box<Adoption>),
     /// Write this to whoever wants it.
     Deliver(Arc<Delivery>),
+    /// Tell this to whoever wants to hear of members.
+    Notice(Arc<Notice>),
+    /// The bus may have lost something.
+    Gap,
     /// Publications were dropped here because too many waited.
     Lost,
     /// The bus confirmed the channel, or will not have it.
     Interest(Channel, Result<(), Error>),
+    /// A stream was read from where its members are, in this life of it.
+    Read(Channel, u64, Outcome),
+    /// What a client missed was read; its command's id.
+    Recovered(Address, u32, Channel, Outcome),
+    /// Where streams are, each in this life of it.
+    Positions(Vec<((Channel, u64), Result<Position, tidings_broker::Error>)>),
     /// Slow work is done.
     Completed(Address, Answer),
     /// Say who is there.
@@ -36,7 +46,7 @@ pub(crate) enum Letter {
 }
 
 /// A connection of a core. The client's id makes sure that an answer does not reach whoever came after it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Address {
     pub(crate) key: usize,
     pub(crate) client: ClientId,
@@ -49,7 +59,7 @@ pub(crate) struct Census {
     pub(crate) users: HashSet<Arc<str>>,
 }
 
-/// A core's letters. Only deliveries are counted against the limit: every other letter belongs to a connection
+/// A core's letters. Only deliveries and notices are counted against the limit: every other letter belongs to a connection
 /// or a request, of which there are boundedly many.
 #[derive(Default)]
 pub(crate) struct Inbox {
@@ -88,10 +98,10 @@ impl Inbox {
             return;
         }
         let first = letters.queue.is_empty();
-        let size = if let Letter::Deliver(delivery) = &letter {
-            delivery.size()
-        } else {
-            0
+        let size = match &letter {
+            Letter::Deliver(delivery) => delivery.size(),
+            Letter::Notice(notice) => notice.size(),
+            _ => 0,
         };
         // An empty inbox takes a publication of any size, as an outbox does a frame.
         if size == 0 || letters.bytes == 0 || letters.bytes + size <= LIMIT {

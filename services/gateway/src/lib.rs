@@ -18,8 +18,10 @@ mod inbox;
 mod interest;
 mod metrics;
 mod node;
+mod notice;
 mod origin;
 pub mod presence;
+mod reads;
 mod wire;
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
@@ -49,6 +51,7 @@ use crate::{
     node::Node,
     origin::Origins,
     presence::Members,
+    reads::Reads,
 };
 
 /// How long an expired token is still good while the client fetches another.
@@ -139,6 +142,7 @@ impl Gateway {
             members,
             publisher: broker.publisher(),
             streams: broker.streams(),
+            reads: Reads::new(broker.streams()),
             bus: broker.status(),
             deliver,
             metrics,

@@ -26,6 +26,12 @@ pub(crate) struct Metrics {
     closes: Family<Close, Counter>,
     gaps: Counter,
     lost: Counter,
+    repairs: Family<Repair, Counter>,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Repair {
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -45,6 +51,7 @@ impl Metrics {
             closes: Family::default(),
             gaps: Counter::default(),
             lost: Counter::default(),
+            repairs: Family::default(),
         };
         let m = &metrics;
         registry.register(
@@ -85,6 +92,11 @@ impl Metrics {
             "overflows",
             "Times a core fell so far behind that publications were dropped",
             m.lost.clone(),
+        );
+        registry.register(
+            "repairs",
+            "Times a core's members had missed something of a stream, by what became of it",
+            m.repairs.clone(),
         );
         metrics
     }
@@ -129,6 +141,18 @@ impl Metrics {
 
     pub(crate) fn gap(&self) {
         self.gaps.inc();
+    }
+
+    pub(crate) fn repaired(&self) {
+        self.repair("repaired");
+    }
+
+    pub(crate) fn insufficient(&self) {
+        self.repair("insufficient");
+    }
+
+    fn repair(&self, outcome: &'static str) {
+        self.repairs.get_or_create(&Repair { outcome }).inc();
     }
 
     pub(crate) fn lost(&self) {

@@ -16,6 +16,7 @@ use crate::{
     interest::Interest,
     metrics::Metrics,
     presence::Members,
+    reads::Reads,
 };
 
 /// Publishes of clients that may be under way at once. The others wait here, and their senders with them.
@@ -33,6 +34,7 @@ pub(crate) struct Node {
     pub(crate) members: Members,
     pub(crate) publisher: Publisher,
     pub(crate) streams: Streams,
+    pub(crate) reads: Reads,
     pub(crate) bus: watch::Receiver<Status>,
     pub(crate) deliver: Arc<Deliver>,
     pub(crate) metrics: Arc<Metrics>,
@@ -98,8 +100,26 @@ impl Node {
         }
     }
 
-    fn retention(&self, channel: &Channel) -> Option<Retention> {
+    /// Whether subscribers of a channel may ask for differences.
+    pub(crate) fn differs(&self, channel: &Channel) -> bool {
+        let namespace = self.rules.namespaces.of(channel);
+        namespace.is_some_and(|namespace| !namespace.allowed_delta_types.is_empty())
+    }
+
+    /// What a channel keeps.
+    pub(crate) fn retention(&self, channel: &Channel) -> Option<Retention> {
         self.rules.namespaces.of(channel)?.retention()
+    }
+
+    /// Has something done outside the core, which ends with a letter to it.
+    pub(crate) fn post(
+        self: &Arc<Self>,
+        inbox: &Arc<Inbox>,
+        work: impl Future<Output = Letter> + Send + 'static,
+    ) {
+        let inbox = inbox.clone();
+        let _guard = self.runtime.enter();
+        self.shutdown.spawn(async move { inbox.put(work.await) });
     }
 
     /// Has work done outside the core; its outcome comes back as a letter.
@@ -109,9 +129,6 @@ impl Node {
         from: Address,
         work: impl Future<Output = Answer> + Send + 'static,
     ) {
-        let inbox = inbox.clone();
-        let _guard = self.runtime.enter();
-        self.shutdown
-            .spawn(async move { inbox.put(Letter::Completed(from, work.await)) });
+        self.post(inbox, async move { Letter::Completed(from, work.await) });
     }
 }

@@ -3,12 +3,12 @@
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use tidings_core::{Channel, Publication};
+use tidings_core::Publication;
 use tidings_protocol::{CloseReason, Error, Reply};
-use tidings_session::{Action, Answer, Place, Refusal};
+use tidings_session::{Action, Answer, Refusal};
 
 use super::Core;
-use crate::{inbox::Address, interest::Wanted, presence, wire::Said};
+use crate::{inbox::Address, presence, wire::Said};
 
 impl Core {
     /// Carries out a session's actions in order, and what follows from them.
@@ -21,6 +21,10 @@ impl Core {
             actions = more;
         }
         self.reschedule(key);
+        // Only now, so that what follows from an action does not overtake those after it.
+        while let Some((channel, waiting)) = self.ready.pop_front() {
+            self.confirmed(&channel, waiting, now);
+        }
     }
 
     fn act(&mut self, key: usize, action: Action, now: Instant, more: &mut Vec<Action>) {
@@ -35,29 +39,13 @@ impl Core {
             Action::Reply(reply) => self.reply(key, &reply, more),
             Action::Authenticate { id, connect } => self.authenticate(from, id, connect.token, now, more),
             Action::Refresh { id, token } => self.authenticate(from, id, token, now, more),
-            Action::Subscribe { id, channel, .. } => self.subscribe(from, id, channel, now, more),
+            Action::Subscribe { id, channel, read } => self.subscribe(from, id, channel, read),
             Action::Enter {
-                channel, presence, ..
-            } => {
-                self.hub.join(&channel, key);
-                self.node.metrics.subscribed();
-                if let Some(seen) = presence {
-                    self.node.members.joined(&channel, &seen);
-                }
-            }
-            Action::Leave { channel, presence } => {
-                let released = self.hub.release(&channel, key);
-                if released.heard {
-                    self.node.metrics.unsubscribed();
-                }
-                if released.last {
-                    self.awaited.remove(&channel);
-                    self.node.interest.release(self.number, &channel);
-                }
-                if presence {
-                    self.node.members.left(&channel, from.client);
-                }
-            }
+                channel,
+                hears,
+                presence,
+            } => self.enter(key, &channel, hears, presence, more),
+            Action::Leave { channel, presence } => self.leave(from, &channel, presence, now, more),
             Action::Publish {
                 id,
                 channel,
@@ -144,35 +132,6 @@ impl Core {
             (Said::Frame(frame), _) => self.push(key, frame, more),
             (Said::Nothing, _) => {}
             (Said::Close(reason), _) => connection.session.close(reason, more),
-        }
-    }
-
-    /// A core that has the channel answers at once; otherwise the answer comes when the bus has confirmed.
-    fn subscribe(&mut self, from: Address, id: u32, channel: Channel, now: Instant, more: &mut Vec<Action>) {
-        let first = self.hub.claim(&channel);
-        if let Some(waiting) = self.awaited.get_mut(&channel) {
-            waiting.push((from, id));
-        } else if first && self.node.interest.want(self.number, &channel) == Wanted::Asked {
-            self.awaited.insert(channel, vec![(from, id)]);
-        } else if let Some(connection) = self.connection(from) {
-            let confirmed = Answer::Subscribed {
-                id,
-                channel,
-                result: Ok(Place::default()),
-            };
-            connection.session.answer(confirmed, now, more);
-        }
-    }
-
-    /// The bus has answered: so are those who waited for it.
-    pub(super) fn interest(&mut self, channel: &Channel, result: &Result<(), Error>, now: Instant) {
-        for (from, id) in self.awaited.remove(channel).unwrap_or_default() {
-            let answer = Answer::Subscribed {
-                id,
-                channel: channel.clone(),
-                result: result.clone().map(|()| Place::default()),
-            };
-            self.completed(from, answer, now);
         }
     }
 

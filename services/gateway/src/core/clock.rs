@@ -18,6 +18,9 @@ const STALL: Duration = Duration::from_secs(1);
 /// How long it then reads before it judges.
 const CATCH_UP: Duration = Duration::from_millis(200);
 
+/// How often a core looks for streams that have been quiet for long, and how long that is.
+const CHECK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(40));
+
 /// How often a draining core closes some more.
 const STEP: Duration = Duration::from_millis(20);
 
@@ -85,6 +88,7 @@ impl Core {
 
     /// Does everything that is due.
     pub(super) fn tick(&mut self, now: Instant) {
+        self.check_quiet_streams(now);
         if self.deadlines.first().is_none_or(|(at, _)| *at > now) {
             return self.drain_some(now);
         }
@@ -103,6 +107,17 @@ impl Core {
             self.carry_out(key, actions, now);
         }
         self.drain_some(now);
+    }
+
+    /// A publication that the bus lost is noticed by the next one. Where none comes, somebody has to ask.
+    fn check_quiet_streams(&mut self, now: Instant) {
+        if self.check.is_none_or(|at| at > now) {
+            return;
+        }
+        self.check = Some(now + CHECK.0);
+        if let Some(before) = now.checked_sub(CHECK.1) {
+            self.check_streams(before, now);
+        }
     }
 
     fn drain_some(&mut self, now: Instant) {
@@ -130,7 +145,7 @@ impl Core {
     pub(super) fn next_wake(&mut self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let drain = self.drain.as_ref().map(|drain| drain.next);
-        self.sleeps_until = deadline.into_iter().chain(drain).min();
+        self.sleeps_until = deadline.into_iter().chain(drain).chain(self.check).min();
         self.sleeps_until
     }
 

@@ -1,0 +1,415 @@
+//! Who in this core hears what: from the wish to subscribe to the last publication.
+//!
+//! A client that has been told where it enters a stream, but has not entered, gets what comes meanwhile when it does. That
+//! is so while what it missed is read, and while the other channels of its connect are waited for.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use tidings_broker::Query;
+use tidings_core::{Channel, Position, Publication, Retention};
+use tidings_protocol::{CloseReason, Error};
+use tidings_session::{Action, Answer, Base, Hears, Place, Read, Seen};
+
+use super::{Core, streams::Waiting};
+use crate::{
+    delivery::Delivery,
+    inbox::{Address, Letter},
+    interest::Wanted,
+    notice::Notice,
+    reads::Outcome,
+    wire::{Language, Written},
+};
+
+/// A client in a channel.
+pub(super) enum Member {
+    /// It knows, or is about to be told, where it enters.
+    Entering(Box<Entering>),
+    /// It hears.
+    In(Hears),
+}
+
+/// What comes before a client has entered.
+#[derive(Default)]
+pub(super) struct Entering {
+    held: Vec<Arc<Delivery>>,
+    bytes: usize,
+    /// More came than is held: it cannot enter without missing something.
+    spilled: bool,
+}
+
+impl Entering {
+    fn hold(&mut self, delivery: &Arc<Delivery>, limit: usize) {
+        self.bytes += delivery.size();
+        self.spilled |= self.bytes > limit;
+        if self.spilled {
+            self.held = Vec::new();
+        } else {
+            self.held.push(delivery.clone());
+        }
+    }
+}
+
+impl Core {
+    /// A client wants a channel. It is answered when the bus has confirmed, and what it has to know was read.
+    pub(super) fn subscribe(&mut self, from: Address, id: u32, channel: Channel, read: Read) {
+        let first = self.hub.claim(&channel);
+        let waiting = Waiting { from, id, read };
+        if let Some(others) = self.awaited.get_mut(&channel) {
+            others.push(waiting);
+        } else if first && self.node.interest.want(self.number, &channel) == Wanted::Asked {
+            self.awaited.insert(channel, vec![waiting]);
+        } else {
+            self.ready.push_back((channel, waiting));
+        }
+    }
+
+    /// The bus has answered: so are those who waited for it.
+    pub(super) fn interest(&mut self, channel: &Channel, result: &Result<(), Error>, now: Instant) {
+        for waiting in self.awaited.remove(channel).unwrap_or_default() {
+            match result {
+                Ok(()) => self.confirmed(channel, waiting, now),
+                Err(error) => {
+                    self.answer_subscribe(waiting.from, waiting.id, channel, Err(error.clone()), now)
+                }
+            }
+        }
+    }
+
+    /// This core listens to the channel.
+    pub(super) fn confirmed(&mut self, channel: &Channel, waiting: Waiting, now: Instant) {
+        match self.node.retention(channel) {
+            Some(retention) => self.locate(channel, retention, waiting, now),
+            None => self.answer_subscribe(waiting.from, waiting.id, channel, Ok(Place::default()), now),
+        }
+    }
+
+    /// A client enters a stream whose members are at `heard`; first it is given what it missed, where it asks for that.
+    pub(super) fn admit(
+        &mut self,
+        channel: &Channel,
+        retention: Retention,
+        waiting: Waiting,
+        heard: Position,
+        now: Instant,
+    ) {
+        let Waiting { from, id, read } = waiting;
+        let Some(query) = missing(&read, &heard, self.node.rules.history) else {
+            let place = Place {
+                position: Some(heard),
+                publications: Vec::new(),
+            };
+            return self.place(from, id, channel, place, now);
+        };
+        if self.connection(from).is_none() {
+            return;
+        }
+        self.hub.join(channel, from.key, Member::Entering(Box::default()));
+        let (channel, reads) = (channel.clone(), self.node.reads.clone());
+        self.node.post(&self.inbox, async move {
+            let outcome = reads.read(&channel, retention, query).await;
+            Letter::Recovered(from, id, channel, outcome)
+        });
+    }
+
+    /// What a client missed was read. Together with what came meanwhile it is what takes the client to where the members are.
+    pub(super) fn recovered(
+        &mut self,
+        from: Address,
+        id: u32,
+        channel: &Channel,
+        outcome: Outcome,
+        now: Instant,
+    ) {
+        if self.connection(from).is_none() {
+            return;
+        }
+        let heard = self.streams.heard(channel).cloned();
+        let held = match self.hub.member(channel, from.key) {
+            Some(Member::Entering(entering)) => std::mem::take(&mut entering.held),
+            // It has left since.
+            _ => return self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now),
+        };
+        let place = match (outcome, heard) {
+            (Ok(history), Some(heard)) => Place {
+                publications: up_to(&heard, &history.publications, &history.top, &held),
+                position: Some(heard),
+            },
+            (Ok(_), None) => Place::default(),
+            (Err(error), _) => {
+                tracing::warn!(channel.name = %channel, %error, "what a client missed could not be read");
+                return self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now);
+            }
+        };
+        self.place(from, id, channel, place, now);
+    }
+
+    /// Tells a client where it enters. What comes from now on is kept for it until it does.
+    pub(super) fn place(&mut self, from: Address, id: u32, channel: &Channel, place: Place, now: Instant) {
+        if self.connection(from).is_none() {
+            return;
+        }
+        self.hub.join(channel, from.key, Member::Entering(Box::default()));
+        self.answer_subscribe(from, id, channel, Ok(place), now);
+    }
+
+    fn answer_subscribe(
+        &mut self,
+        from: Address,
+        id: u32,
+        channel: &Channel,
+        result: Result<Place, Error>,
+        now: Instant,
+    ) {
+        let answer = Answer::Subscribed {
+            id,
+            channel: channel.clone(),
+            result,
+        };
+        self.completed(from, answer, now);
+    }
+
+    /// A client has been told that it is subscribed.
+    pub(super) fn enter(
+        &mut self,
+        key: usize,
+        channel: &Channel,
+        hears: Hears,
+        seen: Option<Seen>,
+        more: &mut Vec<Action>,
+    ) {
+        let before = self.hub.join(channel, key, Member::In(hears));
+        self.node.metrics.subscribed();
+        if let Some(seen) = seen {
+            self.node.members.joined(channel, &seen);
+        }
+        let Some(Member::Entering(entering)) = before else {
+            return;
+        };
+        if entering.spilled
+            && let Some(connection) = self.connections.get_mut(key)
+        {
+            return connection.session.insufficient(channel, more);
+        }
+        for delivery in entering.held {
+            self.give(key, &delivery, more);
+        }
+    }
+
+    /// Gives one client a publication that the other members have had.
+    fn give(&mut self, key: usize, delivery: &Delivery, more: &mut Vec<Action>) {
+        let (Some(connection), Some(Member::In(hears))) = (
+            self.connections.get_mut(key),
+            self.hub.member(&delivery.channel, key),
+        ) else {
+            return;
+        };
+        let Some(frame) = frame(hears, connection.wire.language(), delivery, None) else {
+            return;
+        };
+        match frame {
+            Ok(frame) => {
+                let frame = frame.clone();
+                self.push(key, frame, more);
+            }
+            Err(reason) => connection.session.close(reason.clone(), more),
+        }
+    }
+
+    /// A client wants the channel no more.
+    pub(super) fn leave(
+        &mut self,
+        from: Address,
+        channel: &Channel,
+        seen: bool,
+        now: Instant,
+        more: &mut Vec<Action>,
+    ) {
+        let released = self.hub.release(channel, from.key);
+        if matches!(released.member, Some(Member::In(_))) {
+            self.node.metrics.unsubscribed();
+        }
+        let cancelled = self.cancel(channel, from);
+        if released.last {
+            self.awaited.remove(channel);
+            self.streams.remove(channel);
+            self.node.interest.release(self.number, channel);
+        }
+        if seen {
+            self.node.members.left(channel, from.client);
+        }
+        // Every question gets its answer, also one that was taken back.
+        if let (Some(id), Some(connection)) = (cancelled, self.connection(from)) {
+            let answer = Answer::Subscribed {
+                id,
+                channel: channel.clone(),
+                result: Err(Error::INTERNAL),
+            };
+            connection.session.answer(answer, now, more);
+        }
+    }
+
+    /// Forgets that a client waits to be told where it enters. The id of its command, if it did.
+    fn cancel(&mut self, channel: &Channel, from: Address) -> Option<u32> {
+        if let Some(awaited) = self.awaited.get_mut(channel)
+            && let Some(at) = awaited.iter().position(|waiting| waiting.from == from)
+        {
+            return Some(awaited.swap_remove(at).id);
+        }
+        let ready = |(ready, waiting): &(Channel, Waiting)| ready == channel && waiting.from == from;
+        if let Some(at) = self.ready.iter().position(ready) {
+            return self.ready.remove(at).map(|(_, waiting)| waiting.id);
+        }
+        self.streams.cancel(channel, from)
+    }
+
+    /// Queues a publication for everyone here who wants it. Nothing waits, nothing is written yet.
+    pub(super) fn hand_out(&mut self, delivery: &Arc<Delivery>, now: Instant) {
+        let base = self.streams.base(&delivery.channel);
+        let (mut subscribers, mut bytes, mut slow) = (0, 0, 0);
+        let mut unable = Vec::new();
+        for (key, member) in self.hub.members(&delivery.channel) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            let hears = match member {
+                Member::In(hears) => hears,
+                Member::Entering(entering) => {
+                    entering.hold(delivery, self.node.outbox);
+                    continue;
+                }
+            };
+            let frame = match frame(hears, connection.wire.language(), delivery, base.as_ref()) {
+                None => continue,
+                Some(Ok(frame)) => frame,
+                Some(Err(reason)) => {
+                    unable.push((key, reason.clone()));
+                    continue;
+                }
+            };
+            if connection.push(frame.clone(), self.node.outbox).is_err() {
+                unable.push((key, CloseReason::Slow));
+                slow += 1;
+                continue;
+            }
+            subscribers += 1;
+            bytes += frame.len() as u64;
+            if !connection.touched {
+                connection.touched = true;
+                self.touched.push(key);
+            }
+        }
+        self.streams.handed_out(delivery, now);
+        for (key, reason) in unable {
+            self.close(key, reason, now);
+        }
+        delivery.count(subscribers, bytes, slow);
+    }
+
+    /// Queues somebody's coming or going for everyone here who wants to hear of it.
+    pub(super) fn announce(&mut self, notice: &Notice, now: Instant) {
+        let mut slow = Vec::new();
+        for (key, member) in self.hub.members(&notice.channel) {
+            let Member::In(Hears { joins: true, .. }) = member else {
+                continue;
+            };
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            let Some(frame) = notice.frame(connection.wire.language()) else {
+                continue;
+            };
+            if connection.push(frame.clone(), self.node.outbox).is_err() {
+                slow.push(key);
+            } else if !connection.touched {
+                connection.touched = true;
+                self.touched.push(key);
+            }
+        }
+        for key in slow {
+            self.close(key, CloseReason::Slow, now);
+        }
+    }
+
+    /// The members of a channel may have missed something that cannot be had any more: those are told whose position is
+    /// watched.
+    pub(super) fn insufficient(&mut self, channel: &Channel, now: Instant) {
+        self.node.metrics.insufficient();
+        let watched: Vec<_> = self
+            .hub
+            .members(channel)
+            .filter_map(|(key, member)| match member {
+                Member::In(hears) => hears.positioned.then_some(key),
+                Member::Entering(entering) => {
+                    entering.spilled = true;
+                    None
+                }
+            })
+            .collect();
+        for key in watched {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            let mut actions = Vec::new();
+            connection.session.insufficient(channel, &mut actions);
+            self.carry_out(key, actions, now);
+        }
+    }
+}
+
+/// A member's frame of a publication, if it wants it.
+fn frame<'d>(
+    hears: &mut Hears,
+    language: Language,
+    delivery: &'d Delivery,
+    base: Option<&Bytes>,
+) -> Option<&'d Written> {
+    match (&mut hears.delta, &hears.filter) {
+        (Some(had), _) => Some(match std::mem::replace(had, Base::Last) {
+            Base::None => delivery.delta(language, None),
+            Base::Last => delivery.delta(language, base),
+        }),
+        (None, Some(filter)) if !filter.matches(&delivery.publication.tags) => None,
+        (None, _) => Some(delivery.frame(language)),
+    }
+}
+
+/// What has to be read for a client that enters where the members are at `heard`; `None`: nothing.
+fn missing(read: &Read, heard: &Position, most: u32) -> Option<Query> {
+    match read {
+        Read::Nothing | Read::Position => None,
+        Read::Since(at) => {
+            let same = at.epoch.is_empty() || at.epoch == heard.epoch;
+            (same && at.offset < heard.offset).then_some(Query {
+                since: Some(at.offset),
+                limit: most,
+                reverse: false,
+            })
+        }
+        Read::Latest => (heard.offset > 0).then_some(Query {
+            since: None,
+            limit: 1,
+            reverse: true,
+        }),
+    }
+}
+
+/// What was read and what came meanwhile, up to where the members are.
+fn up_to(heard: &Position, read: &[Publication], top: &Position, held: &[Arc<Delivery>]) -> Vec<Publication> {
+    let within = |publication: &&Publication| {
+        publication
+            .position
+            .as_ref()
+            .is_some_and(|at| at.epoch == heard.epoch && at.offset <= heard.offset)
+    };
+    let later = held
+        .iter()
+        .map(|delivery| &delivery.publication)
+        .filter(|publication| {
+            publication
+                .position
+                .as_ref()
+                .is_some_and(|at| at.offset > top.offset)
+        });
+    read.iter().chain(later).filter(within).cloned().collect()
+}

@@ -1,0 +1,218 @@
+//! Reads of streams, shared by all who ask for the same at the same time.
+//!
+//! Whoever asks gets what was read after it asked: at most one read of a part is under way and one more waits for it, which
+//! all later askers join. So a thousand clients that come back to the same place cost a few reads, and nobody is given what
+//! was true before it was listening.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rand::Rng as _;
+use tidings_broker::{Error, History, Query, Streams};
+use tidings_core::{Channel, Retention};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::sleep,
+};
+
+/// Reads that may be under way at once. The others wait in line.
+const READS: usize = 256;
+
+/// How often a read that matters to many is tried.
+const TRIES: u32 = 12;
+
+/// How long it is left alone in between: at first, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// What a read brought.
+pub(crate) type Outcome = Result<Arc<History>, Error>;
+
+/// Reads streams for all cores of a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Reads(Arc<Inner>);
+
+struct Inner {
+    streams: Streams,
+    places: Semaphore,
+    slots: Mutex<HashMap<Part, Arc<Slot>>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Part {
+    channel: Channel,
+    query: Query,
+}
+
+/// Where the askers for one part meet.
+#[derive(Default)]
+struct Slot {
+    /// Held by the read that is under way.
+    under_way: tokio::sync::Mutex<()>,
+    /// How to hear of the read that has not begun.
+    next: Mutex<Option<watch::Receiver<Option<Outcome>>>>,
+}
+
+/// What an asker has to do.
+enum Role {
+    Read(watch::Sender<Option<Outcome>>),
+    Wait(watch::Receiver<Option<Outcome>>),
+}
+
+impl Reads {
+    pub(crate) fn new(streams: Streams) -> Self {
+        Self(Arc::new(Inner {
+            streams,
+            places: Semaphore::new(READS),
+            slots: Mutex::default(),
+        }))
+    }
+
+    /// Reads a part of a stream, once for all who ask for it before the read begins.
+    pub(crate) async fn read(&self, channel: &Channel, retention: Retention, query: Query) -> Outcome {
+        let part = Part {
+            channel: channel.clone(),
+            query,
+        };
+        let slot = self.0.slots.lock().entry(part.clone()).or_default().clone();
+        let outcome = match slot.join() {
+            Role::Read(tell) => self.lead(&part, retention, &slot, tell).await,
+            Role::Wait(hear) => wait(hear).await,
+        };
+        drop(slot);
+        self.forget(&part);
+        outcome
+    }
+
+    /// The same, tried again for about half a minute while the bus is away.
+    pub(crate) async fn insist(&self, channel: &Channel, retention: Retention, query: Query) -> Outcome {
+        let mut pause = PAUSE.0;
+        for _ in 1..TRIES {
+            match self.read(channel, retention, query).await {
+                Err(Error::Away { .. }) => {}
+                settled => return settled,
+            }
+            let jitter = rand::rng().random_range(0.5..1.0);
+            sleep(pause.mul_f64(jitter)).await;
+            pause = (pause * 2).min(PAUSE.1);
+        }
+        self.read(channel, retention, query).await
+    }
+
+    async fn lead(
+        &self,
+        part: &Part,
+        retention: Retention,
+        slot: &Slot,
+        tell: watch::Sender<Option<Outcome>>,
+    ) -> Outcome {
+        let _turn = slot.under_way.lock().await;
+        let _place = self.0.places.acquire().await;
+        // From here on it is too late to join.
+        slot.next.lock().take();
+        let outcome = self.0.streams.read(&part.channel, retention, part.query).await;
+        let outcome = outcome.map(Arc::new);
+        tell.send_replace(Some(outcome.clone()));
+        outcome
+    }
+
+    /// Lets a slot go that nobody uses.
+    fn forget(&self, part: &Part) {
+        let mut slots = self.0.slots.lock();
+        if slots.get(part).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+            slots.remove(part);
+        }
+    }
+}
+
+impl Slot {
+    fn join(&self) -> Role {
+        let mut next = self.next.lock();
+        // A reader that was given up before it began has nothing to tell.
+        if let Some(hear) = next.as_ref().filter(|hear| hear.has_changed().is_ok()) {
+            return Role::Wait(hear.clone());
+        }
+        let (tell, hear) = watch::channel(None);
+        *next = Some(hear);
+        Role::Read(tell)
+    }
+}
+
+async fn wait(mut hear: watch::Receiver<Option<Outcome>>) -> Outcome {
+    match hear.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(outcome)) => outcome.clone(),
+        Ok(None) | Err(_) => Err(Error::Away {
+            reason: "the read was given up".to_owned(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU32, time::SystemTime};
+
+    use bytes::Bytes;
+    use futures_util::future::join_all;
+    use tidings_broker::{Broker, Target};
+    use tidings_core::{Format, Publication};
+
+    use super::*;
+
+    const ALL: Query = Query {
+        since: None,
+        limit: 10,
+        reverse: false,
+    };
+
+    fn retention() -> Retention {
+        Retention {
+            size: NonZeroU32::new(10).unwrap(),
+            ttl: Duration::from_secs(60),
+        }
+    }
+
+    async fn publish(broker: &Broker, channel: &Channel) {
+        let publication = Publication::new(Bytes::from_static(b"1"), Format::Json, SystemTime::UNIX_EPOCH);
+        let target = Target {
+            channel: channel.clone(),
+            retention: Some(retention()),
+            once: None,
+        };
+        broker
+            .publisher()
+            .publish(&[target], &publication)
+            .await
+            .remove(0)
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_together_share_what_was_read_and_later_ones_see_what_is_new() {
+        let (broker, channel) = (Broker::memory(), Channel::parse("news").unwrap());
+        let reads = Reads::new(broker.streams());
+        publish(&broker, &channel).await;
+        let busy = reads.0.places.acquire_many(256).await.unwrap();
+        let asked = join_all((0..10).map(|_| reads.read(&channel, retention(), ALL)));
+        let (all, ()) = tokio::join!(asked, async { drop(busy) });
+        let all: Vec<_> = all.into_iter().map(Result::unwrap).collect();
+        assert!(
+            all.iter().all(|history| Arc::ptr_eq(history, &all[0])),
+            "one read for all"
+        );
+        publish(&broker, &channel).await;
+        let later = reads.read(&channel, retention(), ALL).await.unwrap();
+        assert_eq!((all[0].top.offset, later.top.offset), (1, 2));
+        assert!(reads.0.slots.lock().is_empty(), "nothing is kept");
+    }
+
+    #[tokio::test]
+    async fn a_read_that_was_given_up_before_it_began_does_not_hold_up_the_next() {
+        let (broker, channel) = (Broker::memory(), Channel::parse("news").unwrap());
+        let reads = Reads::new(broker.streams());
+        let busy = reads.0.places.acquire_many(256).await.unwrap();
+        let mut given_up = Box::pin(reads.read(&channel, retention(), ALL));
+        assert!(futures_util::poll!(&mut given_up).is_pending());
+        drop(given_up);
+        drop(busy);
+        assert!(reads.read(&channel, retention(), ALL).await.is_ok());
+    }
+}
