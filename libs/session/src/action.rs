@@ -202,6 +202,17 @@ pub enum Answer {
     },
 }
 
+impl Answer {
+    /// Whether a client's command waits for it.
+    pub(crate) fn is_to_command(&self) -> bool {
+        match self {
+            Self::Renewed { .. } => false,
+            Self::Authorized { id, .. } | Self::Subscribed { id, .. } => *id != 0,
+            _ => true,
+        }
+    }
+}
+
 /// What decides whether a client may be in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Evidence {

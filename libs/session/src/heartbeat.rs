@@ -9,6 +9,8 @@ use crate::Rules;
 pub(crate) struct Heartbeat {
     next_ping: Instant,
     pong_due: Option<Instant>,
+    /// The client cannot answer, and need not.
+    mute: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,12 +23,18 @@ pub(crate) enum Beat {
 impl Heartbeat {
     /// The first ping comes after half an interval to a whole one, as `spread` (0 to 1) says, so that clients that
     /// connect together are not pinged together for ever after.
-    pub(crate) fn start(rules: &Rules, spread: f64, now: Instant) -> Self {
+    pub(crate) fn start(rules: &Rules, mute: bool, spread: f64, now: Instant) -> Self {
         let share = 0.5 + spread.clamp(0.0, 1.0) / 2.0;
         Self {
             next_ping: now + rules.ping_interval.mul_f64(share),
             pong_due: None,
+            mute,
         }
+    }
+
+    /// Whether pings have to be answered.
+    pub(crate) fn demands_pongs(&self) -> bool {
+        !self.mute
     }
 
     pub(crate) fn deadline(&self) -> Instant {
@@ -43,7 +51,7 @@ impl Heartbeat {
         }
         // The rhythm is kept, unless a stall has left it behind: no ping before the last one's answer is due.
         self.next_ping = (self.next_ping + rules.ping_interval).max(now + rules.pong_timeout);
-        self.pong_due = Some(now + rules.pong_timeout);
+        self.pong_due = (!self.mute).then(|| now + rules.pong_timeout);
         Beat::Ping
     }
 

@@ -1,21 +1,31 @@
-//! The state machine itself: what may happen when. `identity` and `channels` are what it does.
+//! The state machine itself: what may happen when. The modules are what it does.
+//!
+//! In reading order: `identity` is connect and refresh, `entering` the channels that come with a connection, `channels`
+//! how a client comes to hear one and stops; `subscription`, `terms` and `recovery` are what it gets there; `requests` is
+//! everything else that it asks for, `expiry` what runs out, `outside` what others do to it.
 
 mod channels;
+mod entering;
+mod expiry;
 mod identity;
 mod outside;
+mod recovery;
+mod requests;
+mod subscription;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use tidings_core::{Channel, ClientId, ClientInfo};
-use tidings_protocol::{CloseReason, Command, Error, Reply, Request};
+use tidings_core::{Channel, ClientId};
+use tidings_protocol::{CloseReason, Command, Error, Reply, Request, command::Subscribe};
 
+use self::{entering::Entering, identity::Known, subscription::Subscription};
 use crate::{
-    Action, Answer, Identity, Rules,
+    Action, Answer, Rules,
     budget::{Budget, Paid},
     heartbeat::{Beat, Heartbeat},
-    permission::Right,
     turn::{TooMany, Turn},
 };
 
@@ -25,40 +35,38 @@ pub struct Session {
     rules: Arc<Rules>,
     client: ClientId,
     state: State,
-    subscriptions: HashMap<Channel, Subscription>,
+    subscriptions: Subscriptions,
+    /// No subscription has anything to do before; it may be earlier than need be.
+    next_expiry: Option<Instant>,
     turn: Turn,
     budget: Budget,
     heartbeat: Heartbeat,
-    transport: Transport,
 }
+
+type Subscriptions = HashMap<Channel, Subscription>;
 
 #[derive(Debug)]
 enum State {
-    /// It has not said who it is.
-    Opened { connect_by: Instant },
+    /// It has not said who it is, or that is being found out.
+    Opened(Box<Opening>),
     /// It is known, and waits for the bus to confirm the channels that it hears without asking.
-    Entering {
-        id: u32,
-        identity: Identity,
-        since: Instant,
-        waiting: usize,
-    },
+    Entering(Box<Entering>),
     /// It was told that its connect failed; it is expected to go.
     Refused { leave_by: Instant },
     /// It is known.
-    Known {
-        identity: Identity,
-        expires_at: Option<Instant>,
-    },
+    Known(Known),
     /// It is over.
     Closed,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Subscription {
-    /// The bus has confirmed and the client was told.
-    entered: bool,
-    presence: bool,
+#[derive(Debug)]
+struct Opening {
+    connect_by: Instant,
+    transport: Transport,
+    /// The channels that the client names as it connects.
+    subs: Vec<Subscribe>,
+    /// The user's backend says who the client is, and what it hears.
+    by_backend: bool,
 }
 
 /// What a session has to know of the way its client is reached.
@@ -85,14 +93,17 @@ impl Session {
         now: Instant,
     ) -> Self {
         Self {
-            state: State::Opened {
+            heartbeat: Heartbeat::start(&rules, transport.mute, spread, now),
+            state: State::Opened(Box::new(Opening {
                 connect_by: now + rules.connect_timeout,
-            },
+                transport,
+                subs: Vec::new(),
+                by_backend: false,
+            })),
             subscriptions: HashMap::new(),
+            next_expiry: None,
             turn: Turn::default(),
             budget: Budget::full(rules.commands_per_second, now),
-            heartbeat: Heartbeat::start(&rules, spread, now),
-            transport,
             client,
             rules,
         }
@@ -108,8 +119,9 @@ impl Session {
     #[must_use]
     pub fn user(&self) -> Option<&Arc<str>> {
         match &self.state {
-            State::Known { identity, .. } => Some(&identity.user),
-            _ => None,
+            State::Known(known) => Some(&known.user),
+            State::Entering(entering) => Some(&entering.known.user),
+            State::Opened(_) | State::Refused { .. } | State::Closed => None,
         }
     }
 
@@ -118,7 +130,7 @@ impl Session {
     pub fn is_subscribed(&self, channel: &Channel) -> bool {
         self.subscriptions
             .get(channel)
-            .is_some_and(|subscription| subscription.entered)
+            .is_some_and(|subscription| subscription.entered().is_some())
     }
 
     /// Takes a command.
@@ -126,7 +138,7 @@ impl Session {
         match self.state {
             // What an SDK sent together with a connect that failed is neither answered nor held against it.
             State::Closed | State::Refused { .. } => return,
-            State::Opened { .. } | State::Entering { .. } | State::Known { .. } => {}
+            State::Opened(_) | State::Entering(_) | State::Known(_) => {}
         }
         // A pong costs the client nothing and waits for nothing: it says that the client is alive, now.
         if command.request == Request::Pong {
@@ -138,8 +150,9 @@ impl Session {
             Paid::No => return self.overrun(id, out),
             Paid::Flood => return self.close(CloseReason::TooManyRequests, out),
         }
-        match self.turn.take(command) {
-            Ok(Some(command)) => self.start(command, out),
+        let cancels = |command: &Command| channels::cancels(&self.subscriptions, command);
+        match self.turn.take(command, cancels) {
+            Ok(Some(command)) => self.start(command, now, out),
             Ok(None) => {}
             Err(TooMany) => self.overrun(id, out),
         }
@@ -150,22 +163,27 @@ impl Session {
         if matches!(self.state, State::Closed | State::Refused { .. }) {
             return;
         }
-        self.turn.end();
+        // Work that no command asked for is nobody's turn.
+        let alone = self.turn.is_alone();
+        if answer.is_to_command() {
+            self.turn.end();
+        }
         match answer {
             Answer::Authenticated { id, result } => {
                 self.authenticated(id, result.map(|identity| *identity), now, out);
             }
-            Answer::Renewed { .. } | Answer::Authorized { .. } | Answer::Rpc { .. } => {}
-            Answer::Subscribed { id, channel, result } => self.subscribed(id, channel, result, now, out),
-            Answer::Published { id, result } => {
-                reply(
-                    out,
-                    id,
-                    result
-                        .map(|()| Reply::Publish { id })
-                        .map_err(|_| Error::INTERNAL),
-                );
-            }
+            Answer::Renewed { result } => self.renewed(result, now, out),
+            Answer::Authorized { id, channel, result } => match id {
+                0 => self.reauthorized(&channel, result, now, out),
+                // A subscribe overlaps with others of its kind, a refresh with nothing.
+                _ if alone => self.sub_refreshed(id, &channel, result, now, out),
+                _ => self.authorized(id, channel, result, now, out),
+            },
+            Answer::Subscribed { channel, result, .. } => self.subscribed(channel, result, now, out),
+            Answer::Published { id, result } => match result {
+                Ok(()) => out.push(Action::Reply(Reply::Publish { id })),
+                Err(refusal) => self.refused(id, refusal, out),
+            },
             Answer::History { id, result } => {
                 let answer = result.map(|(publications, top)| Reply::History {
                     id,
@@ -178,17 +196,20 @@ impl Session {
                 reply(out, id, result.map(|members| Reply::Presence { id, members }));
             }
             Answer::PresenceStats { id, result } => {
-                reply(
-                    out,
-                    id,
-                    result.map(|(clients, users)| Reply::PresenceStats { id, clients, users }),
-                );
+                let answer = result.map(|(clients, users)| Reply::PresenceStats { id, clients, users });
+                reply(out, id, answer);
             }
+            Answer::Rpc { id, result } => match result {
+                Ok(payload) => out.push(Action::Reply(Reply::Rpc { id, payload })),
+                Err(refusal) => self.refused(id, refusal, out),
+            },
         }
-        while matches!(self.state, State::Known { .. })
-            && let Some(command) = self.turn.next()
+        while matches!(self.state, State::Known(_))
+            && let Some(command) = self
+                .turn
+                .next(|command| channels::cancels(&self.subscriptions, command))
         {
-            self.start(command, out);
+            self.start(command, now, out);
         }
     }
 
@@ -215,11 +236,16 @@ impl Session {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Opened { connect_by: at } | State::Refused { leave_by: at } => Some(*at),
-            State::Entering { since, .. } => Some(*since + self.rules.connect_timeout),
-            State::Known { expires_at, .. } => {
-                let beat = self.heartbeat.deadline();
-                Some(expires_at.map_or(beat, |at| beat.min(at + self.rules.expired_grace)))
+            State::Opened(opening) => Some(opening.connect_by),
+            State::Refused { leave_by } => Some(*leave_by),
+            State::Entering(entering) => Some(entering.since + self.rules.connect_timeout),
+            State::Known(known) => {
+                let term = known.term.as_ref().map(|term| term.deadline());
+                [term, self.next_expiry]
+                    .into_iter()
+                    .flatten()
+                    .chain([self.heartbeat.deadline()])
+                    .min()
             }
             State::Closed => None,
         }
@@ -227,28 +253,27 @@ impl Session {
 
     /// Does what is due. Called at [`deadline`](Self::deadline) or later.
     pub fn tick(&mut self, now: Instant, out: &mut Actions) {
-        match &self.state {
-            State::Opened { connect_by: at } | State::Refused { leave_by: at } => {
-                if now >= *at {
-                    self.close(CloseReason::Stale, out);
-                }
+        if matches!(self.state, State::Known(_)) {
+            self.expire(now, out);
+            if !self.is_closed() {
+                self.beat(now, out);
             }
-            State::Entering { since, .. } => {
-                if now >= *since + self.rules.connect_timeout {
-                    self.close(CloseReason::Internal, out);
-                }
-            }
-            State::Known { expires_at, .. } => {
-                if expires_at.is_some_and(|at| now >= at + self.rules.expired_grace) {
-                    return self.close(CloseReason::Expired, out);
-                }
-                match self.heartbeat.beat(&self.rules, now) {
-                    Beat::Nothing => {}
-                    Beat::Ping => out.push(Action::Reply(Reply::Ping)),
-                    Beat::Missed => self.close(CloseReason::NoPong, out),
-                }
-            }
-            State::Closed => {}
+        } else if self.deadline().is_some_and(|at| now >= at) {
+            let entering = matches!(self.state, State::Entering(_));
+            let reason = if entering {
+                CloseReason::Internal
+            } else {
+                CloseReason::Stale
+            };
+            self.close(reason, out);
+        }
+    }
+
+    fn beat(&mut self, now: Instant, out: &mut Actions) {
+        match self.heartbeat.beat(&self.rules, now) {
+            Beat::Nothing => {}
+            Beat::Ping => out.push(Action::Reply(Reply::Ping)),
+            Beat::Missed => self.close(CloseReason::NoPong, out),
         }
     }
 
@@ -263,54 +288,29 @@ impl Session {
         out.push(Action::Close(reason));
     }
 
-    fn start(&mut self, Command { id, request }: Command, out: &mut Actions) {
-        let connected = matches!(self.state, State::Known { .. });
+    fn start(&mut self, Command { id, request }: Command, now: Instant, out: &mut Actions) {
+        if !matches!(self.state, State::Known(_)) && !matches!(request, Request::Connect(_)) {
+            return self.close(CloseReason::BadRequest, out);
+        }
         match request {
-            Request::Connect(connect) if !connected => self.connect(id, connect, out),
-            _ if !connected => self.close(CloseReason::BadRequest, out),
-            Request::Subscribe(subscribe) => self.subscribe(id, &subscribe, out),
+            Request::Connect(connect) => self.connect(id, connect, out),
+            Request::Subscribe(subscribe) => self.subscribe(id, *subscribe, now, out),
             Request::Unsubscribe { channel } => self.unsubscribe(id, &channel, out),
-            Request::Publish { payload, .. } if payload.is_empty() => {
-                fail(out, id, Error::BAD_REQUEST.because("there is no data to publish"));
-            }
-            Request::Publish { channel, payload } => {
-                let may = self.check(&channel, Right::Publish);
-                self.ask(id, may, out, |id, channel, info| Action::Publish {
-                    id,
-                    channel,
-                    payload,
-                    info,
-                    proxied: false,
-                });
-            }
-            Request::Presence { channel } => {
-                let may = self.check(&channel, Right::Presence);
-                self.ask(id, may, out, |id, channel, _| Action::Presence { id, channel });
-            }
-            Request::PresenceStats { channel } => {
-                let may = self.check(&channel, Right::Presence);
-                self.ask(id, may, out, |id, channel, _| Action::PresenceStats {
-                    id,
-                    channel,
-                });
-            }
+            Request::Publish { channel, payload } => self.publish(id, &channel, payload, out),
+            Request::Presence { channel } => self.presence(id, &channel, out),
+            Request::PresenceStats { channel } => self.presence_stats(id, &channel, out),
             Request::History(history) => self.history(id, history, out),
-            Request::Refresh { token } if !token.is_empty() => {
-                self.turn.begin_alone(1);
-                out.push(Action::Refresh { id, token });
-            }
-            Request::Rpc { .. } | Request::SubRefresh { .. } | Request::NotOffered => {
-                fail(out, id, Error::NOT_AVAILABLE)
-            }
+            Request::Rpc { method, payload } => self.rpc(id, method, payload, out),
+            Request::Refresh { token } => self.refresh(id, token, out),
+            Request::SubRefresh { channel, token } => self.sub_refresh(id, &channel, token, out),
+            Request::NotOffered => fail(out, id, Error::NOT_AVAILABLE),
             Request::Send => self.close(CloseReason::NotAvailable, out),
-            Request::Connect(_) | Request::Refresh { .. } | Request::Unknown | Request::Pong => {
-                self.close(CloseReason::BadRequest, out);
-            }
+            Request::Unknown | Request::Pong => self.close(CloseReason::BadRequest, out),
         }
     }
 
     fn pong(&mut self, out: &mut Actions) {
-        if !matches!(self.state, State::Known { .. }) || !self.heartbeat.pong() {
+        if !matches!(self.state, State::Known(_)) || !self.heartbeat.pong() {
             self.close(CloseReason::BadRequest, out);
         }
     }
@@ -320,19 +320,6 @@ impl Session {
             return self.close(CloseReason::TooManyRequests, out); // a `send` has no reply
         }
         fail(out, id, Error::TOO_MANY_REQUESTS);
-    }
-
-    fn info(&self) -> ClientInfo {
-        let identity = match &self.state {
-            State::Known { identity, .. } => identity.clone(),
-            _ => Identity::anonymous(),
-        };
-        ClientInfo {
-            user: identity.user,
-            client: self.client,
-            conn_info: identity.info,
-            chan_info: bytes::Bytes::new(),
-        }
     }
 }
 

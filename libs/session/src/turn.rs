@@ -1,8 +1,9 @@
 //! Whose turn it is: which command may start while the answer to another is awaited.
 //!
 //! Commands take effect in the order they were sent. Only subscribes overlap, with each other: an SDK sends all
-//! of its own at once and the bus confirms them together. Everything else waits until nothing is under way, so
-//! that a client that subscribes and then publishes hears itself.
+//! of its own at once and the bus confirms them together, as does whoever authorizes them. Everything else waits until
+//! nothing is under way, so that a client that subscribes and then publishes hears itself; but an unsubscribe does not
+//! wait for the authorization that it makes pointless.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,9 @@ use tidings_protocol::{Command, Request};
 /// The most commands that may wait, and the most bytes in them.
 const WAITING: usize = 256;
 const WAITING_BYTES: usize = 256 * 1024;
+
+/// The most subscribes that may be under way together.
+const OVERLAPPING: u32 = 256;
 
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
@@ -31,9 +35,13 @@ enum Busy {
 pub(crate) struct TooMany;
 
 impl Turn {
-    /// The command, if it may start now; otherwise it waits.
-    pub(crate) fn take(&mut self, command: Command) -> Result<Option<Command>, TooMany> {
-        if self.waiting.is_empty() && self.may_start(&command) {
+    /// The command, if it may start now; otherwise it waits. `cancels`: it undoes a subscribe that is being authorized.
+    pub(crate) fn take(
+        &mut self,
+        command: Command,
+        cancels: impl FnOnce(&Command) -> bool,
+    ) -> Result<Option<Command>, TooMany> {
+        if self.waiting.is_empty() && self.may_start(&command, cancels) {
             return Ok(Some(command));
         }
         let bytes = self.bytes + command.size();
@@ -46,9 +54,9 @@ impl Turn {
     }
 
     /// The command that waited longest, if it may start now.
-    pub(crate) fn next(&mut self) -> Option<Command> {
+    pub(crate) fn next(&mut self, cancels: impl FnOnce(&Command) -> bool) -> Option<Command> {
         let front = self.waiting.front()?;
-        if !self.may_start(front) {
+        if !self.may_start(front, cancels) {
             return None;
         }
         let command = self.waiting.pop_front()?;
@@ -81,10 +89,17 @@ impl Turn {
         };
     }
 
-    fn may_start(&self, command: &Command) -> bool {
+    /// Only one command is under way, and nothing overlaps with it.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self.busy, Busy::Alone(_))
+    }
+
+    fn may_start(&self, command: &Command, cancels: impl FnOnce(&Command) -> bool) -> bool {
         match self.busy {
             Busy::No => true,
-            Busy::Subscribing(_) => matches!(command.request, Request::Subscribe(_)),
+            // Authorizations that were cancelled are under way too: there is an end to them.
+            Busy::Subscribing(n) if n >= OVERLAPPING => false,
+            Busy::Subscribing(_) => matches!(command.request, Request::Subscribe(_)) || cancels(command),
             Busy::Alone(_) => false,
         }
     }

@@ -1,31 +1,44 @@
-//! Who the client is: connect, refresh, and the channels that come with a token.
+//! Who the client is: connect and refresh.
 
-use std::{
-    mem,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
-use tidings_protocol::{
-    CloseReason, Error, Reply,
-    command::Connect,
-    reply::{Connected, Subscribed},
-};
+use bytes::Bytes;
+use tidings_core::{Channel, ClientInfo};
+use tidings_protocol::{CloseReason, Error, Reply, command::Connect};
 
-use super::{Actions, Session, State, Subscription, fail};
-use crate::{Action, Identity, Refusal, permission::unknown, turn::Turn};
+use super::{Actions, Session, State, expiry::Term, fail};
+use crate::{Action, Grant, Identity, Refusal, RenewedBy, turn::Turn};
 
-/// The longest expiry that a client is told. SDKs count it in milliseconds, some in 32 bits.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A client that has said who it is.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Empty: anonymous.
+    pub(super) user: Arc<str>,
+    /// JSON that others may see; empty: none.
+    pub(super) info: Bytes,
+    pub(super) term: Option<Box<Term>>,
+    /// The channels that came with its identity, in order: a newer token has to name the same.
+    channels: Box<[Channel]>,
+}
 
 impl Session {
     pub(super) fn connect(&mut self, id: u32, connect: Box<Connect>, out: &mut Actions) {
-        if connect.token.is_empty() && !self.rules.allow_anonymous && !self.rules.insecure {
+        let rules = &self.rules;
+        let by_backend = connect.token.is_empty() && rules.backend.connect;
+        let nobody = connect.token.is_empty() && !rules.allow_anonymous && !rules.insecure;
+        let State::Opened(opening) = &mut self.state else {
+            return self.close(CloseReason::BadRequest, out);
+        };
+        if nobody && !by_backend {
             return self.close(CloseReason::BadRequest, out);
         }
+        opening.by_backend = by_backend;
+        opening.subs.clone_from(&connect.subs);
         self.turn.begin_alone(1);
         out.push(Action::Authenticate { id, connect });
     }
 
+    /// It was found out who shows this token, or none.
     pub(super) fn authenticated(
         &mut self,
         id: u32,
@@ -33,106 +46,63 @@ impl Session {
         now: Instant,
         out: &mut Actions,
     ) {
-        let known = self.user().cloned();
-        let identity = match (result, &known) {
-            (Ok(identity), _) => identity,
-            (Err(Refusal::Invalid | Refusal::Mismatch), _) => {
-                return self.close(CloseReason::InvalidToken, out);
-            }
-            (Err(Refusal::Expired), Some(_)) => return self.close(CloseReason::Expired, out),
-            (Err(Refusal::Expired), None) => return self.refuse(id, Error::TOKEN_EXPIRED, now, out),
-            (Err(_), Some(_)) => return fail(out, id, Error::INTERNAL),
-            (Err(_), None) => return self.refuse(id, Error::INTERNAL, now, out),
-        };
-        let Some(user) = known else {
-            return self.enter(id, identity, now, out);
-        };
-        if user != identity.user {
-            return self.close(CloseReason::InvalidToken, out);
-        }
-        let expires_in = self.know(identity, now);
-        out.push(Action::Reply(Reply::Refresh { id, expires_in }));
-    }
-
-    /// Subscribes a client to what its token says, and then tells it that it is connected: to all or to nothing.
-    fn enter(&mut self, id: u32, identity: Identity, now: Instant, out: &mut Actions) {
-        for (channel, _) in &identity.channels {
-            let Some(namespace) = self.rules.namespaces.of(channel) else {
-                self.subscriptions.clear(); // nobody was asked yet
-                return self.refuse(id, unknown(channel), now, out);
-            };
-            let presence = namespace.presence;
-            self.subscriptions.insert(
-                channel.clone(),
-                Subscription {
-                    entered: false,
-                    presence,
-                },
-            );
-        }
-        let waiting = self.subscriptions.len();
-        if waiting > self.rules.channels {
-            self.subscriptions.clear();
-            return self.close(CloseReason::ChannelLimit, out);
-        }
-        let asked = self.subscriptions.keys().map(|channel| Action::Subscribe {
-            id,
-            channel: channel.clone(),
-            read: crate::Read::Nothing,
-        });
-        out.extend(asked);
-        self.state = State::Entering {
-            id,
-            identity,
-            since: now,
-            waiting,
-        };
-        match u32::try_from(waiting) {
-            Ok(answers @ 1..) => self.turn.begin_alone(answers),
-            _ => self.entered(now, out),
+        match &self.state {
+            State::Opened(_) => self.introduced(id, result, now, out),
+            State::Known(_) => self.refreshed(id, result, now, out),
+            State::Entering(_) | State::Refused { .. } | State::Closed => {}
         }
     }
 
-    /// The bus has confirmed every channel of a client that enters.
-    pub(super) fn entered(&mut self, now: Instant, out: &mut Actions) {
-        let State::Entering { id, identity, .. } = mem::replace(&mut self.state, State::Closed) else {
+    fn introduced(&mut self, id: u32, result: Result<Identity, Refusal>, now: Instant, out: &mut Actions) {
+        match result {
+            Ok(identity) => self.enter(id, identity, now, out),
+            Err(Refusal::Invalid | Refusal::Mismatch) => self.close(CloseReason::InvalidToken, out),
+            Err(Refusal::Close(reason)) => self.close(reason, out),
+            Err(Refusal::Expired) => self.refuse(id, Error::TOKEN_EXPIRED, now, out),
+            Err(Refusal::Unavailable) => self.refuse(id, Error::INTERNAL, now, out),
+            Err(Refusal::Error(error)) => self.refuse(id, error, now, out),
+        }
+    }
+
+    pub(super) fn refresh(&mut self, id: u32, token: String, out: &mut Actions) {
+        let State::Known(known) = &self.state else {
+            return self.close(CloseReason::BadRequest, out);
+        };
+        let term = known.term.as_ref();
+        let not_its_business = term.is_some_and(|term| term.renewed_by() == RenewedBy::Backend);
+        if token.is_empty() || not_its_business {
+            return self.close(CloseReason::BadRequest, out);
+        }
+        self.turn.begin_alone(1);
+        out.push(Action::Refresh { id, token });
+    }
+
+    fn refreshed(&mut self, id: u32, result: Result<Identity, Refusal>, now: Instant, out: &mut Actions) {
+        let identity = match result {
+            Ok(identity) => identity,
+            Err(Refusal::Expired) => return self.close(CloseReason::Expired, out),
+            Err(Refusal::Invalid | Refusal::Mismatch) => return self.close(CloseReason::InvalidToken, out),
+            Err(Refusal::Close(reason)) => return self.close(reason, out),
+            Err(Refusal::Unavailable) => return fail(out, id, Error::INTERNAL),
+            Err(Refusal::Error(error)) => return fail(out, id, error),
+        };
+        let State::Known(known) = &mut self.state else {
             return;
         };
-        let channels: Vec<_> = self.subscriptions.keys().cloned().collect();
-        let result = Connected {
-            client: self.client,
-            version: self.rules.version,
-            expires_in: self.know(identity, now),
-            ping_interval: self.rules.ping_interval,
-            data: tidings_core::Payload::default(),
-            subs: channels
-                .iter()
-                .map(|it| (it.clone(), Subscribed::default()))
-                .collect(),
-            pong: true,
-            session: None,
-            node: None,
-        };
-        out.push(Action::Reply(Reply::Connect {
-            id,
-            result: Box::new(result),
-        }));
-        for channel in channels {
-            self.enter_channel(channel, out);
+        if known.user != identity.user {
+            return self.close(CloseReason::InvalidToken, out);
         }
-    }
-
-    /// Takes an identity on. How long it is good for.
-    fn know(&mut self, identity: Identity, now: Instant) -> Option<Duration> {
-        let expires_in = identity
-            .expiry
-            .filter(|_| !self.rules.insecure)
-            .map(|expiry| expiry.after.min(LONGEST));
-        self.state = State::Known {
-            identity,
-            expires_at: expires_in.map(|after| now + after),
-        };
-        expires_in
+        if known.channels != names(&identity.channels) {
+            return self.close(CloseReason::InsufficientState, out);
+        }
+        let term = Term::start(identity.expiry, &self.rules, now);
+        if term.as_ref().is_some_and(|term| term.is_past(now)) {
+            return self.close(CloseReason::Expired, out);
+        }
+        let expires_in = term.as_ref().and_then(|term| term.told(now));
+        known.info = identity.info;
+        known.term = term.map(Box::new);
+        out.push(Action::Reply(Reply::Refresh { id, expires_in }));
     }
 
     /// The connect has failed. The client is told, and expected to go.
@@ -144,4 +114,45 @@ impl Session {
         };
         fail(out, id, error);
     }
+
+    /// The client, as others see it.
+    pub(super) fn info(&self) -> ClientInfo {
+        let (user, conn_info) = match &self.state {
+            State::Known(known) => (known.user.clone(), known.info.clone()),
+            _ => ("".into(), Bytes::new()),
+        };
+        ClientInfo {
+            user,
+            client: self.client,
+            conn_info,
+            chan_info: Bytes::new(),
+        }
+    }
+
+    /// The client, as others in the channel see it.
+    pub(super) fn info_in(&self, channel: &Channel) -> ClientInfo {
+        let entered = self.subscriptions.get(channel).and_then(|it| it.entered());
+        ClientInfo {
+            chan_info: entered.map_or_else(Bytes::new, |entered| entered.info()),
+            ..self.info()
+        }
+    }
+}
+
+impl Known {
+    pub(super) fn new(identity: &Identity, term: Option<Term>) -> Self {
+        Self {
+            user: identity.user.clone(),
+            info: identity.info.clone(),
+            term: term.map(Box::new),
+            channels: names(&identity.channels),
+        }
+    }
+}
+
+fn names(channels: &[(Channel, Grant)]) -> Box<[Channel]> {
+    let mut names: Vec<_> = channels.iter().map(|(channel, _)| channel.clone()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into()
 }
