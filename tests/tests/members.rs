@@ -3,18 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use prometheus_client::registry::Registry;
-use tidings_broker::{Broker, test_util::RedisServer};
+use tidings_broker::{
+    Broker, Incoming,
+    test_util::{Recorder, RedisServer},
+};
 use tidings_core::{ClientId, ClientInfo};
 use tidings_gateway::presence::{Error, Members};
 use tidings_presence::{Config, Presence, Server, Store};
 use tidings_runtime::{Health, Shutdown, health::Check};
 use tidings_session::Seen;
+use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
 const LEASE: Duration = Duration::from_secs(10);
@@ -161,17 +167,20 @@ async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was
     let mut replica = Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &store);
     let gateway = Gateway::start("g1", &replica.channel(), Duration::from_secs(2));
     let clients: Vec<ClientInfo> = (0..1_000).map(|_| client("ada")).collect();
-    let rooms: Vec<String> = (0..7).map(|n| format!("room:{n}")).collect();
+    let rooms = [
+        "room:0", "room:1", "room:2", "room:3", "room:4", "room:5", "room:6",
+    ];
+    let recorder = Recorder::new(&broker, &rooms).await;
     let mut at: Vec<Option<usize>> = vec![None; clients.len()];
     for round in 0..30 {
         for (n, client) in clients.iter().enumerate() {
             // No randomness: everyone moves, everyone else than before, and some are nowhere for a while.
             if let Some(room) = at[n].take() {
-                gateway.left(&rooms[room], client);
+                gateway.left(rooms[room], client);
             }
             if (n + round) % 5 != 0 {
                 let room = n * (round + 1) % rooms.len();
-                gateway.joined(&rooms[room], client);
+                gateway.joined(rooms[room], client);
                 at[n] = Some(room);
             }
         }
@@ -187,7 +196,57 @@ async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was
         let expected: Vec<&ClientInfo> = there.map(|(client, _)| client).collect();
         gateway.until(room, &expected).await;
     }
+    // Who listened knows the same once it is swept what no gateway reported again, and heard everyone in turns.
+    while !store.ended().await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let there: BTreeMap<_, _> = clients
+        .iter()
+        .zip(&at)
+        .filter_map(|(client, place)| Some(((channel(rooms[(*place)?]), client.client), true)))
+        .collect();
+    let mut last = BTreeMap::new();
+    for (who, is_there) in heard(&recorder).await {
+        assert_ne!(
+            last.insert(who.clone(), is_there).unwrap_or(false),
+            is_there,
+            "{who:?} twice"
+        );
+    }
+    last.retain(|_, is_there| *is_there);
+    assert!(last == there, "{} heard, {} there", last.len(), there.len());
     gateway.members.goodbye().await;
+}
+
+#[tokio::test]
+async fn each_leave_of_a_dead_gateway_is_heard_once_though_the_replicas_that_sweep_are_killed() {
+    let Some(redis) = RedisServer::start() else { return };
+    let broker = Broker::redis(&redis.config()).unwrap();
+    let rooms = [
+        "room:0", "room:1", "room:2", "room:3", "room:4", "room:5", "room:6",
+    ];
+    let recorder = Recorder::new(&broker, &rooms).await;
+    let until = |count| tokio::time::timeout(PATIENCE, recorder.until(count)).map(Result::unwrap);
+    let mut replicas: Vec<Mortal> = (0..3).map(|_| Mortal::start(&redis)).collect();
+    let gateway = Gateway::start("g1", &replicas[0].replica.channel(), Duration::from_secs(1));
+    for n in 0..5_000 {
+        gateway.joined(rooms[n % rooms.len()], &client("ada"));
+    }
+    until(5_000).await;
+    drop(gateway);
+
+    // In the middle of it, all replicas but one cease to be.
+    until(5_001).await;
+    let survivor = replicas.pop();
+    replicas.into_iter().for_each(Mortal::kill);
+    until(10_000).await;
+    let mut last = BTreeMap::new();
+    for (who, is_there) in heard(&recorder).await {
+        assert_eq!(last.insert(who, is_there), (!is_there).then_some(true));
+    }
+    assert_eq!(last.len(), 5_000);
+    assert!(last.values().all(|is_there| !is_there));
+    survivor.into_iter().for_each(Mortal::kill);
 }
 
 /// A gateway as far as presence is concerned.
@@ -280,6 +339,38 @@ impl Replica {
         self.shutdown.request();
         self.shutdown.wait().await;
     }
+}
+
+/// A presence replica that can be killed: everything it does happens in a runtime of its own.
+struct Mortal {
+    runtime: Runtime,
+    replica: Replica,
+}
+
+impl Mortal {
+    fn start(redis: &RedisServer) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let store = Store::new(&Broker::redis(&redis.config()).unwrap());
+        let replica = {
+            let _inside = runtime.enter();
+            Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &store)
+        };
+        Self { runtime, replica }
+    }
+
+    /// Its tasks go no further than their next await.
+    fn kill(self) {
+        self.runtime.shutdown_background();
+    }
+}
+
+/// Who came to which channel (`true`), and who left it.
+async fn heard(recorder: &Recorder) -> impl Iterator<Item = ((tidings_core::Channel, ClientId), bool)> {
+    recorder.heard().await.into_iter().map(|incoming| match incoming {
+        Incoming::Join(channel, info) => ((channel, info.client), true),
+        Incoming::Leave(channel, info) => ((channel, info.client), false),
+        other => panic!("neither join nor leave: {other:?}"),
+    })
 }
 
 fn presence(store: &Store) -> Presence {

@@ -1,4 +1,7 @@
-//! A real `redis-server` for tests, on a port of its own, that can be killed, started again and made to hang.
+//! For tests: a real `redis-server` on a port of its own, that can be killed, started again and made to hang; and a
+//! [`Recorder`] of what the bus brings.
+
+mod recorder;
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -11,6 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 
+pub use self::recorder::Recorder;
 use crate::redis::{Config, RedisUrl};
 
 /// A server that keeps nothing on disk and ends when this is dropped.

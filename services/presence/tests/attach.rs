@@ -7,9 +7,12 @@ mod common;
 use std::time::Duration;
 
 use common::{Gateway, LEASE, joined, left, member, presence, redis_store, serve, until_users, users};
-use tidings_broker::{Broker, test_util::RedisServer};
+use tidings_broker::{
+    Broker, Incoming,
+    test_util::{Recorder, RedisServer},
+};
 use tidings_presence::Store;
-use tidings_proto::presence::{Snapshot, StatsRequest, StatsResponse, gateway_update::Update};
+use tidings_proto::presence::{Member, Snapshot, StatsRequest, StatsResponse, gateway_update::Update};
 use tidings_runtime::Shutdown;
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{
@@ -136,6 +139,66 @@ async fn a_gateway_moves_from_one_replica_to_another_and_nobody_blinks() {
     assert_eq!(late.code(), Code::Aborted, "{late:?}");
     assert_eq!(users(&here, "tasks").await, ["ada", "eve"]);
     new.heartbeat().await.unwrap();
+}
+
+#[tokio::test]
+async fn who_comes_moves_and_goes_with_a_gateway_is_announced_coming_and_going_once() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let shutdown = Shutdown::new();
+    let recorder = Recorder::new(&Broker::redis(&server.config()).unwrap(), &["tasks"]).await;
+    let [here, there, nowhere] = std::array::from_fn(|_| serve(&redis_store(&server), &shutdown));
+    let [ada, bob, eve] = ["ada", "bob", "eve"].map(|user| Member {
+        announced: true,
+        ..member("tasks", user)
+    });
+    let quiet = member("tasks", "zoe");
+    let everyone = [&ada, &bob, &quiet].map(Clone::clone);
+
+    let old = Gateway::attach(&here, "g1", LEASE, &everyone).await;
+    assert_eq!(sorted(&recorder).await, ["ada came", "bob came"]);
+    let mut new = Gateway::attach(&there, "g1", LEASE, &everyone).await;
+    drop(old);
+    new.change(vec![joined(&eve), left(&ada), left(&quiet)])
+        .await
+        .unwrap();
+    assert_eq!(sorted(&recorder).await, ["ada went", "eve came"]);
+
+    new.goodbye().await.unwrap();
+    until_users(&nowhere, "tasks", &[]).await;
+    recorder.until(2).await;
+    assert_eq!(sorted(&recorder).await, ["bob went", "eve went"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_gateway_says_too_late_is_not_announced() {
+    let (shutdown, broker) = (Shutdown::new(), Broker::memory());
+    let recorder = Recorder::new(&broker, &["tasks"]).await;
+    let channel = presence(&Store::new(&broker)).connect_in_process(&shutdown);
+    let ada = Member {
+        announced: true,
+        ..member("tasks", "ada")
+    };
+    let mut old = Gateway::attach(&channel, "g1", LEASE, &[]).await;
+    let _new = Gateway::attach(&channel, "g1", LEASE, &[]).await;
+    let late = old.change(vec![joined(&ada)]).await.unwrap_err();
+    assert_eq!(late.code(), Code::Aborted, "{late:?}");
+    assert_eq!(sorted(&recorder).await, [""; 0]);
+}
+
+/// What was announced since the last time, in no order.
+async fn sorted(recorder: &Recorder) -> Vec<String> {
+    let announced = recorder.heard().await.into_iter();
+    let mut announced: Vec<String> = announced
+        .map(|incoming| match incoming {
+            Incoming::Join(_, info) => format!("{} came", info.user),
+            Incoming::Leave(_, info) => format!("{} went", info.user),
+            other => panic!("neither join nor leave: {other:?}"),
+        })
+        .collect();
+    announced.sort();
+    announced
 }
 
 #[tokio::test]

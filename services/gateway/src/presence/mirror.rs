@@ -358,7 +358,7 @@ mod tests {
             });
             let Some(last) = part.last() else { break };
             assert!(part.len() <= 10);
-            after = Some((last.channel.clone(), last.info.client));
+            after = Some((last.channel.clone(), last.seen.info.client));
             all.extend(part);
         }
         assert_eq!(all, mirror.part(None, |_| true));

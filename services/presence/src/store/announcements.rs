@@ -1,12 +1,14 @@
 //! What every store says on the bus when members come and go. One suite, as in `contract.rs`, with a listener on a real
 //! bus. What it hears is the truth: exactly what changed, in turns.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
-use tidings_broker::{Broker, Incoming, Subscriber, test_util::RedisServer};
+use tidings_broker::{
+    Broker, Incoming,
+    test_util::{Recorder, RedisServer},
+};
 use tidings_core::ClientInfo;
-use tokio::sync::mpsc;
 
 use super::{
     Store,
@@ -46,11 +48,11 @@ contract!(
 );
 
 async fn who_comes_and_goes_is_heard_once_and_who_stays_is_not(broker: Broker) {
-    let (store, mut listener) = (Store::new(&broker), Listener::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
     let first = attach(&store, "g1", LONG).await;
     let ada = announced("tasks", "ada");
     store.apply(&first, joins([&ada])).await.unwrap();
-    assert_eq!(listener.heard().await, [came(&ada)]);
+    assert_eq!(recorder.heard().await, [came(&ada)]);
 
     let renamed = Member {
         info: ClientInfo {
@@ -64,20 +66,20 @@ async fn who_comes_and_goes_is_heard_once_and_who_stays_is_not(broker: Broker) {
     store.apply(&second, joins([&renamed])).await.unwrap();
     store.supersede(&second).await.unwrap();
     assert_eq!(sweep(&store, &first).await, []);
-    assert_eq!(listener.heard().await, []);
+    assert_eq!(recorder.heard().await, []);
 
     let gone = vec![Change::Left(renamed.id()), Change::Left(renamed.id())];
     store.apply(&second, gone.clone()).await.unwrap();
     store.apply(&second, gone).await.unwrap();
-    assert_eq!(listener.heard().await, [went(&renamed)]);
+    assert_eq!(recorder.heard().await, [went(&renamed)]);
     leave(&store, &second).await;
-    assert_eq!(listener.heard().await, []);
+    assert_eq!(recorder.heard().await, []);
 }
 
 async fn who_is_not_announced_is_not_heard(broker: Broker) {
-    let (store, mut listener) = (
+    let (store, recorder) = (
         Store::new(&broker),
-        Listener::new(&broker, &["tasks", "news"]).await,
+        Recorder::new(&broker, &["tasks", "news"]).await,
     );
     let lease = attach(&store, "g1", LONG).await;
     let (ada, bob, eve) = (
@@ -86,17 +88,14 @@ async fn who_is_not_announced_is_not_heard(broker: Broker) {
         member(&channel("news"), "eve"),
     );
     store.apply(&lease, joins([&ada, &bob, &eve])).await.unwrap();
-    assert_eq!(listener.heard().await, [came(&bob)]);
-    store
-        .apply(&lease, vec![Change::Left(ada.id())])
-        .await
-        .unwrap();
+    assert_eq!(recorder.heard().await, [came(&bob)]);
+    store.apply(&lease, vec![Change::Left(ada.id())]).await.unwrap();
     leave(&store, &lease).await;
-    assert_eq!(listener.heard().await, [went(&bob)]);
+    assert_eq!(recorder.heard().await, [went(&bob)]);
 }
 
 async fn who_begins_to_be_announced_is_heard_coming_and_who_ceases_to_be_going(broker: Broker) {
-    let (store, mut listener) = (Store::new(&broker), Listener::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
     let lease = attach(&store, "g1", LONG).await;
     let quiet = member(&channel("tasks"), "ada");
     let loud = Member {
@@ -111,24 +110,24 @@ async fn who_begins_to_be_announced_is_heard_coming_and_who_ceases_to_be_going(b
         (&quiet, vec![]),
     ] {
         store.apply(&lease, joins([member])).await.unwrap();
-        assert_eq!(listener.heard().await, expected);
+        assert_eq!(recorder.heard().await, expected);
     }
     leave(&store, &lease).await;
-    assert_eq!(listener.heard().await, []);
+    assert_eq!(recorder.heard().await, []);
 }
 
 async fn who_comes_and_goes_in_one_batch_is_not_heard(broker: Broker) {
-    let (store, mut listener) = (Store::new(&broker), Listener::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
     let lease = attach(&store, "g1", LONG).await;
     let ada = announced("tasks", "ada");
     let passing = vec![Change::Joined(ada.clone()), Change::Left(ada.id())];
     store.apply(&lease, passing).await.unwrap();
-    assert_eq!(listener.heard().await, []);
+    assert_eq!(recorder.heard().await, []);
     leave(&store, &lease).await;
 }
 
 async fn every_info_is_heard_as_it_was_told(broker: Broker) {
-    let (store, mut listener) = (Store::new(&broker), Listener::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
     let lease = attach(&store, "g1", LONG).await;
     // Lengths around those where a length takes another byte, and bytes that mean something elsewhere.
     for len in [0, 1, 80, 88, 89, 127, 128, 16_300, 16_384, 64 * 1024] {
@@ -146,65 +145,62 @@ async fn every_info_is_heard_as_it_was_told(broker: Broker) {
             .apply(&lease, vec![Change::Left(member.id())])
             .await
             .unwrap();
-        assert_eq!(listener.heard().await, [came(&member), went(&member)], "{len}");
+        assert_eq!(recorder.heard().await, [came(&member), went(&member)], "{len}");
     }
     leave(&store, &lease).await;
 }
 
 async fn an_old_attachment_is_not_heard_where_it_changes_nothing(broker: Broker) {
-    let (store, mut listener) = (Store::new(&broker), Listener::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
     let first = attach(&store, "g1", LONG).await;
     let second = attach(&store, "g1", LONG).await;
     let ada = announced("tasks", "ada");
     store.apply(&second, joins([&ada])).await.unwrap();
     store.supersede(&second).await.unwrap();
-    assert_eq!(listener.heard().await, [came(&ada)]);
+    assert_eq!(recorder.heard().await, [came(&ada)]);
 
     let quiet = Member {
         announced: false,
         ..ada.clone()
     };
     store.apply(&first, joins([&quiet])).await.unwrap();
-    store
-        .apply(&first, vec![Change::Left(ada.id())])
-        .await
-        .unwrap();
+    store.apply(&first, vec![Change::Left(ada.id())]).await.unwrap();
     assert_eq!(sweep(&store, &first).await, []);
-    assert_eq!(listener.heard().await, []);
+    assert_eq!(recorder.heard().await, []);
     leave(&store, &second).await;
-    assert_eq!(listener.heard().await, [went(&ada)]);
+    assert_eq!(recorder.heard().await, [went(&ada)]);
 }
 
 async fn three_sweepers_at_once_are_heard_once_for_each_member(broker: Broker) {
     let (store, crowd) = (Store::new(&broker), Crowd::new());
-    let mut listener = Listener::new(&broker, Crowd::CHANNELS).await;
+    let recorder = Recorder::new(&broker, Crowd::CHANNELS).await;
     let lease = attach(&store, "g1", LONG).await;
-    crowd.comes(&store, &lease, &mut listener).await;
+    crowd.comes(&store, &lease, &recorder).await;
     store.end(&lease).await.unwrap();
     tokio::join!(
         sweep(&store, &lease),
         sweep(&store, &lease),
         sweep(&store, &lease)
     );
-    crowd.was_heard_going(&mut listener).await;
+    crowd.was_heard_going(&recorder).await;
 }
 
 async fn sweepers_that_are_stopped_anywhere_are_heard_once_for_each_member(broker: Broker) {
     let (store, crowd) = (Store::new(&broker), Crowd::new());
-    let mut listener = Listener::new(&broker, Crowd::CHANNELS).await;
+    let recorder = Recorder::new(&broker, Crowd::CHANNELS).await;
     let lease = attach(&store, "g1", LONG).await;
-    crowd.comes(&store, &lease, &mut listener).await;
+    crowd.comes(&store, &lease, &recorder).await;
     store.end(&lease).await.unwrap();
     for n in 0..40 {
         // Whatever was under way when its time was over: the request, the answer, the next request.
         let _ = tokio::time::timeout(Duration::from_micros(n * 250), store.sweep(&lease)).await;
     }
     sweep(&store, &lease).await;
-    crowd.was_heard_going(&mut listener).await;
+    crowd.was_heard_going(&recorder).await;
 }
 
 async fn a_member_that_many_write_and_remove_at_once_is_heard_in_turns(broker: Broker) {
-    let (store, mut listener) = (Store::new(&broker), Listener::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
     let ada = announced("tasks", "ada");
     let leases = [
         attach(&store, "g1", LONG).await,
@@ -221,7 +217,7 @@ async fn a_member_that_many_write_and_remove_at_once_is_heard_in_turns(broker: B
     for lease in &leases {
         leave(&store, lease).await;
     }
-    let heard = listener.heard().await;
+    let heard = recorder.heard().await;
     assert!(heard.len() >= 100, "the newest attachment is always heard");
     for pair in heard.chunks(2) {
         assert_eq!(pair, [came(&ada), went(&ada)]);
@@ -256,15 +252,15 @@ impl Crowd {
         Self(members.collect())
     }
 
-    async fn comes(&self, store: &Store, lease: &crate::member::Lease, listener: &mut Listener) {
+    async fn comes(&self, store: &Store, lease: &crate::member::Lease, recorder: &Recorder) {
         for part in self.0.chunks(1_000) {
             store.apply(lease, joins(part)).await.unwrap();
-            assert_eq!(listener.heard().await.len(), part.len());
+            assert_eq!(recorder.heard().await.len(), part.len());
         }
     }
 
-    async fn was_heard_going(&self, listener: &mut Listener) {
-        let heard = listener.heard().await;
+    async fn was_heard_going(&self, recorder: &Recorder) {
+        let heard = recorder.heard().await;
         assert_eq!(heard.len(), self.0.len());
         let gone: BTreeSet<_> = heard
             .iter()
@@ -274,48 +270,6 @@ impl Crowd {
             })
             .collect();
         assert_eq!(gone, self.0.iter().map(|member| member.info.client).collect());
-    }
-}
-
-/// Who hears what is said in some channels.
-struct Listener {
-    broker: Broker,
-    _subscriber: Subscriber,
-    messages: mpsc::Receiver<Incoming>,
-}
-
-impl Listener {
-    async fn new(broker: &Broker, channels: &[&str]) -> Self {
-        let (sender, messages) = mpsc::channel(10_000);
-        let subscriber = broker.subscriber(Arc::new(move |incoming| {
-            sender.try_send(incoming).expect("there is room for all of a test");
-        }));
-        for name in channels.iter().copied().chain(["end"]) {
-            subscriber.subscribe(&channel(name)).await.unwrap();
-        }
-        Self {
-            broker: broker.clone(),
-            _subscriber: subscriber,
-            messages,
-        }
-    }
-
-    /// Everything that was said until now and has not been given yet. The bus keeps the order, so it is all here when a
-    /// word said now is.
-    async fn heard(&mut self) -> Vec<Incoming> {
-        let end = Incoming::Join(channel("end"), member(&channel("end"), "").info);
-        let Incoming::Join(place, info) = &end else {
-            unreachable!("it was made as one");
-        };
-        self.broker.publisher().joined(place, info).await.unwrap();
-        let mut heard = Vec::new();
-        loop {
-            let incoming = self.messages.recv().await.expect("the bus lives");
-            if incoming == end {
-                return heard;
-            }
-            heard.push(incoming);
-        }
     }
 }
 

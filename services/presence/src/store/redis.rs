@@ -287,7 +287,8 @@ impl Redis {
             }
         }
         let answers: Vec<(Vec<i8>, String)> = self.send(&pipeline).await?;
-        if let Some((channel, (_, why))) = changes.keys().zip(&answers).find(|(_, (_, why))| !why.is_empty()) {
+        if let Some((channel, (_, why))) = changes.keys().zip(&answers).find(|(_, (_, why))| !why.is_empty())
+        {
             tracing::error!(
                 channel.name = %channel,
                 "Redis does not let joins and leaves be announced: {why}; allow its user `{PUBLISH}` to {}",
