@@ -30,7 +30,7 @@ pub struct Node {
     /// With which.
     pub vals: Vec<String>,
     /// What `op` joins.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<Self>,
 }
 
 /// A condition that can be tried on a publication's tags.
@@ -39,9 +39,9 @@ pub struct Filter(Condition);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    All(Vec<Condition>),
-    Any(Vec<Condition>),
-    Not(Box<Condition>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
     Tag { key: String, is: Is },
 }
 

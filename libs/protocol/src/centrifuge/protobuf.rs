@@ -9,6 +9,7 @@ pub(super) mod wire {
         missing_docs,
         unreachable_pub,
         clippy::all,
+        clippy::use_self,
         reason = "generated code; the .proto file is the documentation"
     )]
     include!(concat!(env!("OUT_DIR"), "/tidings.centrifuge.rs"));

@@ -86,3 +86,6 @@ pub fn close_for(error: &Error) -> CloseReason {
         _ => CloseReason::Internal,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,7 @@ struct FilterNode {
     cmp: Option<String>,
     val: Option<String>,
     vals: Option<Vec<String>>,
-    nodes: Option<Vec<FilterNode>>,
+    nodes: Option<Vec<Self>>,
 }
 
 #[derive(Deserialize)]
