@@ -1,8 +1,11 @@
-// The centrifuge SDK, driven by lines of JSON: commands on standard input, events on standard output.
+// The centrifuge SDK in Node, driven by lines of JSON: commands on standard input, events on standard output.
+// Usage: node sdk.mjs [protobuf]
 import { createInterface } from "node:readline";
 import { Centrifuge } from "centrifuge";
 import { Centrifuge as ProtobufCentrifuge } from "centrifuge/build/protobuf";
+import { EventSource } from "eventsource";
 import WebSocket from "ws";
+import { drive } from "./driver.mjs";
 
 const say = (event, fields = {}) => console.log(JSON.stringify({ event, ...fields }));
 
@@ -14,65 +17,12 @@ class Listening extends WebSocket {
   }
 }
 
-let client;
-let binary; // in Protobuf data is bytes
-let give; // takes the token that the SDK waits for
-const subscriptions = new Map();
-
-const askForToken = () => new Promise((resolve) => {
-  give = resolve;
-  say("token_wanted");
-});
-
-const toWire = (data) => (binary ? new TextEncoder().encode(JSON.stringify(data)) : data);
-const fromWire = (data) => (binary ? JSON.parse(new TextDecoder().decode(data)) : data);
-
-function connect({ url, token, protobuf }) {
-  binary = protobuf;
-  client = new (protobuf ? ProtobufCentrifuge : Centrifuge)(url, {
-    websocket: Listening,
-    minReconnectDelay: 50,
-    maxReconnectDelay: 500,
-    ...(token && { token, getToken: askForToken }),
-  });
-  client.on("connecting", ({ code, reason }) => say("connecting", { code, reason }));
-  client.on("connected", ({ client }) => say("connected", { client }));
-  client.on("disconnected", ({ code, reason }) => say("disconnected", { code, reason }));
-  client.on("error", ({ type, error }) => say("error", { type, code: error.code, message: error.message }));
-  client.connect();
-}
-
-function subscribe({ channel }) {
-  const subscription = client.newSubscription(channel);
-  subscription.on("subscribed", () => say("subscribed", { channel }));
-  subscription.on("unsubscribed", ({ code, reason }) => say("unsubscribed", { channel, code, reason }));
-  subscription.on("error", ({ error }) => say("error", { channel, code: error.code, message: error.message }));
-  subscription.on("publication", ({ data, info }) => say("publication", { channel, data: fromWire(data), user: info?.user }));
-  subscriptions.set(channel, subscription);
-  subscription.subscribe();
-}
-
-const commands = {
-  connect,
-  subscribe,
-  unsubscribe: ({ channel }) => subscriptions.get(channel).unsubscribe(),
-  token: ({ token }) => give(token),
-  disconnect: () => client.disconnect(),
-  publish: ({ channel, data }) => answer(subscriptions.get(channel).publish(toWire(data))),
-  presence: ({ channel }) => answer(subscriptions.get(channel).presence()),
-  presence_stats: ({ channel }) => answer(subscriptions.get(channel).presenceStats()),
-};
-
-function answer(promise) {
-  promise.then(
-    (result) => say("answer", { result }),
-    ({ code, message }) => say("answer", { code, message }),
-  );
-}
+const Client = process.argv[2] === "protobuf" ? ProtobufCentrifuge : Centrifuge;
+const commands = drive({ Client, settings: { websocket: Listening, eventsource: EventSource }, say });
 
 createInterface({ input: process.stdin })
   .on("line", (line) => {
-    const command = JSON.parse(line);
-    commands[command.do](command);
+    const { do: command, ...parameters } = JSON.parse(line);
+    commands[command](parameters);
   })
   .on("close", () => process.exit());

@@ -117,7 +117,11 @@ impl Backend {
             .into_inner())
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    /// A request with its key, for the calls that have no method here.
+    ///
+    /// # Panics
+    /// When the key cannot be a header.
+    pub fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(key) = &self.key {
             let key: MetadataValue<_> = key.parse().expect("a key that fits into a header");

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -12,22 +14,51 @@ use tokio_util::task::AbortOnDropHandle;
 #[derive(Debug)]
 pub struct Balancer {
     address: SocketAddr,
+    open: watch::Sender<bool>,
     _serving: AbortOnDropHandle<()>,
 }
 
+/// Which node a connection is passed on to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    First,
+    Next,
+}
+
 impl Balancer {
-    /// In front of the nodes on these ports.
+    /// In front of the nodes on these ports: all get to the first that is there.
     ///
     /// # Panics
     /// When there is no free port.
     pub async fn start(ports: &[u16]) -> Self {
+        Self::serving(ports, Turn::First).await
+    }
+
+    /// The same, and each connection begins at the node after the one where the last began.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn start_in_turn(ports: &[u16]) -> Self {
+        Self::serving(ports, Turn::Next).await
+    }
+
+    async fn serving(ports: &[u16], turn: Turn) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let serving = tokio_util::task::TaskTracker::new().spawn(serve(listener, ports.to_vec()));
+        let open = watch::Sender::new(true);
+        let work = serve(listener, ports.to_vec(), turn, open.subscribe());
+        let serving = tokio_util::task::TaskTracker::new().spawn(work);
         Self {
             address,
+            open,
             _serving: AbortOnDropHandle::new(serving),
         }
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> String {
+        self.address.to_string()
     }
 
     /// Where clients of the Centrifuge protocol connect.
@@ -35,12 +66,37 @@ impl Balancer {
     pub fn websocket(&self) -> String {
         format!("ws://{}/connection/websocket", self.address)
     }
+
+    /// Cuts every connection and lets nobody through until [`mend`](Self::mend).
+    pub fn cut(&self) {
+        self.open.send_replace(false);
+    }
+
+    /// Lets everybody through again.
+    pub fn mend(&self) {
+        self.open.send_replace(true);
+    }
 }
 
-async fn serve(listener: TcpListener, ports: Vec<u16>) {
-    let mut connections = tokio::task::JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
-        connections.spawn(pass_on(client, ports.clone()));
+async fn serve(listener: TcpListener, mut ports: Vec<u16>, turn: Turn, mut open: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Ok((client, _)) = listener.accept() => {
+                // Dropped while it is cut: the client sees its connection closed.
+                if *open.borrow() {
+                    connections.spawn(pass_on(client, ports.clone()));
+                    if turn == Turn::Next {
+                        ports.rotate_left(1);
+                    }
+                }
+            }
+            Ok(()) = open.changed() => {
+                if !*open.borrow_and_update() {
+                    connections.abort_all();
+                }
+            }
+        }
         while connections.try_join_next().is_some() {}
     }
 }

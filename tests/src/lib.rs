@@ -4,6 +4,7 @@
 //! operator ([`Tidings::get`]), and waits with [`eventually()`]. Everything ends when it is dropped, and what a
 //! process logged is printed when its test fails. The tests are in `tests/`.
 
+mod application;
 mod backend;
 mod balancer;
 mod binary;
@@ -17,7 +18,9 @@ mod sdk;
 mod shell;
 mod tidings;
 mod token;
+mod way;
 
+pub use application::{Application, Asked};
 pub use backend::{Backend, event};
 pub use balancer::Balancer;
 pub use client::{Client, Plain, handshake};
@@ -25,7 +28,8 @@ pub use collector::{Collector, text};
 pub use eventually::{PATIENCE, eventually, in_time};
 pub use launch::{Exit, Launch, command};
 pub use redis::Redis;
-pub use sdk::{Sdk, has_node, node};
+pub use sdk::{Sdk, node, python};
 pub use shell::{Shell, shell};
 pub use tidings::Tidings;
-pub use token::{API_KEY, CONFIG, expired_token, token, token_for};
+pub use token::{API_KEY, CONFIG, expired_token, signed, subscription_token, token, token_for};
+pub use way::{Way, has_node, in_every_way};

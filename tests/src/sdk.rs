@@ -1,14 +1,9 @@
-//! Clients that others wrote, in Node: the real `centrifuge` SDK, and gRPC from the `.proto` files alone.
+//! Clients that others wrote: the real SDKs, each in a process of its own, and other programs of `interop/`.
 //!
-//! The programs are in `interop/`. [`Sdk`] drives its program by lines of JSON, commands in and events out, so
-//! that what happens between servers and clients is told, and judged, in one place: the test.
+//! [`Sdk`] drives its program by lines of JSON, commands in and events out, so that what happens between servers and
+//! clients is told, and judged, in one place: the test. `interop/driver.mjs` has the commands and the events.
 
-use std::{
-    collections::VecDeque,
-    env,
-    path::PathBuf,
-    process::{self, Stdio},
-};
+use std::{collections::VecDeque, process::Stdio};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -16,57 +11,41 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::eventually::in_time;
+use crate::{
+    eventually::in_time,
+    way::{self, Way},
+};
 
-/// Whether there is a Node with the packages of `interop/`. Says so when there is not.
-///
-/// # Panics
-/// When there is not, although `CI` or `TIDINGS_REQUIRE_NODE` is set.
-#[must_use]
-pub fn has_node() -> bool {
-    let version = process::Command::new("node")
-        .arg("--version")
-        .stdout(Stdio::null())
-        .status();
-    let missing = if version.is_err() {
-        "node is not installed"
-    } else if !folder().join("node_modules/centrifuge").exists() {
-        "the packages of tests/interop are not installed (npm ci)"
-    } else {
-        return true;
-    };
-    let required = ["CI", "TIDINGS_REQUIRE_NODE"]
-        .iter()
-        .any(|name| env::var_os(name).is_some());
-    assert!(
-        !required,
-        "{missing}, and the environment requires it; scripts/test installs it"
-    );
-    println!("SKIPPED: {missing}");
-    false
-}
-
-/// Runs one of the programs to its end: what it printed, which is one line of JSON.
+/// Runs one of the programs in Node to its end: what it printed, which is one line of JSON.
 ///
 /// # Panics
 /// When it fails.
 pub async fn node(program: &str, arguments: &[&str]) -> Value {
-    let output = in_time(
-        "the end of a Node program",
-        command(program).args(arguments).output(),
-    )
-    .await;
-    let output = output.expect("node runs");
+    printed(way::node(program).args(arguments)).await
+}
+
+/// The same in Python.
+///
+/// # Panics
+/// When it fails.
+pub async fn python(program: &str, arguments: &[&str]) -> Value {
+    printed(way::python(program).args(arguments)).await
+}
+
+async fn printed(command: &mut Command) -> Value {
+    let output = in_time("the end of a program", command.output()).await;
+    let output = output.expect("it runs");
     assert!(
         output.status.success(),
-        "{program} failed: {}",
+        "{command:?} failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     serde_json::from_slice(&output.stdout).expect("a line of JSON")
 }
 
-/// The SDK, in a process of its own. Ends when it is dropped.
+/// A client of an SDK. Ends when it is dropped.
 pub struct Sdk {
+    way: Way,
     _child: Child,
     commands: ChildStdin,
     events: Lines<BufReader<ChildStdout>>,
@@ -75,37 +54,70 @@ pub struct Sdk {
 }
 
 impl Sdk {
-    /// Starts it and has it connect to `url`, with a token or without. With one, it asks the test for another when
-    /// it needs one (the event `token_wanted`, the command `token`).
+    /// Starts one that does nothing yet.
     ///
     /// # Panics
-    /// When Node does not run.
-    pub async fn connect(url: &str, token: Option<&str>) -> Self {
-        Self::start(&json!({ "do": "connect", "url": url, "token": token })).await
-    }
-
-    /// The same, in the protocol's Protobuf encoding.
-    ///
-    /// # Panics
-    /// When Node does not run.
-    pub async fn connect_in_protobuf(url: &str, token: Option<&str>) -> Self {
-        Self::start(&json!({ "do": "connect", "url": url, "token": token, "protobuf": true })).await
-    }
-
-    async fn start(connect: &Value) -> Self {
-        let mut child = command("sdk.mjs")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("node runs");
-        let mut sdk = Self {
+    /// When what it needs does not run.
+    #[must_use]
+    pub fn start(way: Way) -> Self {
+        let mut command = way.driver();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("its program runs");
+        Self {
+            way,
             commands: child.stdin.take().expect("it is piped"),
             events: BufReader::new(child.stdout.take().expect("it is piped")).lines(),
             earlier: VecDeque::new(),
             _child: child,
-        };
-        sdk.tell(connect).await;
+        }
+    }
+
+    /// Starts one that connects to the clients' door at `server` (`127.0.0.1:8000`) with a token, and waits until it
+    /// is let in.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub async fn connect(way: Way, server: &str, token: &str) -> Self {
+        let mut sdk = Self::connecting(way, server, json!({ "token": token })).await;
+        sdk.event("connected").await;
+        sdk.forget();
         sdk
+    }
+
+    /// Starts one that connects with these options of the SDK. `"ask": true` has it ask the test for every token that
+    /// it needs (the event `token_wanted`, the command `token`).
+    ///
+    /// # Panics
+    /// When what it needs does not run.
+    pub async fn connecting(way: Way, server: &str, options: Value) -> Self {
+        let mut sdk = Self::start(way);
+        let mut command = options;
+        command["do"] = "connect".into();
+        command["server"] = server.into();
+        command["transport"] = way.transport().into();
+        command["protobuf"] = way.is_protobuf().into();
+        sdk.tell(&command).await;
+        sdk
+    }
+
+    /// Subscribes, with these options of the SDK, and waits for it: the event.
+    ///
+    /// # Panics
+    /// When it may not.
+    pub async fn subscribe(&mut self, channel: &str, options: Value) -> Value {
+        self.subscribing(channel, options).await;
+        self.event("subscribed").await
+    }
+
+    /// Subscribes and does not wait.
+    ///
+    /// # Panics
+    /// When the SDK has ended.
+    pub async fn subscribing(&mut self, channel: &str, options: Value) {
+        let mut command = options;
+        command["do"] = "subscribe".into();
+        command["channel"] = channel.into();
+        self.tell(&command).await;
     }
 
     /// Gives a command.
@@ -120,6 +132,17 @@ impl Sdk {
             .expect("the SDK runs");
     }
 
+    /// Gives the token that it wants, for the client or for a channel.
+    ///
+    /// # Panics
+    /// When it does not want one.
+    pub async fn give_token(&mut self, token: &str) {
+        let wanted = self.event("token_wanted").await;
+        let channel = &wanted["channel"];
+        self.tell(&json!({ "do": "token", "channel": channel, "token": token }))
+            .await;
+    }
+
     /// The next event of this kind. Others are kept for when they are asked for.
     ///
     /// # Panics
@@ -128,15 +151,43 @@ impl Sdk {
         if let Some(at) = self.earlier.iter().position(|event| event["event"] == kind) {
             return self.earlier.remove(at).expect("it is there");
         }
+        let what = format!("{:?}: the event {kind:?}", self.way);
+        let found = in_time(&what, async {
+            loop {
+                let line = self.events.next_line().await.expect("its output can be read");
+                let line = line.unwrap_or_else(|| panic!("{what}: the SDK has ended"));
+                let event: Value = serde_json::from_str(&line).expect("events are JSON");
+                if event["event"] == kind {
+                    return event;
+                }
+                self.earlier.push_back(event);
+            }
+        });
+        found.await
+    }
+
+    /// The next event of this kind that tells of this channel. Earlier ones of other channels are kept.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn event_of(&mut self, kind: &str, channel: &str) -> Value {
+        let mut others = Vec::new();
         loop {
-            let line = in_time(&format!("the SDK's event {kind:?}"), self.events.next_line()).await;
-            let line = line.expect("its output can be read").expect("the SDK runs");
-            let event: Value = serde_json::from_str(&line).expect("events are JSON");
-            if event["event"] == kind {
+            let event = self.event(kind).await;
+            if event["channel"] == channel {
+                self.earlier.extend(others);
                 return event;
             }
-            self.earlier.push_back(event);
+            others.push(event);
         }
+    }
+
+    /// The data of the next publication.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn hear(&mut self) -> Value {
+        self.event("publication").await["data"].take()
     }
 
     /// Gives a command that has a result, and waits for it: `{"result":…}` or `{"code":…,"message":…}`.
@@ -158,14 +209,10 @@ impl Sdk {
     pub fn had(&self, kind: &str) -> bool {
         self.earlier.iter().any(|event| event["event"] == kind)
     }
-}
 
-fn command(program: &str) -> Command {
-    let mut command = Command::new("node");
-    command.arg(program).current_dir(folder()).kill_on_drop(true);
-    command
-}
-
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("interop")
+    /// What has come and was not asked for yet, for a message that says what went wrong.
+    #[must_use]
+    pub fn rest(&self) -> String {
+        self.earlier.iter().map(|event| format!("{event}\n")).collect()
+    }
 }

@@ -43,6 +43,12 @@ impl Tidings {
         self.ports.clients()
     }
 
+    /// Its clients' door.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port())
+    }
+
     /// Where clients of the Centrifuge protocol connect.
     #[must_use]
     pub fn websocket(&self) -> String {

@@ -1,7 +1,9 @@
 //! Who the tests are: the secrets that they configure, and tokens signed with them.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Value, json};
 use tidings_auth::token::{Expected, Minter};
 use tidings_core::Secret;
 
@@ -52,6 +54,34 @@ pub fn token_for(user: &str, ttl: Duration) -> String {
 #[must_use]
 pub fn expired_token(user: &str) -> String {
     minted(user, HOUR, SystemTime::now() - 2 * HOUR)
+}
+
+/// A token that lets `user` into `channel` for so long, to the second.
+///
+/// # Panics
+/// When the clock is wrong.
+#[must_use]
+pub fn subscription_token(user: &str, channel: &str, ttl: Duration) -> String {
+    signed(json!({ "sub": user, "channel": channel, "exp": until(ttl) }))
+}
+
+/// A token that says exactly this, and that it is good for an hour unless `claims` say otherwise.
+///
+/// # Panics
+/// When they are not an object.
+#[must_use]
+pub fn signed(mut claims: Value) -> String {
+    if claims["exp"].is_null() {
+        claims["exp"] = until(HOUR).into();
+    }
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &key).expect("claims are JSON")
+}
+
+/// So much later than now, as tokens say it.
+fn until(ttl: Duration) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    (now.expect("it is later than 1970") + ttl).as_secs()
 }
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
