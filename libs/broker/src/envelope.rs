@@ -1,4 +1,5 @@
-//! What travels on the bus: the only place that knows both `tidings.bus.v1` and the vocabulary.
+//! What travels on the bus: the only place that knows both `tidings.bus.v1` and the vocabulary, but for presence' store,
+//! whose script announces members itself.
 //!
 //! The sender is another node of ours, but its version may differ and anyone with access to Redis can publish, so
 //! decoding checks everything that the vocabulary promises.
