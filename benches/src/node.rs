@@ -60,6 +60,7 @@ fn start(cores: NonZeroUsize, broker: Broker, channel: &Channel) -> anyhow::Resu
         cores: Some(cores),
         limits: Limits {
             ping_interval: PINGS,
+            connections_per_address: usize::MAX, // all of them are on this machine
             ..Limits::default()
         },
         ..Config::default()
@@ -68,6 +69,7 @@ fn start(cores: NonZeroUsize, broker: Broker, channel: &Channel) -> anyhow::Resu
         broker,
         namespaces: Namespaces::new(vec![namespace])?,
         verifier: None,
+        subscription_verifier: None,
         members,
         drain_over: Duration::ZERO,
         shutdown: shutdown.clone(),

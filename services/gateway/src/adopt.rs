@@ -7,9 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use tidings_protocol::Command;
-use tokio::sync::OwnedSemaphorePermit;
 
-use crate::wire::Wire;
+use crate::{admission::Place, wire::Wire};
 
 /// A client whose handshake is done.
 pub(crate) struct Adoption {
@@ -23,8 +22,8 @@ pub(crate) struct Adoption {
     pub(crate) opening: Vec<Command>,
     /// How it came.
     pub(crate) about: Arc<About>,
-    /// Its place among the connections that this node takes.
-    pub(crate) place: OwnedSemaphorePermit,
+    /// Its place on this node.
+    pub(crate) place: Place,
 }
 
 /// How a client came: what its user's backend may be told, beside what the client itself says.

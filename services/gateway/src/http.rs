@@ -16,16 +16,12 @@ use tidings_core::Channel;
 use tidings_protocol::{Command, plain};
 use tidings_runtime::Shutdown;
 use tidings_websocket::handshake;
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
+    admission::{Admission, Place},
     adopt::{About, Adoption},
     cores::Cores,
-    origin::Origins,
     wire::{Language, Wire},
 };
 
@@ -39,10 +35,8 @@ const PROTOBUF: &str = "centrifuge-protobuf";
 /// What the handlers need.
 pub(crate) struct Door {
     pub(crate) cores: Cores,
-    pub(crate) origins: Origins,
+    pub(crate) admission: Admission,
     pub(crate) shutdown: Shutdown,
-    /// How many more clients may connect.
-    pub(crate) places: Arc<Semaphore>,
     /// Headers that are kept for the user's backend.
     pub(crate) kept_headers: Arc<[HeaderName]>,
 }
@@ -128,6 +122,12 @@ fn bearer(headers: &HeaderMap) -> Option<String> {
 }
 
 impl Door {
+    /// Takes a place for a client, or says to it why it has none.
+    fn admit(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Place, Response> {
+        let place = self.admission.admit(peer, headers);
+        place.map_err(|refused| refuse(refused.status(), &refused.to_string()))
+    }
+
     /// Answers a handshake; when the client has heard, its socket goes to a core.
     fn upgrade(
         self: &Arc<Self>,
@@ -137,25 +137,16 @@ impl Door {
         opening: Vec<Command>,
         protocol: Option<&'static str>,
     ) -> Response {
-        if let Some(origin) = self.origins.refuses(request.headers()) {
-            tracing::debug!(peer.address = %peer, origin, "a page of another origin tried to connect");
-            return refuse(
-                StatusCode::FORBIDDEN,
-                "this origin is not in clients.allowed_origins",
-            );
-        }
+        let place = match self.admit(peer, request.headers()) {
+            Ok(place) => place,
+            Err(refused) => return refused,
+        };
         let accept = match handshake::check(request.method(), request.headers()) {
             Ok(accept) => accept,
             Err(error) => return refuse_handshake(error),
         };
         let Some(upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return refuse(StatusCode::BAD_REQUEST, "a WebSocket needs HTTP/1.1");
-        };
-        let Ok(place) = self.places.clone().try_acquire_owned() else {
-            return refuse(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "this node has all the connections that it takes",
-            );
         };
         let about = Arc::new(About {
             transport: "websocket",
@@ -175,14 +166,7 @@ impl Door {
         switch(&accept, protocol)
     }
 
-    fn adopt(
-        &self,
-        upgraded: Upgraded,
-        wire: Wire,
-        opening: Vec<Command>,
-        about: Arc<About>,
-        place: OwnedSemaphorePermit,
-    ) {
+    fn adopt(&self, upgraded: Upgraded, wire: Wire, opening: Vec<Command>, about: Arc<About>, place: Place) {
         // Everything is served over plain TCP by our own accept loop, so this is what it must be.
         let Ok(parts) = upgrade::downcast::<TokioIo<TcpStream>>(upgraded) else {
             tracing::error!("an upgraded connection is not a TCP stream");

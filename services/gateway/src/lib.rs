@@ -6,6 +6,8 @@
 //!
 //! In reading order: [`http`], [`core`], [`deliver`], [`interest`], [`node`], [`presence`].
 
+mod addresses;
+mod admission;
 mod adopt;
 mod config;
 mod core;
@@ -21,10 +23,17 @@ mod node;
 mod notice;
 mod origin;
 pub mod presence;
+mod quota;
 mod reads;
 mod wire;
 
-use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    thread,
+    time::{Duration, SystemTime},
+};
 
 use prometheus_client::registry::Registry;
 use tidings_auth::token::Verifier;
@@ -41,6 +50,7 @@ pub use config::{Config, Error as ConfigError, Limits};
 pub use cores::Counts;
 
 use crate::{
+    admission::Admission,
     cores::Cores,
     deliver::Deliver,
     http::Door,
@@ -49,8 +59,8 @@ use crate::{
     interest::{Interest, MOST_CORES, Table},
     metrics::Metrics,
     node::Node,
-    origin::Origins,
     presence::Members,
+    quota::Quota,
     reads::Reads,
 };
 
@@ -72,8 +82,10 @@ pub struct Deps {
     pub broker: Broker,
     /// What each channel offers.
     pub namespaces: Namespaces,
-    /// How tokens are checked. `None` only where the configuration is insecure.
+    /// How connection tokens are checked. `None` only where the configuration is insecure.
     pub verifier: Option<Verifier>,
+    /// How subscription tokens are checked, most often by the same keys. `None` only where the configuration is insecure.
+    pub subscription_verifier: Option<Verifier>,
     /// Where members are reported, and asked for.
     pub members: Members,
     /// Over how long clients are closed when the process ends.
@@ -85,6 +97,9 @@ pub struct Deps {
 /// Why a gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Its configuration cannot be meant.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// Its door cannot be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -106,17 +121,22 @@ impl Gateway {
     /// Opens the clients' door and starts the cores. Must be called inside the multi-thread runtime.
     ///
     /// # Errors
-    /// When the address cannot be had, or no thread.
+    /// When the configuration cannot be meant, the address cannot be had, or no thread.
     pub fn bind(config: &Config, deps: Deps, registry: &mut Registry) -> Result<Self, Error> {
+        let admission = Admission::new(config)?;
         let listener = serve::bind("clients", config.listen)?;
         let Deps {
             broker,
             namespaces,
             verifier,
+            subscription_verifier,
             members,
             drain_over,
             shutdown,
         } = deps;
+        for verifier in verifier.iter().chain(&subscription_verifier).cloned() {
+            shutdown.spawn(async move { fetch_keys(&verifier).await });
+        }
         let inboxes: Vec<_> = std::iter::repeat_with(|| Arc::new(Inbox::default()))
             .take(core_count(config))
             .collect();
@@ -138,6 +158,7 @@ impl Gateway {
             outbox: bytes(config.limits.outbox),
             message: bytes(config.limits.message_size),
             identities: Identities::new(verifier),
+            users: Quota::new(config.limits.connections_per_user),
             interest: Interest::new(table, subscriber, inboxes.clone(), &shutdown),
             members,
             publisher: broker.publisher(),
@@ -152,16 +173,12 @@ impl Gateway {
         });
         let members = node.members.clone();
         let cores = Cores::start(&node, &inboxes)?;
-        let origins = Origins::new(&config.allowed_origins);
         Ok(Self {
             listener,
             door: Arc::new(Door {
                 cores,
-                origins,
+                admission,
                 shutdown: shutdown.clone(),
-                places: Arc::new(Semaphore::new(
-                    config.limits.connections.min(Semaphore::MAX_PERMITS),
-                )),
                 kept_headers: Arc::default(),
             }),
             members,
@@ -211,6 +228,13 @@ impl Counter {
     }
 }
 
+/// Keys that are published elsewhere are asked for before the first client needs one.
+async fn fetch_keys(verifier: &Verifier) {
+    if let Err(error) = verifier.fetch(SystemTime::now()).await {
+        tracing::warn!(%error, "the keys to check tokens with could not be fetched; they are asked for again when a client comes");
+    }
+}
+
 fn core_count(config: &Config) -> usize {
     let processors = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
     config
@@ -237,7 +261,7 @@ fn rules(config: &Config, namespaces: Namespaces) -> Rules {
         allow_anonymous: config.allow_anonymous,
         insecure: config.insecure,
         backend: Backend::default(),
-        personal_namespace: None,
+        personal_namespace: config.personal_namespace.clone(),
         namespaces,
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     interest::Interest,
     metrics::Metrics,
     presence::Members,
+    quota::Quota,
     reads::Reads,
 };
 
@@ -30,6 +31,8 @@ pub(crate) struct Node {
     /// Bytes of one message from a client.
     pub(crate) message: usize,
     pub(crate) identities: Identities,
+    /// How many connections each user may have.
+    pub(crate) users: Quota<Arc<str>>,
     pub(crate) interest: Interest,
     pub(crate) members: Members,
     pub(crate) publisher: Publisher,

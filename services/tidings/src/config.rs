@@ -25,6 +25,9 @@ pub(crate) const RESERVED: &[&str] = &[
     "TIDINGS_REQUIRE_REDIS",
 ];
 
+/// The keys of subscription tokens, where they have some of their own.
+pub(crate) const SUBSCRIPTION_TOKEN: &str = "clients.subscription_token";
+
 /// Everything that can be configured. `tidings.example.toml` shows the keys.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -115,12 +118,14 @@ impl Config {
         }
         self.clients.check().map_err(Failure::usage)?;
         self.verifier()?;
+        self.subscription_verifier()?;
         match self.backends.check() {
             // Only some roles need one: see `require`.
             Ok(_) | Err(fanout::config::Error::NoKeys) => {}
             Err(error) => return Err(Failure::usage(error)),
         }
         self.namespaces()?;
+        self.personal_namespace()?;
         fanout::Routes::compile(&self.route).map_err(Failure::usage)?;
         if !presence::member::LEASE.contains(&self.presence.lease) {
             return Err(Failure::usage(
@@ -169,22 +174,61 @@ impl Config {
         Namespaces::new(self.namespace.clone()).map_err(Failure::usage)
     }
 
-    /// What checks clients' tokens; `None` when no key is configured.
+    /// Whether the channels that users are to hear unasked are in a namespace that there is.
+    fn personal_namespace(&self) -> Result<(), Failure> {
+        match &self.clients.personal_namespace {
+            Some(name) if self.namespace.iter().all(|namespace| namespace.name != *name) => {
+                Err(Failure::usage(format!(
+                    "`clients.personal_namespace`: there is no [[namespace]] with the name {name:?}; add it, with the \
+                     options of these channels"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What checks connection tokens; `None` when no key is configured.
     pub(crate) fn verifier(&self) -> Result<Option<Verifier>, Failure> {
         self.clients
             .token
             .verifier()
-            .map_err(|error| token_failure(&error))
+            .map_err(token_failure("clients.token"))
     }
 
-    /// What signs clients' tokens; `None` when no key is configured.
+    /// What checks subscription tokens; `None` when they have no keys of their own.
+    pub(crate) fn subscription_verifier(&self) -> Result<Option<Verifier>, Failure> {
+        let Some(keys) = &self.clients.subscription_token else {
+            return Ok(None);
+        };
+        let verifier = keys.verifier().map_err(token_failure(SUBSCRIPTION_TOKEN))?;
+        let verifier = verifier.ok_or_else(|| {
+            Failure::usage(format!(
+                "`{SUBSCRIPTION_TOKEN}` has no key: set its `hmac_secret`, `public_key_file` or `jwks_url`, or remove it to \
+                 check subscription tokens by the keys of `clients.token`"
+            ))
+        })?;
+        Ok(Some(verifier))
+    }
+
+    /// What signs connection tokens; `None` when there is no secret to sign with.
     pub(crate) fn minter(&self) -> Result<Option<Minter>, Failure> {
-        self.clients.token.minter().map_err(|error| token_failure(&error))
+        self.clients
+            .token
+            .minter()
+            .map_err(token_failure("clients.token"))
+    }
+
+    /// What signs subscription tokens; `None` when there is no secret to sign with.
+    pub(crate) fn subscription_minter(&self) -> Result<Option<Minter>, Failure> {
+        match &self.clients.subscription_token {
+            Some(keys) => keys.minter().map_err(token_failure(SUBSCRIPTION_TOKEN)),
+            None => self.minter(),
+        }
     }
 }
 
-fn token_failure(error: &token::config::Error) -> Failure {
-    Failure::usage(format!("`clients.token.{}`: {}", error.key, error.why))
+fn token_failure(table: &str) -> impl FnOnce(token::config::Error) -> Failure + '_ {
+    move |error| Failure::usage(format!("`{table}.{}`: {}", error.key, error.why))
 }
 
 #[cfg(test)]

@@ -100,13 +100,8 @@ impl Core {
 
     fn authenticate(&mut self, from: Address, id: u32, token: String, now: Instant, more: &mut Vec<Action>) {
         if let Some(result) = self.node.identities.of(&token) {
-            if let Some(connection) = self.connection(from) {
-                let result = result.map(Box::new);
-                connection
-                    .session
-                    .answer(Answer::Authenticated { id, result }, now, more);
-            }
-            return;
+            let result = result.map(Box::new);
+            return self.answer(from, Answer::Authenticated { id, result }, now, more);
         }
         let node = self.node.clone();
         self.work(from, async move {
@@ -138,11 +133,18 @@ impl Core {
     /// Slow work is done.
     pub(super) fn completed(&mut self, from: Address, answer: Answer, now: Instant) {
         let mut actions = Vec::new();
-        let Some(connection) = self.connection(from) else {
+        self.answer(from, answer, now, &mut actions);
+        self.carry_out(from.key, actions, now);
+    }
+
+    fn answer(&mut self, from: Address, answer: Answer, now: Instant, more: &mut Vec<Action>) {
+        let Some(connection) = self.connections.get_mut(from.key) else {
             return;
         };
-        connection.session.answer(answer, now, &mut actions);
-        self.carry_out(from.key, actions, now);
+        if connection.session.client() == from.client {
+            let answer = connection.admit(answer, &self.node.users);
+            connection.session.answer(answer, now, more);
+        }
     }
 
     /// Queues a frame for one connection. One that cannot take it is closed, alone.

@@ -10,15 +10,20 @@ use std::{
 
 use bytes::Bytes;
 use tidings_hub::{Full, Outbox};
-use tidings_session::Session;
+use tidings_protocol::CloseReason;
+use tidings_session::{Answer, Refusal, Session};
 use tidings_websocket::Parser;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
     net::TcpStream,
-    sync::OwnedSemaphorePermit,
 };
 
-use crate::{adopt::About, wire::Wire};
+use crate::{
+    admission::Place,
+    adopt::About,
+    quota::{Entered, Quota},
+    wire::Wire,
+};
 
 /// How many frames one write takes at most. The kernel's own limit is 1024; past this it gains nothing.
 const SLICES: usize = 64;
@@ -42,7 +47,9 @@ pub(super) struct Connection {
     /// The socket takes no more for now; its task waits until it does.
     blocked: bool,
     waker: Option<Waker>,
-    _place: OwnedSemaphorePermit,
+    /// Its place among those of its user, once it is known who that is. Nobody needs none.
+    user: Option<Entered<Arc<str>>>,
+    _place: Place,
 }
 
 /// A closing handshake (RFC 6455 section 7.1.2).
@@ -67,7 +74,7 @@ impl Connection {
         parser: Parser,
         wire: Wire,
         about: Arc<About>,
-        place: OwnedSemaphorePermit,
+        place: Place,
     ) -> Self {
         Self {
             session,
@@ -81,8 +88,29 @@ impl Connection {
             stream,
             blocked: false,
             waker: None,
+            user: None,
             _place: place,
         }
+    }
+
+    /// An answer on its way to the session: where it says who the client is, that user's place is taken. A refresh finds it
+    /// taken.
+    pub(super) fn admit(&mut self, answer: Answer, users: &Quota<Arc<str>>) -> Answer {
+        let Answer::Authenticated {
+            id,
+            result: Ok(identity),
+        } = &answer
+        else {
+            return answer;
+        };
+        if self.user.is_none() && !identity.user.is_empty() {
+            self.user = users.enter(&identity.user);
+            if self.user.is_none() {
+                let result = Err(Refusal::Close(CloseReason::ConnectionLimit));
+                return Answer::Authenticated { id: *id, result };
+            }
+        }
+        answer
     }
 
     /// Reads what is there. When nothing is, the task of `cx` is woken once something comes.

@@ -48,6 +48,7 @@ pub(crate) fn start_with(verifier: Option<Verifier>, change: impl FnOnce(&mut Co
     let deps = Deps {
         broker: broker.clone(),
         namespaces: Namespaces::default().with_undeclared_open(),
+        subscription_verifier: verifier.clone(),
         verifier,
         members,
         drain_over: Duration::ZERO,

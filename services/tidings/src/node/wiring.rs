@@ -95,10 +95,12 @@ impl Wiring {
         let health = self.health.component("presence");
         // In the stage after the clients', so that the gateway can say goodbye for them.
         let members = Members::start(id.to_string(), presence, lease, &self.stages.services, health);
+        let verifier = config.verifier()?;
         let deps = gateway::Deps {
             broker: self.broker.clone(),
             namespaces: namespaces.clone(),
-            verifier: config.verifier()?,
+            verifier: verifier.clone(),
+            subscription_verifier: config.subscription_verifier()?.or(verifier),
             members,
             drain_over: config.drain.over,
             shutdown: self.stages.clients.clone(),

@@ -1,0 +1,92 @@
+//! Who may connect: from which pages, from where, and how many.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::http::{HeaderMap, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    addresses::{self, Addresses},
+    config::{Config, Error},
+    origin::Origins,
+};
+
+/// Admits clients to the clients' door.
+pub(crate) struct Admission {
+    origins: Origins,
+    addresses: Addresses,
+    /// How many more clients may connect.
+    places: Arc<Semaphore>,
+}
+
+/// A client's place on this node, and among those of its address. Dropping it gives both back.
+pub(crate) struct Place {
+    _node: OwnedSemaphorePermit,
+    _address: addresses::Place,
+}
+
+/// Why a client may not connect. Its display is meant for the client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The page is of another origin.
+    #[error("this origin is not in clients.allowed_origins")]
+    Origin,
+    /// Too many are where it is.
+    #[error(transparent)]
+    Address(#[from] addresses::Full),
+    /// Too many are here.
+    #[error("this node has all the connections that it takes")]
+    Full,
+}
+
+impl Refused {
+    /// What HTTP says.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::Address(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+impl Admission {
+    /// # Errors
+    /// Names the key that cannot be meant.
+    pub(crate) fn new(config: &Config) -> Result<Self, Error> {
+        let limits = &config.limits;
+        Ok(Self {
+            origins: config.origins()?,
+            addresses: Addresses::new(config.proxies()?, limits.connections_per_address),
+            places: Arc::new(Semaphore::new(limits.connections.min(Semaphore::MAX_PERMITS))),
+        })
+    }
+
+    /// Whether a page may send this request.
+    ///
+    /// # Errors
+    /// When it is of an origin that is not allowed.
+    pub(crate) fn page(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refused> {
+        match self.origins.refuses(headers) {
+            None => Ok(()),
+            Some(origin) => {
+                tracing::debug!(peer.address = %peer, origin, "a page of another origin tried to connect");
+                Err(Refused::Origin)
+            }
+        }
+    }
+
+    /// Takes a place for a client that asks for a connection.
+    ///
+    /// # Errors
+    /// When it may have none.
+    pub(crate) fn admit(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Place, Refused> {
+        self.page(peer, headers)?;
+        let node = self.places.clone().try_acquire_owned();
+        let node = node.map_err(|_| Refused::Full)?;
+        Ok(Place {
+            _node: node,
+            _address: self.addresses.enter(peer.ip(), headers)?,
+        })
+    }
+}
