@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     gaps: Counter,
     lost: Counter,
     repairs: Family<Repair, Counter>,
+    control_in: Counter,
+    control_out: Counter,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -52,6 +54,8 @@ impl Metrics {
             gaps: Counter::default(),
             lost: Counter::default(),
             repairs: Family::default(),
+            control_in: Counter::default(),
+            control_out: Counter::default(),
         };
         let m = &metrics;
         registry.register(
@@ -87,6 +91,16 @@ impl Metrics {
             m.latency.clone(),
         );
         registry.register("closes", "Connections ended, by close code", m.closes.clone());
+        registry.register(
+            "control_in",
+            "Messages from other nodes, outside of channels",
+            m.control_in.clone(),
+        );
+        registry.register(
+            "control_out",
+            "Messages to other nodes, outside of channels",
+            m.control_out.clone(),
+        );
         registry.register("gaps", "Times the bus may have lost something", m.gaps.clone());
         registry.register(
             "overflows",
@@ -137,6 +151,14 @@ impl Metrics {
             self.latency
                 .observe(accepted.elapsed().unwrap_or_default().as_secs_f64());
         }
+    }
+
+    pub(crate) fn control_in(&self) {
+        self.control_in.inc();
+    }
+
+    pub(crate) fn control_out(&self) {
+        self.control_out.inc();
     }
 
     pub(crate) fn gap(&self) {
