@@ -26,6 +26,8 @@ pub struct Event {
     pub data: Bytes,
     /// CloudEvents extensions.
     pub attributes: BTreeMap<String, String>,
+    /// Labels that subscribers see and may filter by.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl Event {

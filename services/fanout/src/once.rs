@@ -44,6 +44,7 @@ mod tests {
             data_content_type: "application/json".to_owned(),
             data: Bytes::from_static(data.as_bytes()),
             attributes: BTreeMap::new(),
+            tags: BTreeMap::new(),
         }
     }
 

@@ -112,6 +112,7 @@ mod tests {
             data_content_type: content_type.to_owned(),
             data: Bytes::from_static(data),
             attributes: BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]),
+            tags: BTreeMap::new(),
         }
     }
 

@@ -272,6 +272,7 @@ fn stamp(event: &Event, payload: Payload, accepted: SystemTime) -> Publication {
     Publication {
         id: event.id.clone(),
         kind: event.kind.clone(),
+        tags: event.tags.clone(),
         ..Publication::new(data, format, accepted)
     }
 }

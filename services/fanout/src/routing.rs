@@ -198,6 +198,7 @@ mod tests {
             data_content_type: "application/json".to_owned(),
             data: data.into(),
             attributes: BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]),
+            tags: BTreeMap::new(),
         }
     }
 

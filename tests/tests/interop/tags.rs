@@ -25,12 +25,12 @@ async fn it_hears_only_what_its_filter_lets_through() {
             (4, "ETH", "12"),
         ] {
             let mut tagged = event("price.changed", &n.to_string(), &[&channel]);
-            tagged.attributes.insert("ticker".to_owned(), ticker.to_owned());
-            tagged.attributes.insert("price".to_owned(), price.to_owned());
+            tagged.tags.insert("ticker".to_owned(), ticker.to_owned());
+            tagged.tags.insert("price".to_owned(), price.to_owned());
             backend.publish(tagged).await.unwrap();
         }
         let mut all = event("price.changed", "5", &[&channel]);
-        all.attributes = [("ticker", "BTC"), ("price", "101")]
+        all.tags = [("ticker", "BTC"), ("price", "101")]
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
             .into();
         backend.publish(all).await.unwrap();

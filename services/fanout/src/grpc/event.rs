@@ -17,9 +17,11 @@ use crate::{
     template::{MAX_CHANNELS, is_attribute_name},
 };
 
-/// Of `source`, `subject` and each attribute, in bytes.
+/// Of `source`, `subject` and each attribute and tag, in bytes.
 const MAX_TEXT: usize = 1024;
 const MAX_ATTRIBUTES: usize = 64;
+/// Each publication carries them, to each subscriber.
+const MAX_TAGS: usize = 16;
 
 /// CloudEvents' own attributes, whose names an extension must not have (section 3.1).
 const RESERVED: [&str; 10] = [
@@ -70,6 +72,7 @@ pub(super) fn check(
         .and_then(|time| wrong.time("event.time", time))
         .unwrap_or_else(|| to_the_millisecond(now));
     let attributes = wrong.attributes(event.attributes);
+    let tags = wrong.tags(event.tags);
     let channels = wrong.channels(&event.channels);
 
     let named = !event.id.is_empty();
@@ -86,6 +89,7 @@ pub(super) fn check(
         data_content_type: content_type,
         data: event.data,
         attributes,
+        tags,
     };
     if event.has_json_data() {
         event.data = wrong.json("event.data", event.data);
@@ -144,6 +148,25 @@ impl Wrong {
             }
         }
         attributes
+    }
+
+    fn tags(&mut self, tags: HashMap<String, String>) -> BTreeMap<String, String> {
+        let field = "event.tags";
+        if tags.len() > MAX_TAGS {
+            self.add(
+                field,
+                format!("are {}, at most {MAX_TAGS} are allowed", tags.len()),
+            );
+            return BTreeMap::new();
+        }
+        for (name, value) in &tags {
+            if name.is_empty() {
+                self.add(field, "a tag needs a name");
+            }
+            self.text(field, name, MAX_NAME);
+            self.text(field, value, MAX_TEXT);
+        }
+        tags.into_iter().collect()
     }
 
     fn channels(&mut self, names: &[String]) -> Vec<Channel> {

@@ -15,6 +15,7 @@ fn event(data: impl Into<Vec<u8>>) -> Event {
         time: UNIX_EPOCH,
         data_content_type: "application/json".to_owned(),
         data: data.into().into(),
+        tags: BTreeMap::new(),
         attributes: BTreeMap::from([
             ("tenant".to_owned(), "acme".to_owned()),
             ("urn".to_owned(), "a:b".to_owned()),

@@ -70,6 +70,7 @@ fn what_an_event_says_is_kept() {
         data_content_type: "text/plain".to_owned(),
         data: Bytes::from_static(b"\xff"),
         attributes: HashMap::from([("tenant_id".to_owned(), "acme".to_owned())]),
+        tags: HashMap::from([("any name".to_owned(), "any value".to_owned())]),
         channels: ["a", "b", "a"].map(str::to_owned).to_vec(),
         ..event()
     });
@@ -84,6 +85,7 @@ fn what_an_event_says_is_kept() {
             data_content_type: "text/plain".to_owned(),
             data: Bytes::from_static(b"\xff"),
             attributes: BTreeMap::from([("tenant_id".to_owned(), "acme".to_owned())]),
+            tags: BTreeMap::from([("any name".to_owned(), "any value".to_owned())]),
         }
     );
     assert_eq!(channels, ["a", "b"].map(|name| Channel::parse(name).unwrap()));
@@ -259,6 +261,16 @@ fn a_wrong_field_is_named_with_what_is_wrong() {
         "event.attributes",
         "are 65, at most 64",
     );
+    for (tags, why) in [
+        (pair("", "1"), "needs a name"),
+        (pair("a", &long(1025)), "at most 1024"),
+        (
+            (0..17).map(|n| (n.to_string(), String::new())).collect(),
+            "at most 16",
+        ),
+    ] {
+        check(proto::Event { tags, ..event() }, "event.tags", why);
+    }
     check(
         proto::Event {
             channels: ["a", "b", "a}b"].map(str::to_owned).to_vec(),
@@ -354,6 +366,7 @@ proptest! {
             data_content_type: String::new(),
             data: data.into(),
             attributes: HashMap::from([(text.clone(), text.clone())]),
+            tags: HashMap::from([(text.clone(), text.clone())]),
             channels: vec![text],
         };
         if let Ok(Accepted { event, .. }) = check(proto::PublishRequest { event: Some(event) }, None, now()) {
