@@ -155,6 +155,29 @@ pub fn publish(system: &'static str, channel: &str, id: &str, bytes: usize, pare
     )
 }
 
+/// The client's span of one question to the user's backend at `host`, continuing the trace that the client of ours
+/// came with, if any: `proxy connect`. Record `otel.status_code` = `"ERROR"` and `tidings.proxy.failure` when there is no
+/// answer.
+#[must_use]
+pub fn proxy(question: &'static str, host: &str, incoming: Option<&Context>) -> Span {
+    if !enabled() {
+        return Span::none();
+    }
+    let span = info_span!(
+        parent: None,
+        "proxy",
+        otel.name = format!("proxy {question}"),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        server.address = host,
+        tidings.proxy.failure = Empty,
+    );
+    if let Some(context) = incoming {
+        continue_from(&span, context);
+    }
+    span
+}
+
 /// The consumer's span of one gateway's delivery of one publication, continuing the publisher's: `deliver
 /// CHANNEL`. Record `tidings.subscribers`, `tidings.delivered_bytes` and `tidings.slow_clients` when they are known.
 #[must_use]

@@ -1,6 +1,7 @@
 //! The clients' door: `[clients]` in the configuration.
 
 use std::{
+    borrow::Cow,
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroUsize,
     time::Duration,
@@ -10,7 +11,7 @@ use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use tidings_auth::token;
 
-use crate::{addresses::Proxies, origin::Origins};
+use crate::{addresses::Proxies, backend, origin::Origins};
 
 /// What clients may do and how much of it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -36,6 +37,8 @@ pub struct Config {
     /// Every client with a user hears `NAMESPACE:#USER` without asking; with "", it is `#USER`. Absent: none does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personal_namespace: Option<String>,
+    /// What the user's backend decides, and where it is.
+    pub proxy: backend::Config,
     /// What one client may use.
     pub limits: Limits,
     /// Threads that hold connections; absent: one per processor.
@@ -83,6 +86,7 @@ impl Default for Config {
             token: token::Config::default(),
             subscription_token: None,
             personal_namespace: None,
+            proxy: backend::Config::default(),
             limits: Limits::default(),
             cores: None,
         }
@@ -111,7 +115,7 @@ impl Default for Limits {
 #[error("{key}: {why}")]
 pub struct Error {
     /// The key's full name.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// What is wrong, and what to do.
     pub why: String,
 }
@@ -125,6 +129,7 @@ impl Config {
         let fail = |key, why: &str| Err(wrong(key)(why));
         self.origins()?;
         self.proxies()?;
+        self.proxy.check()?;
         let limits = &self.limits;
         if limits.message_size.0 == 0 || limits.message_size > ByteSize::mib(64) {
             return fail("clients.limits.message_size", "must be between 1B and 64MiB");
@@ -183,7 +188,7 @@ impl Config {
 
 fn wrong<E: ToString>(key: &'static str) -> impl Fn(E) -> Error {
     move |why| Error {
-        key,
+        key: key.into(),
         why: why.to_string(),
     }
 }

@@ -13,6 +13,7 @@ mod clock;
 mod connection;
 mod drive;
 mod incoming;
+mod questions;
 mod streams;
 mod subscriptions;
 

@@ -9,6 +9,7 @@
 mod addresses;
 mod admission;
 mod adopt;
+mod backend;
 mod config;
 mod core;
 mod cores;
@@ -43,14 +44,16 @@ use tidings_runtime::{
     Shutdown,
     serve::{self, BindError},
 };
-use tidings_session::{Backend, Rules};
+use tidings_session::Rules;
 use tokio::{net::TcpListener, sync::Semaphore};
 
+pub use backend::{Config as Proxies, ProxyConfig};
 pub use config::{Config, Error as ConfigError, Limits};
 pub use cores::Counts;
 
 use crate::{
     admission::Admission,
+    backend::Backend,
     cores::Cores,
     deliver::Deliver,
     http::Door,
@@ -124,6 +127,8 @@ impl Gateway {
     /// When the configuration cannot be meant, the address cannot be had, or no thread.
     pub fn bind(config: &Config, deps: Deps, registry: &mut Registry) -> Result<Self, Error> {
         let admission = Admission::new(config)?;
+        // Half of what may wait for a client: it gets what the backend answers.
+        let backend = Backend::new(&config.proxy, bytes(config.limits.outbox) / 2)?;
         let listener = serve::bind("clients", config.listen)?;
         let Deps {
             broker,
@@ -154,10 +159,11 @@ impl Gateway {
         });
         let subscriber = broker.subscriber(deliver.clone());
         let node = Arc::new(Node {
-            rules: Arc::new(rules(config, namespaces)),
+            rules: Arc::new(rules(config, namespaces, &backend)),
             outbox: bytes(config.limits.outbox),
             message: bytes(config.limits.message_size),
-            identities: Identities::new(verifier),
+            identities: Identities::new(verifier, subscription_verifier),
+            backend,
             users: Quota::new(config.limits.connections_per_user),
             interest: Interest::new(table, subscriber, inboxes.clone(), &shutdown),
             members,
@@ -179,7 +185,7 @@ impl Gateway {
                 cores,
                 admission,
                 shutdown: shutdown.clone(),
-                kept_headers: Arc::default(),
+                kept_headers: config.proxy.kept_headers().into(),
             }),
             members,
             drain_over,
@@ -247,7 +253,7 @@ fn bytes(size: bytesize::ByteSize) -> usize {
     usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
-fn rules(config: &Config, namespaces: Namespaces) -> Rules {
+fn rules(config: &Config, namespaces: Namespaces, backend: &Backend) -> Rules {
     let limits = &config.limits;
     Rules {
         version: concat!("tidings ", env!("CARGO_PKG_VERSION")),
@@ -260,7 +266,7 @@ fn rules(config: &Config, namespaces: Namespaces) -> Rules {
         commands_per_second: limits.commands_per_second,
         allow_anonymous: config.allow_anonymous,
         insecure: config.insecure,
-        backend: Backend::default(),
+        backend: backend.offers(),
         personal_namespace: config.personal_namespace.clone(),
         namespaces,
     }

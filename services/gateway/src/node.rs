@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::Span;
 
 use crate::{
+    backend::Backend,
     deliver::Deliver,
     identity::Identities,
     inbox::{Address, Inbox, Letter},
@@ -31,6 +32,8 @@ pub(crate) struct Node {
     /// Bytes of one message from a client.
     pub(crate) message: usize,
     pub(crate) identities: Identities,
+    /// The user's backend.
+    pub(crate) backend: Backend,
     /// How many connections each user may have.
     pub(crate) users: Quota<Arc<str>>,
     pub(crate) interest: Interest,
@@ -50,18 +53,15 @@ impl Node {
     /// Publishes what a client said. While the bus is known to be away, a channel that keeps no stream is still
     /// delivered to this node's own subscribers. A publish whose fate is unknown is not: at most once is what such
     /// channels promise, so the client is told to try again.
-    pub(crate) async fn publish(&self, channel: Channel, publication: Publication) -> Result<(), Error> {
+    pub(crate) async fn publish(&self, target: Target, publication: Publication) -> Result<(), Error> {
         let _place = self.publishes.acquire().await.map_err(|_| Error::INTERNAL)?;
-        let retention = self.retention(&channel);
-        if retention.is_none() && matches!(*self.bus.borrow(), Status::Away { .. }) {
-            self.deliver.publication(channel, publication, Span::none());
+        let plain = target.retention.is_none() && target.once.is_none();
+        if plain && matches!(*self.bus.borrow(), Status::Away { .. }) {
+            self.deliver
+                .publication(target.channel, publication, Span::none());
             return Ok(());
         }
-        let target = Target {
-            channel: channel.clone(),
-            retention,
-            once: None,
-        };
+        let channel = target.channel.clone();
         match self.publisher.publish(&[target], &publication).await.pop() {
             Some(Ok(_)) => Ok(()),
             Some(Err(error)) => {
@@ -69,6 +69,15 @@ impl Node {
                 Err(Error::INTERNAL)
             }
             None => Err(Error::INTERNAL),
+        }
+    }
+
+    /// A channel as its namespace has it.
+    pub(crate) fn target(&self, channel: Channel) -> Target {
+        Target {
+            retention: self.retention(&channel),
+            channel,
+            once: None,
         }
     }
 

@@ -131,6 +131,14 @@ impl Wire {
         self.language
     }
 
+    /// What it is written in, for the user's backend: `json` or `protobuf`.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self.language.speech() {
+            Speech::Protobuf => "protobuf",
+            Speech::Json | Speech::Uni | Speech::Plain => "json",
+        }
+    }
+
     /// Whether its clients are pinged by WebSocket pings: for want of any in the protocol, or because they asked for it.
     pub(crate) fn pings_by_transport(&self) -> bool {
         self.control_pings || self.language == Language::WebSocketPlain

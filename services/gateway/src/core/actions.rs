@@ -1,13 +1,12 @@
 //! Carrying out what a session asks for.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use bytes::Bytes;
-use tidings_core::Publication;
 use tidings_protocol::{CloseReason, Error, Reply};
-use tidings_session::{Action, Answer, Refusal};
+use tidings_session::{Action, Answer};
 
-use super::Core;
+use super::{Core, questions::Candidate};
 use crate::{inbox::Address, presence, wire::Said};
 
 impl Core {
@@ -37,8 +36,51 @@ impl Core {
         };
         match action {
             Action::Reply(reply) => self.reply(key, &reply, more),
-            Action::Authenticate { id, connect } => self.authenticate(from, id, connect.token, now, more),
-            Action::Refresh { id, token } => self.authenticate(from, id, token, now, more),
+            Action::Authenticate { id, connect } => self.authenticate(from, id, *connect, now, more),
+            Action::Refresh { id, token } => self.check(from, id, token, now, more),
+            Action::Renew { info } => self.renew(from, &info),
+            Action::Authorize {
+                id,
+                channel,
+                info,
+                by,
+            } => {
+                self.authorize(
+                    Candidate {
+                        from,
+                        id,
+                        channel,
+                        info,
+                    },
+                    by,
+                    now,
+                    more,
+                );
+            }
+            Action::Reauthorize {
+                id,
+                channel,
+                info,
+                by,
+            } => {
+                self.reauthorize(
+                    Candidate {
+                        from,
+                        id,
+                        channel,
+                        info,
+                    },
+                    by,
+                    now,
+                    more,
+                );
+            }
+            Action::Rpc {
+                id,
+                method,
+                payload,
+                info,
+            } => self.rpc(from, id, method, payload, &info),
             Action::Subscribe { id, channel, read } => self.subscribe(from, id, channel, read),
             Action::Enter {
                 channel,
@@ -51,18 +93,17 @@ impl Core {
                 channel,
                 payload,
                 info,
-                ..
-            } => {
-                let mut publication = Publication::new(payload.data, payload.format, SystemTime::now());
-                publication.info = Some(info);
-                let node = self.node.clone();
-                self.work(from, async move {
-                    Answer::Published {
-                        id,
-                        result: node.publish(channel, publication).await.map_err(Refusal::Error),
-                    }
-                });
-            }
+                proxied,
+            } => self.publish(
+                Candidate {
+                    from,
+                    id,
+                    channel,
+                    info,
+                },
+                payload,
+                proxied,
+            ),
             Action::Presence { id, channel } => {
                 let members = self.node.members.clone();
                 self.work(from, async move {
@@ -91,25 +132,7 @@ impl Core {
                 });
             }
             Action::Close(reason) => self.end(key, reason, now),
-            Action::Renew { .. }
-            | Action::Authorize { .. }
-            | Action::Reauthorize { .. }
-            | Action::Rpc { .. } => {}
         }
-    }
-
-    fn authenticate(&mut self, from: Address, id: u32, token: String, now: Instant, more: &mut Vec<Action>) {
-        if let Some(result) = self.node.identities.of(&token) {
-            let result = result.map(Box::new);
-            return self.answer(from, Answer::Authenticated { id, result }, now, more);
-        }
-        let node = self.node.clone();
-        self.work(from, async move {
-            Answer::Authenticated {
-                id,
-                result: node.identities.fetch(&token).await.map(Box::new),
-            }
-        });
     }
 
     fn reply(&mut self, key: usize, reply: &Reply, more: &mut Vec<Action>) {
@@ -137,7 +160,8 @@ impl Core {
         self.carry_out(from.key, actions, now);
     }
 
-    fn answer(&mut self, from: Address, answer: Answer, now: Instant, more: &mut Vec<Action>) {
+    /// Tells the session.
+    pub(super) fn answer(&mut self, from: Address, answer: Answer, now: Instant, more: &mut Vec<Action>) {
         let Some(connection) = self.connections.get_mut(from.key) else {
             return;
         };
@@ -158,7 +182,7 @@ impl Core {
         }
     }
 
-    fn work(&self, from: Address, work: impl Future<Output = Answer> + Send + 'static) {
+    pub(super) fn work(&self, from: Address, work: impl Future<Output = Answer> + Send + 'static) {
         self.node.work(&self.inbox, from, work);
     }
 }
