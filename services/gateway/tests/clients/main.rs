@@ -1,6 +1,11 @@
 //! A whole gateway on the embedded broker, seen by WebSocket clients that are not ours.
 
+mod emulation;
+mod http;
+mod control;
 mod node;
+mod one_way;
+mod streams;
 
 use std::time::Duration;
 
