@@ -25,7 +25,10 @@ pub(crate) const RESERVED: &[&str] = &[
     "TIDINGS_REQUIRE_REDIS",
 ];
 
-/// The keys of subscription tokens, where they have some of their own.
+/// The table of the keys of connection tokens.
+pub(crate) const TOKEN: &str = "clients.token";
+
+/// The table of the keys of subscription tokens, where they have some of their own.
 pub(crate) const SUBSCRIPTION_TOKEN: &str = "clients.subscription_token";
 
 /// Everything that can be configured. `tidings.example.toml` shows the keys.
@@ -117,6 +120,10 @@ impl Config {
             redis.check().map_err(Failure::usage)?;
         }
         self.clients.check().map_err(Failure::usage)?;
+        self.clients
+            .proxy
+            .serve(&self.namespace)
+            .map_err(Failure::usage)?;
         self.verifier()?;
         self.subscription_verifier()?;
         match self.backends.check() {
@@ -192,7 +199,7 @@ impl Config {
         self.clients
             .token
             .verifier()
-            .map_err(token_failure("clients.token"))
+            .map_err(token_failure(TOKEN))
     }
 
     /// What checks subscription tokens; `None` when they have no keys of their own.
@@ -215,7 +222,7 @@ impl Config {
         self.clients
             .token
             .minter()
-            .map_err(token_failure("clients.token"))
+            .map_err(token_failure(TOKEN))
     }
 
     /// What signs subscription tokens; `None` when there is no secret to sign with.

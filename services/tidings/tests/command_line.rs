@@ -4,10 +4,11 @@
 use std::{
     net::TcpListener,
     process::{Output, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tempfile::TempDir;
+use tidings_auth::token::{Bearer, Expected, Keyring, Verifier};
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
     net::TcpStream,
@@ -309,6 +310,58 @@ async fn production_asks_for_tokens_and_keys_and_takes_those_it_is_configured_wi
     );
 
     assert_eq!(node.stop().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_subscription_token_is_signed_with_the_key_that_such_tokens_are_checked_by() {
+    let (connecting, subscribing) = (
+        "the key of connections, long enough",
+        "the key of subscriptions, long too",
+    );
+    let one = format!("clients.token.hmac_secret = {connecting:?}\n");
+    let two = format!("{one}clients.subscription_token.hmac_secret = {subscribing:?}\n");
+    let arguments = [
+        "token",
+        "--user",
+        "7",
+        "--subscribe",
+        "$tasks:1",
+        "--info",
+        r#"{"name":"ada"}"#,
+    ];
+    for (file, key) in [(one, connecting), (two, subscribing)] {
+        let minted = Place::with_file(&file).run(&arguments).await;
+        assert_eq!(minted.status.code(), Some(0), "{}", stderr(&minted));
+        let keys = Keyring::secret(&key.to_owned().into()).unwrap();
+        let bearer = Bearer {
+            user: "7",
+            channel: "$tasks:1",
+            client: "",
+        };
+        let checked = Verifier::new(keys, Expected::default()).subscription(
+            stdout(&minted).trim(),
+            &bearer,
+            SystemTime::now(),
+        );
+        let info = checked.settle().unwrap().options.info;
+        assert_eq!(&*info.data, br#"{"name":"ada"}"#);
+    }
+    let refused = async |file: &str, expected: &str| {
+        let output = Place::with_file(file).run(&arguments).await;
+        assert_eq!((stderr(&output), output.status.code()), (expected, Some(64)));
+    };
+    refused(
+        "",
+        "error: no key for clients' tokens is configured: set `clients.token.hmac_secret`, or \
+         TIDINGS_CLIENTS__TOKEN__HMAC_SECRET, to the key of the node that will check the token\n",
+    )
+    .await;
+    refused(
+        "clients.subscription_token.jwks_url = \"http://127.0.0.1:1/\"\n",
+        "error: `clients.subscription_token` has public keys alone, which check tokens and sign none: ask for a token where \
+         the private key is\n",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ fn a_channel_that_cannot_be_is_refused_before_anything_is_done() {
         "tidings listen a{b",
         "tidings publish --type t --data 1 --channel a{b",
         "tidings token --user u --channel a{b",
+        "tidings token --user u --subscribe a{b",
     ] {
         let error = parse(line).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ValueValidation, "{line}");
@@ -61,6 +62,8 @@ fn what_is_required_is_required() {
         assert!(parse(line).is_err(), "{line}");
     }
     assert!(parse("tidings token --user 7 --ttl 90s --info {\"name\":1}").is_ok());
+    assert!(parse("tidings token --user 7 --subscribe $tasks:1 --ttl 90s --info {}").is_ok());
+    assert!(parse("tidings token --user 7 --subscribe a --channel b").is_err());
     assert!(parse("tidings token --user 7 --info {").is_err());
     assert!(parse("tidings token --user 7 --ttl soon").is_err());
 }

@@ -37,10 +37,17 @@ const COMPLETE: &str = r#"
 url = "redis://me:hunter2@cache:6379/1"
 
 [clients]
-allowed_origins = ["https://app.example.com"]
+allowed_origins = ["https://app.example.com", "https://*.example.org"]
+trusted_proxies = ["10.0.0.0/8", "fd00::1"]
+personal_namespace = "tasks"
 [clients.token]
 hmac_secret = "hunter2-of-tokens-32-bytes-of-it"
 audience = "tidings"
+
+[clients.subscription_token]
+hmac_secret = "hunter2-of-subscriptions-32-bytes"
+[clients.limits]
+connections_per_user = 3
 
 [[backends.key]]
 name = "task-service"
@@ -91,6 +98,11 @@ fn what_is_printed_has_everything_but_the_secrets_and_can_be_read_again() {
         r#"listen = "0.0.0.0:4000""#,
         r#"listen = "0.0.0.0:5000""#,
         r#"over = "5s""#,
+        r#"trusted_proxies = ["10.0.0.0/8", "fd00::1"]"#,
+        r#"personal_namespace = "tasks""#,
+        "[clients.subscription_token]",
+        "connections_per_user = 3",
+        "connections_per_address = 1000",
     ] {
         assert!(printed.contains(line), "{line} is not in:\n{printed}");
     }
@@ -153,6 +165,35 @@ fn what_is_wrong_is_said_with_its_key() {
         (
             "[[backends.key]]\nname = \"a\"\nkey = \"\"\n",
             "backends.key \"a\": the key is empty",
+        ),
+        (
+            "[clients]\nallowed_origins = [\"https://ok.example.com\", \"app.example.com\"]\n",
+            "clients.allowed_origins: \"app.example.com\" cannot be an origin: \
+             expected a scheme and a host, such as https://app.example.com",
+        ),
+        (
+            "[clients]\ntrusted_proxies = [\"10.0.0.0/33\"]\n",
+            "clients.trusted_proxies: \"10.0.0.0/33\" is no network; expected one such as 10.0.0.0/8 or fd00::/8, or one \
+             address",
+        ),
+        (
+            "[clients]\npersonal_namespace = \"user\"\n[[namespace]]\nname = \"users\"\n",
+            "`clients.personal_namespace`: there is no [[namespace]] with the name \"user\"; \
+             add it, with the options of these channels",
+        ),
+        (
+            "[clients.limits]\nconnections_per_user = 0\n",
+            "clients.limits.connections_per_user: must be at least 1",
+        ),
+        (
+            "[clients.subscription_token]\naudience = \"a\"\n",
+            "`clients.subscription_token` has no key: set its `hmac_secret`, `public_key_file` or `jwks_url`, or remove it \
+             to check subscription tokens by the keys of `clients.token`",
+        ),
+        (
+            "[clients.subscription_token]\nhmac_secret = \"short\"\n",
+            "`clients.subscription_token.hmac_secret`: the token secret is 5 bytes long; \
+             at least 32 are needed, and they should be random",
         ),
         (
             "[clients.token]\nhmac_secret = \"\"\n",
