@@ -3,6 +3,7 @@
 mod emulation;
 mod http;
 mod control;
+mod backend;
 mod node;
 mod one_way;
 mod streams;

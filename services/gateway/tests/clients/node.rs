@@ -47,7 +47,7 @@ pub(crate) fn start_with(verifier: Option<Verifier>, change: impl FnOnce(&mut Co
     let members = Members::start("test".into(), nowhere, Duration::from_secs(10), &shutdown, health);
     let deps = Deps {
         broker: broker.clone(),
-        namespaces: Namespaces::default().with_undeclared_open(),
+        namespaces,
         subscription_verifier: verifier.clone(),
         verifier,
         members,
