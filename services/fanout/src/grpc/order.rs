@@ -72,10 +72,6 @@ pub(super) fn subscribe(request: proto::SubscribeRequest, now: SystemTime) -> Ch
         data,
         binary,
         overrides: request.r#override.map(overrides),
-        since: request.recover_since.map(|since| bus::Position {
-            offset: since.offset,
-            epoch: since.epoch,
-        }),
     });
     wrong.order(request.clients, channel, what)
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tidings_core::{Channel, ClientId, Format, Overrides, Payload, Position, channel};
+use tidings_core::{Channel, ClientId, Format, Overrides, Payload, channel};
 use tidings_proto::bus::{self, order::What as Wire};
 use tidings_protocol::{CloseReason, reply::UnsubscribeReason};
 use tidings_session::{Expiry, Grant, Renewal, RenewedBy, Session};
@@ -27,8 +27,6 @@ pub(crate) enum What {
     Subscribe {
         channel: Channel,
         grant: Box<Grant>,
-        /// What came after this it gets, too.
-        since: Option<Position>,
     },
     /// It hears it no more.
     Unsubscribe {
@@ -119,9 +117,6 @@ fn what_from_wire(what: Wire) -> Result<What, Error> {
                 data: payload(subscribe.data, subscribe.binary),
                 overrides: subscribe.overrides.map(overrides).unwrap_or_default(),
             }),
-            since: subscribe
-                .since
-                .map(|bus::Position { offset, epoch }| Position { offset, epoch }),
         },
         Wire::Unsubscribe(bus::Unsubscribe {
             channel,

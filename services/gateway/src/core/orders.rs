@@ -11,7 +11,7 @@ use crate::{
 
 /// Connections that are looked at in one go. The rest of an order waits behind what has come meanwhile, so that no order
 /// holds up publications, however many connections it is for.
-const STRIDE: usize = 1024;
+const STRIDE: usize = 256;
 
 impl Core {
     /// Goes on with an order; when every connection has been looked at, says how many it was carried out on.
@@ -47,13 +47,12 @@ impl Core {
         let mut actions = Vec::new();
         match &order.what {
             What::Disconnect(reason) => session.close(reason.clone(), &mut actions),
-            What::Subscribe {
-                channel,
-                grant,
-                since,
-            } => {
+            What::Subscribe { channel, grant } => {
                 let grant = grant.as_ref().clone();
-                session.subscribe_from_server(channel.clone(), grant, since.clone(), now, &mut actions);
+                session.subscribe_from_server(channel.clone(), grant, None, now, &mut actions);
+                if actions.is_empty() && !session.is_subscribed(channel) {
+                    return false;
+                }
             }
             What::Unsubscribe { channel, .. } if !session.is_subscribed(channel) => return false,
             What::Unsubscribe { channel, reason } => {
