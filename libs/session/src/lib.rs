@@ -4,8 +4,9 @@
 //! commands, answers to the slow work it asked for, and ticks; and carries out its [`Action`]s in order.
 //! Whatever a client may do, and what becomes of it when it does something else, is decided here and only here.
 //!
-//! In reading order: [`action`] is what goes out and comes back, `session` is the machine, `turn` says which
-//! command may run while another is under way, `heartbeat` and `budget` are its clocks, `permission` its law.
+//! In reading order: [`action`] is what goes out and comes back, `rules` and `transport` are what it is given, `session`
+//! is the machine, `turn` says which command may run while another is under way, `heartbeat` and `budget` are its
+//! clocks, `permission` its law.
 
 pub mod action;
 mod budget;
@@ -13,6 +14,7 @@ mod heartbeat;
 mod permission;
 mod rules;
 mod session;
+mod transport;
 mod turn;
 
 pub use action::{
@@ -20,4 +22,5 @@ pub use action::{
     RenewedBy, Seen,
 };
 pub use rules::{Backend, Rules};
-pub use session::{Session, Transport};
+pub use session::Session;
+pub use transport::Transport;

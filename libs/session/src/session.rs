@@ -2,9 +2,10 @@
 //!
 //! In reading order: `identity` is connect and refresh, `entering` the channels that come with a connection, `channels`
 //! how a client comes to hear one and stops; `subscription`, `terms` and `recovery` are what it gets there; `requests` is
-//! everything else that it asks for, `expiry` what runs out, `outside` what others do to it.
+//! everything else that it asks for, `clock` and `expiry` are what time brings, `outside` what others do to it.
 
 mod channels;
+mod clock;
 mod entering;
 mod expiry;
 mod identity;
@@ -23,9 +24,9 @@ use tidings_protocol::{CloseReason, Command, Error, Reply, Request, command::Sub
 
 use self::{entering::Entering, identity::Known, subscription::Subscription};
 use crate::{
-    Action, Answer, Rules,
+    Action, Answer, Rules, Transport,
     budget::{Budget, Paid},
-    heartbeat::{Beat, Heartbeat},
+    heartbeat::Heartbeat,
     turn::{TooMany, Turn},
 };
 
@@ -67,17 +68,6 @@ struct Opening {
     subs: Vec<Subscribe>,
     /// The user's backend says who the client is, and what it hears.
     by_backend: bool,
-}
-
-/// What a session has to know of the way its client is reached.
-#[derive(Debug, Clone, Default)]
-pub struct Transport {
-    /// Its clients never answer pings, because they cannot.
-    pub mute: bool,
-    /// What requests apart from the connection address it by: told to the client.
-    pub session: Option<Arc<str>>,
-    /// The node that such requests are for: told to the client.
-    pub node: Option<Arc<str>>,
 }
 
 type Actions = Vec<Action>;
@@ -213,68 +203,10 @@ impl Session {
         }
     }
 
-    /// The transport itself has shown that the client is alive: the answer to a ping of the transport (a WebSocket
-    /// pong), in protocols that have no other. Unasked ones are legal.
-    pub fn transport_pong(&mut self) {
-        self.heartbeat.pong();
-    }
-
-    /// The client pings by the transport's means. Legal, but not without end.
-    pub fn transport_ping(&mut self, now: Instant, out: &mut Actions) {
-        if self.budget.pay(self.rules.commands_per_second, now) == Paid::Flood {
-            self.close(CloseReason::TooManyRequests, out);
-        }
-    }
-
     /// Whether it is over.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
-    }
-
-    /// When [`tick`](Self::tick) has something to do next; `None` once it is closed.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        match &self.state {
-            State::Opened(opening) => Some(opening.connect_by),
-            State::Refused { leave_by } => Some(*leave_by),
-            State::Entering(entering) => Some(entering.since + self.rules.connect_timeout),
-            State::Known(known) => {
-                let term = known.term.as_ref().map(|term| term.deadline());
-                [term, self.next_expiry]
-                    .into_iter()
-                    .flatten()
-                    .chain([self.heartbeat.deadline()])
-                    .min()
-            }
-            State::Closed => None,
-        }
-    }
-
-    /// Does what is due. Called at [`deadline`](Self::deadline) or later.
-    pub fn tick(&mut self, now: Instant, out: &mut Actions) {
-        if matches!(self.state, State::Known(_)) {
-            self.expire(now, out);
-            if !self.is_closed() {
-                self.beat(now, out);
-            }
-        } else if self.deadline().is_some_and(|at| now >= at) {
-            let entering = matches!(self.state, State::Entering(_));
-            let reason = if entering {
-                CloseReason::Internal
-            } else {
-                CloseReason::Stale
-            };
-            self.close(reason, out);
-        }
-    }
-
-    fn beat(&mut self, now: Instant, out: &mut Actions) {
-        match self.heartbeat.beat(&self.rules, now) {
-            Beat::Nothing => {}
-            Beat::Ping => out.push(Action::Reply(Reply::Ping)),
-            Beat::Missed => self.close(CloseReason::NoPong, out),
-        }
     }
 
     /// Ends it: leaves every channel, then closes. Does nothing the second time.
@@ -306,12 +238,6 @@ impl Session {
             Request::NotOffered => fail(out, id, Error::NOT_AVAILABLE),
             Request::Send => self.close(CloseReason::NotAvailable, out),
             Request::Unknown | Request::Pong => self.close(CloseReason::BadRequest, out),
-        }
-    }
-
-    fn pong(&mut self, out: &mut Actions) {
-        if !matches!(self.state, State::Known(_)) || !self.heartbeat.pong() {
-            self.close(CloseReason::BadRequest, out);
         }
     }
 

@@ -6,14 +6,14 @@ use tidings_core::{Channel, Payload};
 use tidings_protocol::{CloseReason, Error, Reply, reply::Connected};
 
 use super::{
-    Actions, Opening, Session, State, Transport,
+    Actions, Opening, Session, State,
     channels::base,
     expiry::Term,
     identity::Known,
     subscription::{Asked, Stage, Wish},
 };
 use crate::{
-    Action, Grant, Identity, Place, Rules,
+    Action, Grant, Identity, Place, Rules, Transport,
     permission::{Asker, Verdict, unknown},
 };
 

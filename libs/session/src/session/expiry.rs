@@ -126,12 +126,14 @@ impl Session {
             let Some(term) = subscription.term_mut() else {
                 continue;
             };
-            match term.due(&self.rules, now) {
-                Due::Nothing => {}
-                what => due.push((channel.clone(), what)),
+            let what = term.due(&self.rules, now);
+            if what != Due::Nothing {
+                due.push((channel.clone(), what));
             }
-            let next = term.deadline();
-            self.next_expiry = Some(self.next_expiry.map_or(next, |at| at.min(next)));
+            if what != Due::Over {
+                let next = term.deadline();
+                self.next_expiry = Some(self.next_expiry.map_or(next, |at| at.min(next)));
+            }
         }
         for (channel, what) in due {
             if what == Due::Over {
