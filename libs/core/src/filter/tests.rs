@@ -1,5 +1,7 @@
 //! What the filter's conditions mean, and which of them make none.
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn tags(all: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -159,4 +161,55 @@ fn size_and_depth_are_bounded() {
     let deep = |depth: usize| (1..depth).fold(leaf("t", "ex", ""), |node, _| joined("not", vec![node]));
     assert!(Filter::new(deep(MAX_DEPTH)).is_ok());
     assert_eq!(Filter::new(deep(MAX_DEPTH + 1)), Err(Error::TooDeep));
+}
+
+fn any_node() -> impl Strategy<Value = Node> {
+    let cmps = vec![
+        "eq", "neq", "in", "nin", "ex", "nex", "sw", "ew", "ct", "lt", "lte", "gt", "gte", "",
+    ];
+    let comparison = (
+        "[ab]?",
+        prop::sample::select(cmps),
+        "[-0-9.a]{0,3}",
+        prop::collection::vec("[0-9a]{0,2}", 0..3),
+    );
+    let comparison = comparison.prop_map(|(key, cmp, val, vals)| Node {
+        key,
+        cmp: cmp.to_owned(),
+        val,
+        vals,
+        ..Node::default()
+    });
+    comparison.prop_recursive(4, 20, 3, |inner| {
+        (
+            prop::sample::select(vec!["and", "or", "not", "nor"]),
+            prop::collection::vec(inner, 0..3),
+        )
+            .prop_map(|(op, nodes)| joined(op, nodes))
+    })
+}
+
+proptest! {
+    #[test]
+    fn not_turns_every_condition_into_its_opposite(
+        node in any_node(),
+        tags in prop::collection::btree_map("[ab]", "[-0-9.a]{0,3}", 0..3),
+    ) {
+        if let Ok(filter) = Filter::new(node.clone()) {
+            let not = Filter::new(joined("not", vec![node])).unwrap();
+            prop_assert_ne!(filter.matches(&tags), not.matches(&tags));
+        }
+    }
+
+    #[test]
+    fn numbers_are_compared_as_numbers(a in -2000_i64..2000, b in -2000_i64..2000) {
+        // Hundredths, written with a fraction.
+        let decimal = |it: i64| format!("{}{}.{:02}", if it < 0 { "-" } else { "" }, it.abs() / 100, it.abs() % 100);
+        let tags = tags(&[("t", &decimal(a))]);
+        let holds = |cmp| Filter::new(leaf("t", cmp, &decimal(b))).unwrap().matches(&tags);
+        prop_assert_eq!(holds("lt"), a < b);
+        prop_assert_eq!(holds("lte"), a <= b);
+        prop_assert_eq!(holds("gt"), a > b);
+        prop_assert_eq!(holds("gte"), a >= b);
+    }
 }
