@@ -66,6 +66,7 @@ fn start(cores: NonZeroUsize, broker: Broker, channel: &Channel) -> anyhow::Resu
         ..Config::default()
     };
     let deps = Deps {
+        node: "bench".to_owned(),
         broker,
         namespaces: Namespaces::new(vec![namespace])?,
         verifier: None,

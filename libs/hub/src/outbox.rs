@@ -95,6 +95,32 @@ impl Outbox {
         }
     }
 
+    /// Takes what waits, from the front, in one piece of at most `most` bytes, which must not be 0. `None`: nothing waits.
+    /// A frame that leaves alone is shared, not copied.
+    pub fn take(&mut self, most: usize) -> Option<Bytes> {
+        if self.is_empty() {
+            return None;
+        }
+        let alone = self
+            .rest
+            .front()
+            .is_none_or(|next| self.first.len() + next.len() > most);
+        let piece = if alone {
+            self.first.slice(..self.first.len().min(most))
+        } else {
+            let mut piece = Vec::with_capacity(self.bytes.min(most));
+            for frame in self.frames() {
+                if piece.len() + frame.len() > most {
+                    break;
+                }
+                piece.extend_from_slice(frame);
+            }
+            piece.into()
+        };
+        self.advance(piece.len());
+        Some(piece)
+    }
+
     /// Drops every frame that has not begun to leave, as when the connection is closed for being too slow. A
     /// frame that is half written stays, so that what follows does not fall into the middle of it.
     pub fn drop_unbegun(&mut self) {
@@ -191,6 +217,26 @@ mod tests {
         outbox.advance(2);
         outbox.push(Bytes::from_static(b"ghi"), 1000).unwrap();
         outbox.drop_unbegun();
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn what_is_taken_at_once_is_as_much_as_fits_and_a_lone_frame_is_shared() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.take(4), None);
+        let large = Bytes::from_static(b"abcdef");
+        for frame in [large.clone(), "gh".into(), "ij".into(), "k".into()] {
+            outbox.push(frame, 1000).unwrap();
+        }
+        let first = outbox.take(4).unwrap();
+        assert_eq!((first.as_ptr(), &*first), (large.as_ptr(), &b"abcd"[..]));
+        outbox.drop_unbegun();
+        assert_eq!(waiting(&outbox), b"ef", "it has begun");
+        for frame in ["gh", "ij", "k"] {
+            outbox.push(frame.into(), 1000).unwrap();
+        }
+        assert_eq!(outbox.take(4).unwrap(), "efgh");
+        assert_eq!(outbox.take(4).unwrap(), "ijk");
         assert!(outbox.is_empty());
     }
 

@@ -4,8 +4,9 @@
 //! that of its [`inbox`](crate::inbox) and its sockets. It never waits for anybody: a socket that takes no more
 //! keeps its frames, slow work is done elsewhere and comes back as a letter.
 //!
-//! `arrival` takes clients in, `connection` is one of them, `drive` its task, `incoming` what clients send, `actions`
-//! what sessions ask for, `clock` what is due when; the way of a publication is here.
+//! `arrival` takes clients in, `connection` is one of them, `socket` its end where it has one, `drive` its task,
+//! `incoming` what clients send, `actions` what sessions ask for, `orders` what backends want, `clock` what is due when;
+//! the way of a publication is here.
 
 mod actions;
 mod arrival;
@@ -13,7 +14,9 @@ mod clock;
 mod connection;
 mod drive;
 mod incoming;
+mod orders;
 mod questions;
+mod socket;
 mod streams;
 mod subscriptions;
 
@@ -173,6 +176,8 @@ impl Core {
             Letter::Positions(positions) => self.positions(positions),
             Letter::Interest(channel, result) => self.interest(&channel, &result, now),
             Letter::Completed(from, answer) => self.completed(from, answer, now),
+            Letter::Emulated(emulated) => self.emulated(*emulated, now),
+            Letter::Order(errand) => self.order(errand, now),
             Letter::Census(asker) => drop(asker.send(self.census())),
             Letter::Drain(over) => self.drain = Some(Drain::begin(over, now)),
         }
@@ -198,7 +203,7 @@ impl Core {
             };
             connection.touched = false;
             let broken = connection.flush().is_err();
-            let over = connection.outbox.is_empty() && connection.ending.is_some_and(|ending| ending.heard);
+            let over = connection.is_over();
             if broken {
                 self.gone(key);
             } else if over {

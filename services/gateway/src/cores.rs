@@ -10,12 +10,14 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     adopt::Adoption,
     core,
+    emulation::{Emulated, SessionId},
     inbox::{Inbox, Letter},
     node::Node,
 };
@@ -56,6 +58,21 @@ impl Cores {
     pub(crate) fn adopt(&self, adoption: Adoption) {
         let next = self.next.fetch_add(1, Ordering::Relaxed) % self.inboxes.len();
         self.inboxes[next].put(Letter::Adopt(Box::new(adoption)));
+    }
+
+    /// Gives a connection what its client said apart from it. False when there is no such connection.
+    pub(crate) async fn emulate(&self, session: SessionId, data: Bytes) -> bool {
+        let Some(inbox) = self.inboxes.get(session.core) else {
+            return false;
+        };
+        let (heard, answer) = oneshot::channel();
+        inbox.put(Letter::Emulated(Box::new(Emulated {
+            key: session.key,
+            secret: session.secret,
+            data,
+            heard: Some(heard),
+        })));
+        answer.await.unwrap_or(false) // a core that has ended has nobody
     }
 
     /// Closes everyone, a few at a time, over this long. Returns when the last client has gone.

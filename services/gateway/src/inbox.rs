@@ -11,7 +11,7 @@ use tidings_protocol::Error;
 use tidings_session::Answer;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{adopt::Adoption, delivery::Delivery, notice::Notice, reads::Outcome};
+use crate::{adopt::Adoption, control::Errand, delivery::Delivery, emulation::Emulated, notice::Notice, reads::Outcome};
 
 /// Bytes of publications that may wait for a core. A core that falls this far behind loses publications, and
 /// knows it: the letter [`Letter::Lost`] takes their place.
@@ -39,6 +39,10 @@ pub(crate) enum Letter {
     Positions(Vec<((Channel, u64), Result<Position, tidings_broker::Error>)>),
     /// Slow work is done.
     Completed(Address, Answer),
+    /// A client of yours has said something by another way than its connection.
+    Emulated(Box<Emulated>),
+    /// Do what a backend wants to those of your connections that it is for.
+    Order(Errand),
     /// Say who is there.
     Census(oneshot::Sender<Census>),
     /// Close everyone, a few at a time, over this long; then end.

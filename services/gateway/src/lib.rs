@@ -10,11 +10,14 @@ mod addresses;
 mod admission;
 mod adopt;
 mod backend;
+mod body;
 mod config;
+mod control;
 mod core;
 mod cores;
 mod deliver;
 mod delivery;
+mod emulation;
 mod http;
 mod identity;
 mod inbox;
@@ -54,6 +57,7 @@ pub use cores::Counts;
 use crate::{
     admission::Admission,
     backend::Backend,
+    control::Control,
     cores::Cores,
     deliver::Deliver,
     http::Door,
@@ -73,14 +77,14 @@ const EXPIRED_GRACE: Duration = Duration::from_secs(25);
 /// The most publications that one answer to a client has.
 const HISTORY: u32 = 300;
 
-/// Connections of the clients' door that speak HTTP; those of clients are counted apart once they are upgraded.
-const HANDSHAKES: serve::Limits = serve::Limits {
-    max_connections: 1024,
-    ..serve::Limits::DEFAULT
-};
+/// Connections of the clients' door that may be shaking hands. Those that have become clients are counted apart, but keep
+/// their place among the door's while they are served over HTTP.
+const HANDSHAKES: usize = 1024;
 
 /// What a gateway needs from the rest of the process.
 pub struct Deps {
+    /// The node's name, unique among all nodes.
+    pub node: String,
     /// The bus.
     pub broker: Broker,
     /// What each channel offers.
@@ -115,6 +119,7 @@ pub enum Error {
 pub struct Gateway {
     listener: TcpListener,
     door: Arc<Door>,
+    connections: usize,
     members: Members,
     drain_over: Duration,
     shutdown: Shutdown,
@@ -131,6 +136,7 @@ impl Gateway {
         let backend = Backend::new(&config.proxy, bytes(config.limits.outbox) / 2)?;
         let listener = serve::bind("clients", config.listen)?;
         let Deps {
+            node: name,
             broker,
             namespaces,
             verifier,
@@ -147,9 +153,18 @@ impl Gateway {
             .collect();
         let table = Arc::new(Table::new());
         let metrics = Arc::new(Metrics::register(registry));
+        let name: Arc<str> = name.into();
+        let control = Arc::new(Control::new(
+            name.clone(),
+            broker.publisher(),
+            inboxes.clone(),
+            metrics.clone(),
+            shutdown.clone(),
+        ));
         let deliver = Arc::new(Deliver {
             table: table.clone(),
             inboxes: inboxes.clone(),
+            control: control.clone(),
             metrics: metrics.clone(),
             system: if broker.prefix().is_some() {
                 "redis"
@@ -158,7 +173,11 @@ impl Gateway {
             },
         });
         let subscriber = broker.subscriber(deliver.clone());
+        let (listening, told) = (control.clone(), subscriber.clone());
+        shutdown.spawn(async move { listening.listen(told).await });
         let node = Arc::new(Node {
+            name,
+            control,
             rules: Arc::new(rules(config, namespaces, &backend)),
             outbox: bytes(config.limits.outbox),
             message: bytes(config.limits.message_size),
@@ -181,8 +200,10 @@ impl Gateway {
         let cores = Cores::start(&node, &inboxes)?;
         Ok(Self {
             listener,
+            connections: config.limits.connections,
             door: Arc::new(Door {
                 cores,
+                node,
                 admission,
                 shutdown: shutdown.clone(),
                 kept_headers: config.proxy.kept_headers().into(),
@@ -213,11 +234,16 @@ impl Gateway {
         let Self {
             listener,
             door,
+            connections,
             members,
             drain_over,
             shutdown,
         } = self;
-        serve::serve(listener, http::router(door.clone()), HANDSHAKES, shutdown).await;
+        let limits = serve::Limits {
+            max_connections: connections.saturating_add(HANDSHAKES),
+            ..serve::Limits::DEFAULT
+        };
+        serve::serve(listener, http::router(door.clone()), limits, shutdown).await;
         door.cores.drain(drain_over).await;
         members.goodbye().await;
     }

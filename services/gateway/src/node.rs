@@ -11,6 +11,7 @@ use tracing::Span;
 
 use crate::{
     backend::Backend,
+    control::Control,
     deliver::Deliver,
     identity::Identities,
     inbox::{Address, Inbox, Letter},
@@ -26,6 +27,10 @@ pub(crate) const PUBLISHES: usize = 1024;
 
 /// One gateway, as its cores see it.
 pub(crate) struct Node {
+    /// Its name among the nodes.
+    pub(crate) name: Arc<str>,
+    /// What it tells them.
+    pub(crate) control: Arc<Control>,
     pub(crate) rules: Arc<Rules>,
     /// Bytes that may wait for one client.
     pub(crate) outbox: usize,

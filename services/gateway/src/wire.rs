@@ -11,9 +11,9 @@ mod tests;
 use bytes::Bytes;
 use tidings_core::{Channel, Format, Publication};
 use tidings_protocol::{
-    CloseReason, Command, Push, Reply,
-    centrifuge::{json, protobuf},
-    plain,
+    CloseReason, Command, Push, Reply, Request,
+    centrifuge::{json, protobuf, uni},
+    plain::{self, sse},
 };
 use tidings_websocket::frame;
 
@@ -144,6 +144,11 @@ impl Wire {
         self.control_pings || self.language == Language::WebSocketPlain
     }
 
+    /// Whether its clients never answer pings, because they cannot.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.language == Language::SsePlain || self.language.speech() == Speech::Uni
+    }
+
     /// Hands the commands of a message on, in order, until `take` has had enough (false) or one is malformed.
     pub(crate) fn commands(
         &mut self,
@@ -205,14 +210,12 @@ impl Wire {
     }
 }
 
-/// Who a unidirectional client says it is: a connect request without anything around it.
-pub(crate) fn greeting(text: &[u8]) -> Result<Command, Malformed> {
-    let command = [b"{\"id\":1,\"connect\":", text, b"}"].concat();
-    let mut commands = json::commands(&command);
-    match (commands.next(), commands.next()) {
-        (Some(command), None) => Ok(command?),
-        _ => Err(Malformed::Greeting),
-    }
+/// Who a unidirectional client says it is, as the command that it stands for.
+pub(crate) fn greeting(request: &[u8]) -> Result<Command, uni::Malformed> {
+    Ok(Command {
+        id: 1,
+        request: Request::Connect(Box::new(uni::connect(request)?)),
+    })
 }
 
 /// A message that is not made of commands.
@@ -222,8 +225,8 @@ pub(crate) enum Malformed {
     Json(#[from] json::Malformed),
     #[error(transparent)]
     Protobuf(#[from] protobuf::Malformed),
-    #[error("not one connect request in JSON")]
-    Greeting,
+    #[error(transparent)]
+    Uni(#[from] uni::Malformed),
 }
 
 impl Language {
@@ -234,6 +237,11 @@ impl Language {
             Self::WebSocketUni | Self::LinesUni | Self::SseUni => Speech::Uni,
             Self::WebSocketPlain | Self::SsePlain => Speech::Plain,
         }
+    }
+
+    /// Whether it is spoken in server-sent events.
+    pub(crate) fn is_sse(self) -> bool {
+        self.framing() == Framing::Sse
     }
 
     fn framing(self) -> Framing {
@@ -254,7 +262,11 @@ impl Language {
                 (Format::Binary, data) if std::str::from_utf8(data).is_ok() => frame::text(data),
                 (Format::Binary, data) => frame::binary(data),
             }),
-            Self::SsePlain => Ok(Bytes::new()),
+            Self::SsePlain => {
+                let mut event = Vec::with_capacity(publication.data.len() + AROUND);
+                sse::publication(publication, &mut event);
+                Ok(event.into())
+            }
             _ => self.push(Push::Publication(channel, publication), publication.data.len()),
         }
     }
@@ -294,24 +306,41 @@ impl Language {
             Speech::Protobuf => Ok(delimited(self.framing(), room, |mut out| {
                 protobuf::push(push, &mut out);
             })),
-            Speech::Uni => lines(self.framing(), room, |out| json::push(push, out)),
+            Speech::Uni => lines(self.framing(), room, |out| uni::push(push, out)),
             Speech::Json | Speech::Plain => lines(self.framing(), room, |out| json::push(push, out)),
         }
     }
 
     fn reply(self, reply: &Reply) -> Said {
-        let written = match self.speech() {
-            Speech::Json => lines(self.framing(), REPLY, |out| json::reply(reply, out)),
-            Speech::Protobuf => Ok(delimited(self.framing(), REPLY, |mut out| {
+        let mut said = true;
+        let written = match (self, self.speech()) {
+            (_, Speech::Json) => lines(self.framing(), REPLY, |out| json::reply(reply, out)),
+            (_, Speech::Protobuf) => Ok(delimited(self.framing(), REPLY, |mut out| {
                 protobuf::reply(reply, &mut out);
             })),
-            Speech::Uni | Speech::Plain => match reply {
-                Reply::Error { error, .. } => return Said::Close(plain::close_for(error)),
+            (_, Speech::Uni) => lines(self.framing(), REPLY, |out| {
+                said = uni::reply(reply, out)?;
+                Ok(())
+            }),
+            (Self::SsePlain, _) => {
+                let mut events = Vec::new();
+                match sse::reply(reply, &mut events) {
+                    // Whoever waits for the stream to begin, it has.
+                    Ok(false) if matches!(reply, Reply::Subscribe { .. }) => Ok(sse::PING.into()),
+                    outcome => outcome.map(|any| {
+                        said = any;
+                        events.into()
+                    }),
+                }
+            }
+            (_, Speech::Plain) => match reply {
+                Reply::Error { error, .. } => Err(plain::close_for(error)),
                 _ => return Said::Nothing,
             },
         };
         match written {
-            Ok(frame) => Said::Frame(frame),
+            Ok(frame) if said => Said::Frame(frame),
+            Ok(_) => Said::Nothing,
             Err(reason) => Said::Close(reason),
         }
     }

@@ -1,55 +1,53 @@
-//! One socket with everything that belongs to it.
+//! One client with everything that belongs to it.
 
 use std::{
-    io::{self, IoSlice},
-    pin::Pin,
+    io,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Instant,
 };
 
 use bytes::Bytes;
-use tidings_hub::{Full, Outbox};
+use tidings_hub::Full;
 use tidings_protocol::CloseReason;
 use tidings_session::{Answer, Refusal, Session};
-use tidings_websocket::Parser;
-use tokio::{
-    io::{AsyncRead as _, ReadBuf},
-    net::TcpStream,
-};
+use tidings_websocket::{Error, Message};
+use uuid::Uuid;
 
+use super::socket::{Flushed, Socket};
 use crate::{
-    admission::Place,
     adopt::About,
+    body::Writer,
     quota::{Entered, Quota},
     wire::Wire,
 };
 
-/// How many frames one write takes at most. The kernel's own limit is 1024; past this it gains nothing.
-const SLICES: usize = 64;
-
-/// A connection of a core. It has no buffer of its own: what arrives is parsed in the core's, and what leaves is
-/// shared with everyone who gets the same.
+/// A connection of a core.
 pub(super) struct Connection {
     pub(super) session: Session,
-    pub(super) parser: Parser,
     pub(super) wire: Wire,
     /// How it came.
     pub(super) about: Arc<About>,
-    pub(super) outbox: Outbox,
+    /// What its client knows and nobody else, if it is addressed apart from its connection.
+    pub(super) secret: Option<Uuid>,
     /// In the core's list of connections to flush.
     pub(super) touched: bool,
     /// Set when the session is over: how the WebSocket ends.
     pub(super) ending: Option<Ending>,
     /// The moment for which it stands in the core's list of deadlines.
     pub(super) deadline: Option<Instant>,
-    stream: TcpStream,
-    /// The socket takes no more for now; its task waits until it does.
-    blocked: bool,
+    pub(super) sink: Sink,
+    /// Taken by the first answer of who the client is; none while it is unknown, or nobody.
+    pub(super) user: Option<Entered<Arc<str>>>,
     waker: Option<Waker>,
-    /// Its place among those of its user, once it is known who that is. Nobody needs none.
-    user: Option<Entered<Arc<str>>>,
-    _place: Place,
+}
+
+/// Where a connection's frames go.
+pub(super) enum Sink {
+    /// A WebSocket client's socket.
+    Socket(Box<Socket>),
+    /// The response to a request. What the client says comes by other requests.
+    Body(Writer),
 }
 
 /// A closing handshake (RFC 6455 section 7.1.2).
@@ -69,64 +67,49 @@ pub(super) enum Read {
 
 impl Connection {
     pub(super) fn new(
-        stream: TcpStream,
+        sink: Sink,
         session: Session,
-        parser: Parser,
         wire: Wire,
         about: Arc<About>,
-        place: Place,
+        secret: Option<Uuid>,
     ) -> Self {
         Self {
             session,
-            parser,
             wire,
             about,
-            outbox: Outbox::default(),
+            secret,
             touched: false,
             ending: None,
             deadline: None,
-            stream,
-            blocked: false,
-            waker: None,
+            sink,
             user: None,
-            _place: place,
+            waker: None,
         }
     }
 
-    /// An answer on its way to the session: where it says who the client is, that user's place is taken. A refresh finds it
-    /// taken.
-    pub(super) fn admit(&mut self, answer: Answer, users: &Quota<Arc<str>>) -> Answer {
-        let Answer::Authenticated {
-            id,
-            result: Ok(identity),
-        } = &answer
-        else {
-            return answer;
-        };
-        if self.user.is_none() && !identity.user.is_empty() {
-            self.user = users.enter(&identity.user);
-            if self.user.is_none() {
-                let result = Err(Refusal::Close(CloseReason::ConnectionLimit));
-                return Answer::Authenticated { id: *id, result };
-            }
-        }
-        answer
-    }
-
-    /// Reads what is there. When nothing is, the task of `cx` is woken once something comes.
+    /// Reads what is there. When nothing is, the task of `cx` is woken once something comes, or the client goes.
     pub(super) fn read(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Read {
-        let mut buffer = ReadBuf::new(into);
-        // A read that does not fill the buffer also notes that there is no more, which saves asking the kernel again.
-        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
-            Poll::Pending => Read::Nothing,
-            Poll::Ready(Ok(())) if !buffer.filled().is_empty() => Read::Bytes(buffer.filled().len()),
-            Poll::Ready(_) => Read::End,
+        match &mut self.sink {
+            Sink::Socket(socket) => socket.read(cx, into),
+            Sink::Body(writer) if writer.is_gone(cx) => Read::End,
+            Sink::Body(_) => Read::Nothing,
+        }
+    }
+
+    /// The next whole message in what was read, if there is one.
+    pub(super) fn parse(&mut self, input: &mut &mut [u8]) -> Result<Option<Message>, Error> {
+        match &mut self.sink {
+            Sink::Socket(socket) => socket.parser.next(input),
+            Sink::Body(_) => Ok(None),
         }
     }
 
     /// Whether a socket that was full takes more now. If not, the task of `cx` is woken once it does.
     pub(super) fn unblocked(&mut self, cx: &mut Context<'_>) -> bool {
-        self.blocked && self.stream.poll_write_ready(cx).is_ready()
+        match &mut self.sink {
+            Sink::Socket(socket) => socket.unblocked(cx),
+            Sink::Body(_) => false,
+        }
     }
 
     /// Remembers the task that reads this connection.
@@ -145,41 +128,60 @@ impl Connection {
     }
 
     pub(super) fn push(&mut self, frame: Bytes, limit: usize) -> Result<(), Full> {
-        self.outbox.push(frame, limit)
+        match &mut self.sink {
+            Sink::Socket(socket) => socket.outbox.push(frame, limit),
+            Sink::Body(writer) => writer.push(frame, limit),
+        }
     }
 
-    /// Writes everything that waits, as far as the socket takes it; usually in one call.
+    /// Drops every frame that has not begun to leave.
+    pub(super) fn drop_unbegun(&mut self) {
+        match &mut self.sink {
+            Sink::Socket(socket) => socket.outbox.drop_unbegun(),
+            Sink::Body(writer) => writer.drop_unbegun(),
+        }
+    }
+
+    /// Lets everything that waits leave, as far as it can.
     ///
     /// # Errors
     /// The connection is broken.
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        while !self.outbox.is_empty() {
-            match self.write() {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.outbox.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if !self.blocked {
-                        self.blocked = true;
-                        self.wake(); // so that its task waits for room
-                    }
-                    return Ok(());
+        match &mut self.sink {
+            Sink::Socket(socket) => {
+                if let Flushed::Blocked(true) = socket.flush()? {
+                    self.wake(); // so that its task waits for room
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
             }
+            Sink::Body(writer) => writer.flush(),
         }
-        self.blocked = false;
         Ok(())
     }
 
-    /// One write of as much as waits. Most often that is a single frame, which needs no list of slices.
-    fn write(&self) -> io::Result<usize> {
-        if let Some(frame) = self.outbox.only() {
-            return self.stream.try_write(frame);
+    /// Both sides of a WebSocket have said goodbye, and the client has got all that it gets.
+    pub(super) fn is_over(&self) -> bool {
+        match &self.sink {
+            Sink::Socket(socket) => {
+                socket.outbox.is_empty() && self.ending.is_some_and(|ending| ending.heard)
+            }
+            Sink::Body(_) => false,
         }
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let filled = self.outbox.slices(&mut slices);
-        self.stream.try_write_vectored(&slices[..filled])
+    }
+
+    /// Passes an answer on to the session, unless it says that the client is a user who has all the connections that one
+    /// may have.
+    pub(super) fn admit(&mut self, answer: Answer, users: &Quota<Arc<str>>) -> Answer {
+        match answer {
+            Answer::Authenticated { id, result: Ok(who) } if self.user.is_none() && !who.user.is_empty() => {
+                self.user = users.enter(&who.user);
+                let result = match self.user {
+                    Some(_) => Ok(who),
+                    None => Err(Refusal::Close(CloseReason::ConnectionLimit)),
+                };
+                Answer::Authenticated { id, result }
+            }
+            _ => answer,
+        }
     }
 
     /// When something has to happen that nobody else causes.

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use tidings_protocol::{CloseReason, Command};
 use tidings_websocket::{Message, frame};
 
-use super::{Core, clock, connection::Ending};
+use super::{
+    Core, clock,
+    connection::{Connection, Ending, Sink},
+};
+use crate::emulation::Emulated;
 
 impl Core {
     /// Takes bytes from a client's socket, in place.
@@ -14,7 +18,7 @@ impl Core {
         let now = clock::now();
         let mut input = bytes;
         while let Some(connection) = self.connections.get_mut(key) {
-            match connection.parser.next(&mut input) {
+            match connection.parse(&mut input) {
                 Ok(None) => return,
                 Ok(Some(message)) => self.message(key, message, now),
                 Err(error) => {
@@ -46,21 +50,49 @@ impl Core {
                 session.transport_ping(now, &mut actions);
                 self.push(key, frame::pong(&data), &mut actions);
             }
-            Message::Text(data) | Message::Binary(data) => {
-                let read = connection.wire.commands(data, |command| {
-                    session.command(command, now, &mut actions);
-                    !session.is_closed()
-                });
-                if let Err(malformed) = read {
-                    tracing::debug!(client.id = %session.client(), %malformed, "a client sent what is no command");
-                    session.close(CloseReason::BadRequest, &mut actions);
-                }
-            }
+            Message::Text(data) | Message::Binary(data) => return self.said(key, data, now),
         }
         self.carry_out(key, actions, now);
     }
 
-    /// Takes commands that came by other ways than a message.
+    /// Takes what a client has said, in one message or in one request.
+    pub(super) fn said(&mut self, key: usize, data: Bytes, now: Instant) {
+        let Some(Connection { session, wire, .. }) = self.connections.get_mut(key).map(|it| &mut **it) else {
+            return;
+        };
+        let mut actions = Vec::new();
+        let read = wire.commands(data, |command| {
+            session.command(command, now, &mut actions);
+            !session.is_closed()
+        });
+        if let Err(malformed) = read {
+            tracing::debug!(client.id = %session.client(), %malformed, "a client sent what is no command");
+            session.close(CloseReason::BadRequest, &mut actions);
+        }
+        self.carry_out(key, actions, now);
+    }
+
+    /// Takes what a client has said apart from its connection, if this is where it belongs.
+    pub(super) fn emulated(&mut self, emulated: Emulated, now: Instant) {
+        let Emulated {
+            key,
+            secret,
+            data,
+            heard,
+        } = emulated;
+        let here = self
+            .connections
+            .get(key)
+            .is_some_and(|it| it.secret == Some(secret) && !it.session.is_closed());
+        if let Some(heard) = heard {
+            let _ = heard.send(here); // whoever asked may have gone
+        }
+        if here {
+            self.said(key, data, now);
+        }
+    }
+
+    /// Takes commands that came with the handshake.
     pub(super) fn commands(&mut self, key: usize, commands: Vec<Command>, now: Instant) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -89,22 +121,28 @@ impl Core {
             return;
         };
         if !reason.flushes() {
-            connection.outbox.drop_unbegun();
+            connection.drop_unbegun();
         }
         let wait = match &reason {
             CloseReason::Gone => return,
             CloseReason::WebSocket(_) => clock::SHORT_GOODBYE,
             _ => clock::GOODBYE,
         };
-        let goodbye = frame::close(reason.code(), reason.text());
-        self.farewell(
-            key,
-            goodbye,
-            Ending {
-                by: now + wait,
-                heard: false,
-            },
-        );
+        if let Sink::Body(writer) = &mut connection.sink {
+            writer.begin(Err(reason.clone()));
+        }
+        for frame in connection.wire.goodbye(&reason) {
+            let _ = connection.push(frame, usize::MAX); // never full
+        }
+        if let Sink::Body(_) = connection.sink {
+            // Nobody answers our goodbye. Whoever serves the response sends what is left of it.
+            return self.remove(key);
+        }
+        connection.ending = Some(Ending {
+            by: now + wait,
+            heard: false,
+        });
+        self.touch(key);
     }
 
     /// The client says goodbye: first, or in answer to ours.
@@ -117,27 +155,13 @@ impl Core {
             ending.heard = true;
             return self.touch(key);
         }
-        let goodbye = frame::close(CloseReason::Gone.code(), "");
-        self.farewell(
-            key,
-            goodbye,
-            Ending {
-                by: now + clock::GOODBYE,
-                heard: true,
-            },
-        );
+        let _ = connection.push(frame::close(CloseReason::Gone.code(), ""), usize::MAX); // never full
+        connection.ending = Some(Ending {
+            by: now + clock::GOODBYE,
+            heard: true,
+        });
+        self.touch(key);
         self.reschedule(key);
-    }
-
-    /// Queues the last frame of a connection, whatever waits before it.
-    fn farewell(&mut self, key: usize, goodbye: Bytes, ending: Ending) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        connection.ending = Some(ending);
-        if connection.push(goodbye, usize::MAX).is_ok() {
-            self.touch(key);
-        }
     }
 
     /// The socket is broken or was shut by the client: nothing can be said any more.

@@ -33,6 +33,36 @@ pub(crate) fn start(change: impl FnOnce(&mut Config)) -> Node {
 }
 
 pub(crate) fn start_with(verifier: Option<Verifier>, change: impl FnOnce(&mut Config)) -> Node {
+    start_on(&Broker::memory(), "test", verifier, change)
+}
+
+/// The same on a bus, under a name.
+pub(crate) fn start_on(
+    broker: &Broker,
+    name: &str,
+    verifier: Option<Verifier>,
+    change: impl FnOnce(&mut Config),
+) -> Node {
+    let open = Namespaces::default().with_undeclared_open();
+    start_whole(broker, name, open, verifier, change)
+}
+
+/// The same with these namespaces and no others.
+pub(crate) fn start_in(
+    namespaces: Namespaces,
+    verifier: Option<Verifier>,
+    change: impl FnOnce(&mut Config),
+) -> Node {
+    start_whole(&Broker::memory(), "test", namespaces, verifier, change)
+}
+
+fn start_whole(
+    broker: &Broker,
+    name: &str,
+    namespaces: Namespaces,
+    verifier: Option<Verifier>,
+    change: impl FnOnce(&mut Config),
+) -> Node {
     let mut config = Config {
         listen: ([127, 0, 0, 1], 0).into(),
         allow_anonymous: true,
@@ -41,11 +71,12 @@ pub(crate) fn start_with(verifier: Option<Verifier>, change: impl FnOnce(&mut Co
     };
     change(&mut config);
     config.check().expect("a valid configuration");
-    let (broker, shutdown, mut registry) = (Broker::memory(), Shutdown::new(), Registry::default());
+    let (shutdown, mut registry) = (Shutdown::new(), Registry::default());
     let nowhere = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
     let health = Health::new().component("presence");
     let members = Members::start("test".into(), nowhere, Duration::from_secs(10), &shutdown, health);
     let deps = Deps {
+        node: name.into(),
         broker: broker.clone(),
         namespaces,
         subscription_verifier: verifier.clone(),
