@@ -8,6 +8,7 @@ use tidings_telemetry::trace;
 use tracing::Span;
 
 use crate::{
+    control::Control,
     delivery::Delivery,
     inbox::{Inbox, Letter},
     interest::Table,
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) struct Deliver {
     pub(crate) table: Arc<Table>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
+    pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<Metrics>,
     /// What the bus is, in the words of OpenTelemetry.
     pub(crate) system: &'static str,
@@ -43,7 +45,7 @@ impl Sink for Deliver {
             }
             Incoming::Join(channel, info) => self.notice(channel, info, Event::Join),
             Incoming::Leave(channel, info) => self.notice(channel, info, Event::Leave),
-            Incoming::Control(_) => {}
+            Incoming::Control(message) => self.control.incoming(message),
         }
     }
 }

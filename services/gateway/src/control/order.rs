@@ -24,10 +24,7 @@ pub(crate) enum What {
     /// It ends.
     Disconnect(CloseReason),
     /// It hears a channel from now on.
-    Subscribe {
-        channel: Channel,
-        grant: Box<Grant>,
-    },
+    Subscribe { channel: Channel, grant: Box<Grant> },
     /// It hears it no more.
     Unsubscribe {
         channel: Channel,

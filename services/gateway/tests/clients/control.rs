@@ -74,13 +74,18 @@ impl Asker {
     async fn new(broker: &Broker) -> Self {
         let (sink, answers) = mpsc::channel(100);
         let subscriber = broker.subscriber(Arc::new(move |incoming| {
-            let Incoming::Control(message) = incoming else { return };
+            let Incoming::Control(message) = incoming else {
+                return;
+            };
             let control = bus::Control::decode(message).expect("a message of ours");
             if let Some(Body::Answer(answer)) = control.body {
                 sink.try_send(answer).expect("room");
             }
         }));
-        subscriber.listen(To::Node("asker")).await.expect("Redis is there");
+        subscriber
+            .listen(To::Node("asker"))
+            .await
+            .expect("Redis is there");
         Self {
             publisher: broker.publisher(),
             answers,
@@ -260,10 +265,7 @@ async fn a_connection_is_good_for_as_long_as_a_backend_says() {
             info: None,
         })
     };
-    assert_eq!(
-        cluster.asker.ask(one(&id), refresh(Some(60_000))).await,
-        (2, 1)
-    );
+    assert_eq!(cluster.asker.ask(one(&id), refresh(Some(60_000))).await, (2, 1));
     assert_eq!(
         client.next().await,
         json!({"push": {"refresh": {"expires": true, "ttl": 60}}})
@@ -331,7 +333,10 @@ async fn post(node: &Node, path: &str, body: &Value) -> Stream {
         "POST {path} HTTP/1.1\r\nhost: tidings\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    socket.write_all(request.as_bytes()).await.expect("an open socket");
+    socket
+        .write_all(request.as_bytes())
+        .await
+        .expect("an open socket");
     Stream {
         socket,
         text: String::new(),

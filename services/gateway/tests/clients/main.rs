@@ -1,9 +1,10 @@
 //! A whole gateway on the embedded broker, seen by WebSocket clients that are not ours.
 
+mod backend;
 mod emulation;
 mod http;
+mod hostile;
 mod control;
-mod backend;
 mod node;
 mod one_way;
 mod streams;

@@ -97,6 +97,7 @@ impl Wiring {
         let members = Members::start(id.to_string(), presence, lease, &self.stages.services, health);
         let verifier = config.verifier()?;
         let deps = gateway::Deps {
+            node: id.to_string(),
             broker: self.broker.clone(),
             namespaces: namespaces.clone(),
             verifier: verifier.clone(),
