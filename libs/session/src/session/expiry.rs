@@ -15,6 +15,9 @@ use crate::{Action, Evidence, Expiry, Refusal, Renewal, RenewedBy, Rules};
 /// The longest expiry that a client is told. SDKs count it in milliseconds, some in 32 bits.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// The least that the backend renews something for, or it would be asked without end.
+const SHORTEST: Duration = Duration::from_secs(1);
+
 /// How often the backend is asked within the grace, if it cannot be reached.
 const ATTEMPTS: u32 = 5;
 
@@ -41,7 +44,11 @@ impl Term {
     /// `None` where nothing runs out.
     pub(super) fn start(expiry: Option<Expiry>, rules: &Rules, now: Instant) -> Option<Self> {
         let Expiry { after, renewed_by } = expiry.filter(|_| !rules.insecure)?;
-        let ends = now + after.min(LONGEST);
+        let least = match renewed_by {
+            RenewedBy::Backend if !after.is_zero() => SHORTEST,
+            _ => Duration::ZERO,
+        };
+        let ends = now + after.clamp(least, LONGEST);
         Some(Self {
             renewed_by,
             ends,
@@ -171,6 +178,9 @@ impl Session {
             return; // somebody else was faster
         };
         match result {
+            Ok(renewal) if renewal.expires_in.is_some_and(|it| it.is_zero()) => {
+                self.close(CloseReason::Expired, out);
+            }
             Ok(Renewal { expires_in, info }) => {
                 known.info = info.unwrap_or_else(|| known.info.clone());
                 let expiry = expires_in.map(|after| Expiry {
@@ -203,6 +213,9 @@ impl Session {
             return;
         };
         match result {
+            Ok(grant) if grant.expiry.is_some_and(|it| it.after.is_zero()) => {
+                self.subscription_over(channel, out);
+            }
             Ok(grant) => self.prolong(channel, *grant, now),
             Err(refusal) if is_temporary(&refusal) => {
                 term.again(&self.rules, now);

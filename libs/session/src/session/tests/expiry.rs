@@ -125,6 +125,30 @@ fn a_backend_that_refuses_ends_the_connection() {
 }
 
 #[test]
+fn a_renewal_for_no_time_at_all_is_a_refusal_and_one_for_hardly_any_is_for_a_second() {
+    let mut client = renewed_by_backend();
+    client.wait(60);
+    assert_eq!(close_code(&renew(&mut client, Ok(for_seconds(0)))), 3005);
+
+    let mut client = renewed_by_backend();
+    client.wait(60);
+    let hardly = Renewal {
+        expires_in: Some(Duration::from_millis(1)),
+        info: None,
+    };
+    renew(&mut client, Ok(hardly));
+    assert_eq!(
+        client.session.deadline(),
+        Some(client.now + Duration::from_secs(1))
+    );
+
+    let mut client = subscribed(RenewedBy::Backend);
+    client.wait(60);
+    let none = client.authorize(0, "asked:1", Ok(grant(0, RenewedBy::Backend)));
+    assert_eq!(none[0], unsubscribed("asked:1", UnsubscribeReason::EXPIRED));
+}
+
+#[test]
 fn a_subscription_that_was_not_renewed_ends_after_its_grace_and_the_client_subscribes_again() {
     let mut client = subscribed(RenewedBy::Client);
     assert_eq!(client.wait(84), []);
