@@ -234,3 +234,6 @@ fn cut(mut text: String) -> String {
 fn nonsense(field: &'static str, why: &'static str) -> No {
     No::Failed(Failure::Field { field, why })
 }
+
+#[cfg(test)]
+mod tests;

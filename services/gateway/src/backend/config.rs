@@ -189,3 +189,6 @@ fn header(name: &str) -> Result<HeaderName, String> {
     }
     Ok(parsed)
 }
+
+#[cfg(test)]
+mod tests;

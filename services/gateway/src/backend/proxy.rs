@@ -1,6 +1,6 @@
 //! The way to the backend for one kind of question: whose turn it is, how long it may take, and what goes along.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tidings_telemetry::trace;
@@ -18,6 +18,9 @@ use crate::{adopt::About, config::Error};
 
 /// How many questions may wait for their turn, for each that may be under way.
 const WAITING: usize = 4;
+
+/// The addresses that a request came by, each written by the next: the last is the client's, as we see it.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 pub(super) struct Proxy {
     /// What it is asked: `connect`, `refresh`, …
@@ -112,9 +115,22 @@ impl Proxy {
                 headers.append(name.clone(), value);
             }
         }
+        if self.copied.contains(&FORWARDED_FOR) {
+            headers.insert(FORWARDED_FOR, forwarded_for(&headers, about.remote.ip()));
+        }
         for (name, value) in &self.fixed {
             headers.insert(name.clone(), value.clone());
         }
         headers
     }
+}
+
+fn forwarded_for(headers: &HeaderMap, from: IpAddr) -> HeaderValue {
+    let before = headers
+        .get_all(FORWARDED_FOR)
+        .iter()
+        .filter_map(|it| it.to_str().ok());
+    let mut addresses: Vec<_> = before.map(str::to_owned).collect();
+    addresses.push(from.to_canonical().to_string());
+    HeaderValue::try_from(addresses.join(", ")).unwrap_or(HeaderValue::from_static("unknown"))
 }
