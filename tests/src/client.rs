@@ -86,19 +86,28 @@ impl Client {
     /// # Panics
     /// When there is none, or something else comes.
     pub async fn hear(&mut self) -> (String, Value) {
-        let message = match self.pushes.pop_front() {
-            Some(message) => message,
-            None => self
-                .next()
-                .await
-                .unwrap_or_else(|code| panic!("closed with {code} instead of a publication")),
-        };
-        let push = &message["push"];
-        assert!(push["pub"].is_object(), "not a publication: {message}");
+        let push = self.push().await;
+        assert!(push["pub"].is_object(), "not a publication: {push}");
         (
             push["channel"].as_str().expect("a channel").to_owned(),
             push["pub"]["data"].clone(),
         )
+    }
+
+    /// The next push, whatever it is.
+    ///
+    /// # Panics
+    /// When the connection ends, or something else comes.
+    pub async fn push(&mut self) -> Value {
+        let mut message = match self.pushes.pop_front() {
+            Some(message) => message,
+            None => self
+                .next()
+                .await
+                .unwrap_or_else(|code| panic!("closed with {code} instead of a push")),
+        };
+        assert!(message["push"].is_object(), "not a push: {message}");
+        message["push"].take()
     }
 
     /// Sends bytes as they are: a text message.

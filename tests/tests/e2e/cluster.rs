@@ -6,7 +6,7 @@ use serde_json::json;
 use tidings_tests::{API_KEY, Backend, Client, Launch, Redis, Tidings, event, token};
 
 /// A node that has no configuration file to speak of: what it needs it has from the environment.
-async fn node(redis: &str) -> Tidings {
+pub(crate) async fn node(redis: &str) -> Tidings {
     Launch::new("standalone")
         .config("")
         .env("REDIS_URL", redis)

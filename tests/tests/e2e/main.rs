@@ -5,6 +5,7 @@
 mod bad_input;
 mod cluster;
 mod config;
+mod control;
 mod dev;
 mod drain;
 mod plain;
