@@ -41,6 +41,10 @@ pub struct Limits {
     /// idle keep-alive connection is closed after it too. A peer that does not let itself be closed politely is
     /// dropped after as long again. Default 10 s.
     pub header_timeout: Duration,
+    /// How long a peer may leave what was sent to it untaken, where the system can tell (Linux can, RFC 5482). Then the
+    /// connection is dropped, with whatever waits for it. It goes with the socket when the connection is upgraded.
+    /// Default 30 s.
+    pub write_timeout: Duration,
 }
 
 impl Limits {
@@ -48,6 +52,7 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         max_connections: 10_000,
         header_timeout: Duration::from_secs(10),
+        write_timeout: Duration::from_secs(30),
     };
 }
 
@@ -235,6 +240,8 @@ async fn connection(
 ) {
     // It fails only for a peer that is gone, which the first read will say too.
     let _ = socket.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    let _ = socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(limits.write_timeout));
     let asked = AtomicBool::new(false);
     let service = service_fn(|mut request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);

@@ -198,10 +198,10 @@ impl Wire {
         let mut frames = Vec::new();
         let (speech, framing) = (self.language.speech(), self.language.framing());
         // A bidirectional WebSocket says it in the close frame alone.
-        if framing != Framing::WebSocket || speech == Speech::Uni {
-            if let Said::Frame(frame) = self.language.reply(&Reply::Disconnect(reason.clone())) {
-                frames.push(frame);
-            }
+        if (framing != Framing::WebSocket || speech == Speech::Uni)
+            && let Said::Frame(frame) = self.language.reply(&Reply::Disconnect(reason.clone()))
+        {
+            frames.push(frame);
         }
         if framing == Framing::WebSocket {
             frames.push(frame::close(reason.code(), reason.text()));

@@ -211,6 +211,34 @@ async fn a_connection_beyond_the_limit_waits_for_a_place() {
     shutdown.wait().await;
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_peer_that_takes_nothing_of_its_answer_is_dropped() {
+    let large = axum::body::Bytes::from(vec![b'x'; 32 * 1024 * 1024]);
+    let (address, shutdown) = open(
+        hello().route("/large", get(async move || large)),
+        Limits {
+            max_connections: 1,
+            write_timeout: Duration::from_secs(1),
+            ..Limits::DEFAULT
+        },
+    );
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    silent
+        .write_all(b"GET /large HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    silent.readable().await.unwrap();
+    let mut other = TcpStream::connect(address).await.unwrap();
+    other.write_all(GET).await.unwrap();
+    assert!(
+        response(&mut other).await.contains("200 OK"),
+        "its place is free again"
+    );
+    shutdown.request();
+    shutdown.wait().await;
+}
+
 #[tokio::test]
 async fn shutdown_closes_idle_connections_and_answers_requests_in_flight() {
     let (arrived, mut arrivals) = mpsc::channel::<()>(1);

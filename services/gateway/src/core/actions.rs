@@ -131,7 +131,7 @@ impl Core {
                     }
                 });
             }
-            Action::Close(reason) => self.end(key, reason, now),
+            Action::Close(reason) => self.end(key, &reason, now),
         }
     }
 

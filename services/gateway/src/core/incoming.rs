@@ -45,9 +45,10 @@ impl Core {
                 if connection.wire.pings_by_transport() {
                     session.transport_pong();
                 }
+                session.transport_beat(now, &mut actions);
             }
             Message::Ping(data) => {
-                session.transport_ping(now, &mut actions);
+                session.transport_beat(now, &mut actions);
                 self.push(key, frame::pong(&data), &mut actions);
             }
             Message::Text(data) | Message::Binary(data) => return self.said(key, data, now),
@@ -57,16 +58,21 @@ impl Core {
 
     /// Takes what a client has said, in one message or in one request.
     pub(super) fn said(&mut self, key: usize, data: Bytes, now: Instant) {
-        let Some(Connection { session, wire, .. }) = self.connections.get_mut(key).map(|it| &mut **it) else {
+        let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        let Connection {
+            session, wire, about, ..
+        } = &mut **connection;
         let mut actions = Vec::new();
         let read = wire.commands(data, |command| {
             session.command(command, now, &mut actions);
             !session.is_closed()
         });
         if let Err(malformed) = read {
-            tracing::debug!(client.id = %session.client(), %malformed, "a client sent what is no command");
+            tracing::debug!(
+                client.id = %session.client(), peer.address = %about.remote, %malformed, "a client sent what is no command"
+            );
             session.close(CloseReason::BadRequest, &mut actions);
         }
         self.carry_out(key, actions, now);
@@ -115,15 +121,15 @@ impl Core {
     }
 
     /// The session is over. The client is told why, and has a moment to say goodbye.
-    pub(super) fn end(&mut self, key: usize, reason: CloseReason, now: Instant) {
-        self.node.metrics.closed(&reason);
+    pub(super) fn end(&mut self, key: usize, reason: &CloseReason, now: Instant) {
+        self.node.metrics.closed(reason);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         if !reason.flushes() {
             connection.drop_unbegun();
         }
-        let wait = match &reason {
+        let wait = match reason {
             CloseReason::Gone => return,
             CloseReason::WebSocket(_) => clock::SHORT_GOODBYE,
             _ => clock::GOODBYE,
@@ -131,7 +137,7 @@ impl Core {
         if let Sink::Body(writer) = &mut connection.sink {
             writer.begin(Err(reason.clone()));
         }
-        for frame in connection.wire.goodbye(&reason) {
+        for frame in connection.wire.goodbye(reason) {
             let _ = connection.push(frame, usize::MAX); // never full
         }
         if let Sink::Body(_) = connection.sink {
