@@ -324,3 +324,40 @@ async fn the_backend_says_whether_a_subscription_goes_on() {
         assert_eq!(push["push"]["unsubscribe"]["code"], 2501, "{push}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backend_that_speaks_something_else_is_a_temporary_error() {
+    let answers: [(u16, String); 4] = [
+        (500, "{\"result\":{}}".to_owned()),
+        (204, String::new()),
+        (200, "<html>".to_owned()),
+        (
+            200,
+            format!("{{\"result\":{{\"user\":\"{}\"}}}}", "x".repeat(1 << 20)),
+        ),
+    ];
+    for (status, body) in answers {
+        let said = (axum::http::StatusCode::from_u16(status).expect("a status"), body);
+        let router = axum::Router::new().fallback(async move || said.clone());
+        let (address, _backend) = server::serve(router);
+        let proxy = ProxyConfig {
+            endpoint: format!("http://{address}/"),
+            timeout: crate::node::PATIENCE,
+            ..ProxyConfig::default()
+        };
+        let proxies = Proxies {
+            connect: Some(proxy),
+            ..Proxies::default()
+        };
+        let node = start_in(Namespaces::default(), None, |it| {
+            (it.insecure, it.proxy) = (false, proxies);
+        });
+        let mut client = open(&node).await;
+        let error = ask(&mut client, json!({"id": 1, "connect": {}})).await["error"].take();
+        assert_eq!(
+            (&error["code"], &error["temporary"]),
+            (&json!(100), &json!(true)),
+            "{status}"
+        );
+    }
+}

@@ -8,6 +8,7 @@ mod control;
 mod node;
 mod one_way;
 mod streams;
+mod tokens;
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! A backend of our users, which speaks HTTP or gRPC, and keeps what it is asked.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -37,9 +37,9 @@ type Opinion = dyn Fn(&str, &Value) -> Option<Value> + Send + Sync;
 /// A running backend; gone when dropped.
 pub(super) struct Server {
     speaks: Speaks,
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     asked: mpsc::Receiver<Asked>,
-    shutdown: Shutdown,
+    _running: Running,
 }
 
 #[derive(Clone)]
@@ -61,6 +61,17 @@ pub(super) async fn start(
         Speaks::Http => Router::new().route("/{event}", post(posted)).with_state(backend),
         Speaks::Grpc => tonic::service::Routes::new(CentrifugoProxyServer::new(backend)).into_axum_router(),
     };
+    let (address, running) = serve(router);
+    Server {
+        speaks,
+        address,
+        asked,
+        _running: running,
+    }
+}
+
+/// Serves until it is dropped.
+pub(super) fn serve(router: Router) -> (SocketAddr, Running) {
     let listener = serve::bind("backend", ([127, 0, 0, 1], 0).into()).expect("a free port");
     let (address, shutdown) = (listener.local_addr().expect("bound"), Shutdown::new());
     drop(shutdown.spawn(serve::serve(
@@ -69,13 +80,10 @@ pub(super) async fn start(
         serve::Limits::default(),
         shutdown.clone(),
     )));
-    Server {
-        speaks,
-        address,
-        asked,
-        shutdown,
-    }
+    (address, Running(shutdown))
 }
+
+pub(super) struct Running(Shutdown);
 
 impl Server {
     /// Everything is asked here.
@@ -122,9 +130,9 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Running {
     fn drop(&mut self) {
-        self.shutdown.force();
+        self.0.force();
     }
 }
 
