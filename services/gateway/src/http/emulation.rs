@@ -38,9 +38,9 @@ pub(super) async fn emulate(State(door): State<Arc<Door>>, request: Request) -> 
             .control
             .emulate(&emulation.node, session, emulation.data);
         told.await.map_err(|error| {
-            tracing::warn!(%error, "what a client said did not reach the node of its connection");
+            tracing::debug!(%error, "what a client said did not reach the node of its connection");
             Refused::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
+                StatusCode::SERVICE_UNAVAILABLE,
                 "the node of this session cannot be reached now",
             )
         })?
