@@ -59,8 +59,8 @@ impl Session {
         self.heartbeat.pong();
     }
 
-    /// The client pings by the transport's means. Legal, but not without end.
-    pub fn transport_ping(&mut self, now: Instant, out: &mut Actions) {
+    /// The client pings by the transport's means, or answers so. Legal, but not without end.
+    pub fn transport_beat(&mut self, now: Instant, out: &mut Actions) {
         if self.budget.pay(self.rules.commands_per_second, now) == Paid::Flood {
             self.close(CloseReason::TooManyRequests, out);
         }

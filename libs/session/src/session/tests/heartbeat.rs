@@ -58,7 +58,7 @@ fn pings_by_the_transports_means_are_paid_for() {
     let mut client = connected(rules(), "ada");
     let mut out = Vec::new();
     for _ in 0..1000 {
-        client.session.transport_ping(client.now, &mut out);
+        client.session.transport_beat(client.now, &mut out);
     }
     assert_eq!(out, [Action::Close(CloseReason::TooManyRequests)]);
 }
