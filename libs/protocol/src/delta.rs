@@ -5,7 +5,8 @@
 //! See <https://fossil-scm.org/home/doc/trunk/www/delta_format.wiki>; how the copies are found is left to the writer.
 //!
 //! Here the base is cut into blocks, each known by a hash, and the target is searched for them with a window of one
-//! block whose hash rolls along: time is linear in the length of both, memory 4 bytes for each 8 of the base.
+//! block whose hash rolls along: time is linear in the length of both, and memory less than the
+//! base itself.
 
 /// A patch that turns `base` into `target`, if it is shorter than `target` itself.
 ///
