@@ -1,10 +1,11 @@
 //! A whole gateway on the embedded broker, seen by WebSocket clients that are not ours.
 
+mod admission;
 mod backend;
-mod emulation;
-mod http;
-mod hostile;
 mod control;
+mod emulation;
+mod hostile;
+mod http;
 mod node;
 mod one_way;
 mod streams;
