@@ -68,7 +68,7 @@ impl Identities {
 
 fn at_hand<T>(check: impl Fn(SystemTime) -> Check<T>) -> Option<Result<T, Refusal>> {
     match check(SystemTime::now()) {
-        Check::Done(result) => Some(result.map_err(refusal)),
+        Check::Done(result) => Some(result.map_err(|error| refusal(&error))),
         Check::Fetch => None,
     }
 }
@@ -77,7 +77,7 @@ async fn fetched<T>(verifier: &Verifier, check: impl Fn(SystemTime) -> Check<T>)
     if let Err(error) = verifier.fetch(SystemTime::now()).await {
         tracing::warn!(%error, "the keys to check tokens with could not be fetched");
     }
-    check(SystemTime::now()).settle().map_err(refusal)
+    check(SystemTime::now()).settle().map_err(|error| refusal(&error))
 }
 
 fn identity(verifier: &Verifier, token: &str, now: SystemTime) -> Check<Identity> {
@@ -140,8 +140,8 @@ fn expiry(expires_at: Option<SystemTime>, now: SystemTime) -> Option<Expiry> {
     })
 }
 
-fn refusal(error: token::Error) -> Refusal {
-    let refusal = match &error {
+fn refusal(error: &token::Error) -> Refusal {
+    let refusal = match error {
         token::Error::Expired => return Refusal::Expired,
         token::Error::Unavailable => return Refusal::Unavailable,
         token::Error::Invalid(_) => Refusal::Invalid,

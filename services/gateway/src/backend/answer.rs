@@ -194,7 +194,6 @@ fn goes_on(expired: bool, at: i64, now: SystemTime) -> Result<Option<Duration>, 
 }
 
 /// How long it is until `at`, Unix time in seconds, 0 being never. `None` when it has passed.
-#[expect(clippy::option_option, reason = "past, never, and a time are three things")]
 fn until(at: i64, now: SystemTime) -> Option<Option<Duration>> {
     if at == 0 {
         return Some(None);

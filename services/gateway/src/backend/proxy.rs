@@ -40,7 +40,7 @@ pub(super) struct Proxy {
 }
 
 enum Via {
-    Http(Http),
+    Http(Box<Http>),
     Grpc(Grpc),
 }
 
@@ -55,7 +55,7 @@ impl Proxy {
         let via = if address.grpc {
             Grpc::new(address.uri, config.timeout, max_bytes).map(Via::Grpc)
         } else {
-            Http::new(address.uri, config.concurrency, max_bytes).map(Via::Http)
+            Http::new(address.uri, config.concurrency, max_bytes).map(|http| Via::Http(Box::new(http)))
         };
         let via = via.map_err(|why| Error {
             key: format!("clients.proxy.{name}.endpoint").into(),

@@ -30,23 +30,27 @@ fn node(config: Proxies, change: impl FnOnce(&mut Config)) -> Node {
         name: "plain".to_owned(),
         ..Namespace::default()
     };
-    start_in(Namespaces::new(vec![namespace, plain]).unwrap(), None, |it| {
-        it.insecure = false;
-        it.allow_anonymous = false;
-        it.proxy = config;
-        change(it);
-    })
+    start_in(
+        Namespaces::new(vec![namespace, plain]).expect("namespaces"),
+        None,
+        |it| {
+            it.insecure = false;
+            it.allow_anonymous = false;
+            it.proxy = config;
+            change(it);
+        },
+    )
 }
 
 async fn open(node: &Node) -> Client {
     let mut request = format!("ws://{}/connection/websocket", node.address)
         .into_client_request()
-        .unwrap();
+        .expect("a URL");
     let headers = request.headers_mut();
-    headers.insert("cookie", "session=1".parse().unwrap());
-    headers.insert("x-other", "2".parse().unwrap());
-    headers.insert("x-fixed", "from the client".parse().unwrap());
-    headers.insert("traceparent", TRACEPARENT.parse().unwrap());
+    headers.insert("cookie", "session=1".parse().expect("a header"));
+    headers.insert("x-other", "2".parse().expect("a header"));
+    headers.insert("x-fixed", "from the client".parse().expect("a header"));
+    headers.insert("traceparent", TRACEPARENT.parse().expect("a header"));
     let (socket, _) = connect_async(request).await.expect("a handshake");
     Client { socket }
 }
@@ -64,7 +68,11 @@ async fn ask(client: &mut Client, command: Value) -> Value {
 }
 
 fn soon() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 1
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_secs()
+        + 1
 }
 
 /// What both backends say, unless a test has another opinion.
@@ -359,5 +367,47 @@ async fn a_backend_that_speaks_something_else_is_a_temporary_error() {
             (&json!(100), &json!(true)),
             "{status}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_backend_says_what_is_not_kept_and_what_is_published_once() {
+    for speaks in [Speaks::Http, Speaks::Grpc] {
+        let backend = backend(speaks, |event, question| match (event, &question["data"]) {
+            ("publish", data) if data == "unkept" => Some(json!({"result": {"skip_history": true}})),
+            ("publish", data) if data == "once" => Some(json!({"result": {"idempotency_key": "k"}})),
+            ("publish", _) => Some(json!({"result": {}})),
+            _ => kind(event, question),
+        })
+        .await;
+        let namespace = Namespace {
+            name: "asked".to_owned(),
+            publish_proxy_enabled: true,
+            history_size: 10,
+            history_ttl: Duration::from_secs(600),
+            allow_history_for_client: true,
+            ..Namespace::default()
+        };
+        let proxies = backend.proxies(|_, _| {});
+        let node = start_in(
+            Namespaces::new(vec![namespace]).expect("namespaces"),
+            None,
+            |it| {
+                (it.insecure, it.proxy) = (false, proxies);
+            },
+        );
+        let mut client = connected(&node).await;
+        for data in ["kept", "unkept", "once", "once"] {
+            let publish = json!({"id": 2, "publish": {"channel": "asked:1", "data": data}});
+            assert!(ask(&mut client, publish).await["publish"].is_object(), "{data}");
+        }
+        let history = json!({"id": 3, "history": {"channel": "asked:1", "limit": -1}});
+        let reply = ask(&mut client, history).await;
+        let kept = reply["history"]["publications"]
+            .as_array()
+            .expect("a list")
+            .iter();
+        let kept: Vec<_> = kept.map(|it| it["data"].clone()).collect();
+        assert_eq!(kept, ["kept", "once"]);
     }
 }

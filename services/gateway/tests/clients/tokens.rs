@@ -18,7 +18,7 @@ fn keys() -> Keys {
 }
 
 fn minter() -> Minter {
-    keys().minter().unwrap().expect("a secret")
+    keys().minter().expect("a usable secret").expect("a secret")
 }
 
 /// Nobody may subscribe here without a token for it.
@@ -27,8 +27,10 @@ fn node() -> Node {
         name: "plain".to_owned(),
         ..Namespace::default()
     };
-    let namespaces = Namespaces::new(vec![namespace]).unwrap();
-    start_in(namespaces, keys().verifier().unwrap(), |it| it.insecure = false)
+    let namespaces = Namespaces::new(vec![namespace]).expect("a namespace");
+    start_in(namespaces, keys().verifier().expect("a usable secret"), |it| {
+        it.insecure = false
+    })
 }
 
 async fn connected(node: &Node) -> Client {

@@ -29,7 +29,7 @@ fn failed<T: std::fmt::Debug>(result: Result<T, No>) -> String {
     }
 }
 
-fn connect(result: serde_json::Value) -> Result<Identity, No> {
+fn connect(result: &serde_json::Value) -> Result<Identity, No> {
     let result = answer::<ConnectResponse>(&json!({"result": result}))?.expect("a result");
     let in_channel = |_: &Channel| RenewedBy::Client;
     identity(result, RenewedBy::Backend, in_channel, now())
@@ -104,7 +104,7 @@ fn a_text_that_is_too_long_is_cut_between_letters() {
 
 #[test]
 fn an_identity_has_everything_that_the_backend_said() {
-    let identity = connect(json!({
+    let identity = connect(&json!({
         "user": "42", "expire_at": 1010, "info": {"a": 1}, "b64data": "AQI=", "channels": ["b", "a"],
         "subs": {"a": {"data": [1], "override": {"presence": {"value": true}, "join_leave": {}}}},
     }))
@@ -138,14 +138,14 @@ fn an_identity_has_everything_that_the_backend_said() {
 #[test]
 fn what_is_over_before_it_begins_is_refused_and_what_has_expired_does_not_go_on() {
     assert_eq!(
-        refused(connect(json!({"expire_at": 1000}))),
+        refused(connect(&json!({"expire_at": 1000}))),
         Refusal::Error(Error::EXPIRED)
     );
     assert_eq!(
-        refused(connect(json!({"expire_at": -1}))),
+        refused(connect(&json!({"expire_at": -1}))),
         Refusal::Error(Error::EXPIRED)
     );
-    let refresh = |text| {
+    let refresh = |text: serde_json::Value| {
         let result = answer::<RefreshResponse>(&json!({"result": text}))?.expect("a result");
         renewal(result, now())
     };
@@ -163,15 +163,15 @@ fn what_is_over_before_it_begins_is_refused_and_what_has_expired_does_not_go_on(
 
 #[test]
 fn what_cannot_be_meant_is_named() {
-    assert!(failed(connect(json!({"subs": {"a\u{0}": {}}}))).contains("`subs` names a channel"));
-    assert!(failed(connect(json!({"b64info": "?"}))).contains("`info` has a twin that is not base64"));
-    assert!(failed(connect(json!({"user": 42}))).contains("line 1, column"));
-    let publish = |text: serde_json::Value| {
+    assert!(failed(connect(&json!({"subs": {"a\u{0}": {}}}))).contains("`subs` names a channel"));
+    assert!(failed(connect(&json!({"b64info": "?"}))).contains("`info` has a twin that is not base64"));
+    assert!(failed(connect(&json!({"user": 42}))).contains("line 1, column"));
+    let publish = |text: &serde_json::Value| {
         edit(answer::<PublishResponse>(&json!({"result": text}))?.expect("a result"))
     };
-    assert!(failed(publish(json!({"idempotency_key": "k".repeat(256)}))).contains("`idempotency_key`"));
+    assert!(failed(publish(&json!({"idempotency_key": "k".repeat(256)}))).contains("`idempotency_key`"));
     let tags: serde_json::Map<_, _> = (0..65).map(|n| (n.to_string(), json!("v"))).collect();
-    assert!(failed(publish(json!({"tags": tags}))).contains("`tags` are more than 64"));
+    assert!(failed(publish(&json!({"tags": tags}))).contains("`tags` are more than 64"));
 }
 
 #[test]
