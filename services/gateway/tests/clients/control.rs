@@ -42,18 +42,7 @@ impl Cluster {
             })
         };
         let (one, two) = (node("one"), node("two"));
-        let mut asker = Asker::new(&broker()).await;
-        let nobody = || bus::Clients {
-            user: "nobody".to_owned(),
-            ..bus::Clients::default()
-        };
-        timeout(PATIENCE, async {
-            while asker.ask(nobody(), send("1")).await != (2, 0) {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .expect("both nodes listen");
+        let asker = Asker::of(2, &broker()).await;
         Some(Self {
             one,
             two,
@@ -71,7 +60,8 @@ struct Asker {
 }
 
 impl Asker {
-    async fn new(broker: &Broker) -> Self {
+    /// One that this many nodes hear.
+    async fn of(nodes: u64, broker: &Broker) -> Self {
         let (sink, answers) = mpsc::channel(100);
         let subscriber = broker.subscriber(Arc::new(move |incoming| {
             let Incoming::Control(message) = incoming else {
@@ -86,12 +76,19 @@ impl Asker {
             .listen(To::Node("asker"))
             .await
             .expect("Redis is there");
-        Self {
+        let mut asker = Self {
             publisher: broker.publisher(),
             answers,
             orders: 0,
             _subscriber: subscriber,
-        }
+        };
+        let meeting = async {
+            while asker.ask(user("nobody"), send("1")).await != (nodes, 0) {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, meeting).await.expect("all nodes listen");
+        asker
     }
 
     /// How many nodes heard the order, and how many connections it was carried out on.
@@ -301,7 +298,7 @@ async fn orders_reach_more_connections_than_a_core_looks_at_in_one_go() {
         config.cores = std::num::NonZero::new(1);
         config.limits.connections_per_user = MANY as usize;
     });
-    let mut asker = Asker::new(&broker).await;
+    let mut asker = Asker::of(1, &broker).await;
     let mut clients = Vec::new();
     for _ in 0..MANY {
         clients.push(client(&node, "ada").await.0);
@@ -316,13 +313,13 @@ async fn orders_reach_more_connections_than_a_core_looks_at_in_one_go() {
 async fn what_nobody_can_read_is_left_alone() {
     let broker = Broker::memory();
     let node = start_on(&broker, "one", None, |_| {});
-    let (mut asker, publisher) = (Asker::new(&broker).await, broker.publisher());
+    let (mut asker, publisher) = (Asker::of(1, &broker).await, broker.publisher());
     for message in [&b"\xff\xff"[..], b"", b"word"] {
         let message = bytes::Bytes::copy_from_slice(message);
         assert_eq!(publisher.tell(To::All, &message).await.expect("a bus"), 1);
     }
     assert_eq!(asker.ask(user("ada"), send("1")).await, (1, 0));
-    assert!(node.metric("control_in_total 4") && node.metric("control_out_total 1"));
+    assert!(node.metric("control_in_total 5") && node.metric("control_out_total 2"));
 }
 
 /// A request of HTTP/1.1 with a JSON body, whose response may go on and on.
