@@ -29,7 +29,7 @@ fn node() -> Node {
     };
     let namespaces = Namespaces::new(vec![namespace]).expect("a namespace");
     start_in(namespaces, keys().verifier().expect("a usable secret"), |it| {
-        it.insecure = false
+        it.insecure = false;
     })
 }
 
