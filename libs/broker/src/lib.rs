@@ -11,9 +11,9 @@
 //! - nothing of a channel arrives after unsubscribing from it has returned;
 //! - what a node is told reaches it, if it listens, and whoever told it hears how many did;
 //! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden;
-//! - what is kept is numbered from 1 without holes, in the order in which it is delivered, and once it is lost the epoch
-//!   is another. What the epoch does not tell is that Redis went back in time: an older snapshot was restored, or a
-//!   failover lost the newest writes. Then offsets are given again.
+//! - what is kept is numbered without holes, in the order in which it is delivered, and no number is given twice under one
+//!   epoch. The epoch is another once what was kept is lost, and once it may be: after each restart and each failover of
+//!   Redis. Then what is still there goes on under the new epoch.
 //!
 //! In reading order: this file is what callers see, `topic` what can be wanted, and `stream` the words that are about streams; `memory` is the
 //! bus of one process, [`redis`] the one between processes, `envelope` what travels on it.

@@ -94,9 +94,17 @@ impl Bus {
     pub(crate) async fn publish(&self, targets: &[Target], envelope: &[u8]) -> Vec<Result<Published, Error>> {
         let publish = |index: usize, by| self.streams.publish(&targets[index], envelope, by);
         let (count, bytes) = (targets.len(), envelope.len());
+        let settle = |by| self.streams.generation(by);
+        let kept = targets.iter().any(|target| target.retention.is_some());
         let answers = self
             .commands
-            .ask(&self.commands.publishing, count, bytes, publish)
+            .ask(
+                &self.commands.publishing,
+                count,
+                bytes,
+                if kept { Some(&settle) } else { None },
+                publish,
+            )
             .await;
         let answers = answers.into_iter();
         answers
@@ -109,7 +117,7 @@ impl Bus {
         let send = |_| self.streams.send(channel, envelope);
         let answer = self
             .commands
-            .ask_one(&self.commands.publishing, envelope.len(), send)
+            .ask_one(&self.commands.publishing, envelope.len(), None, send)
             .await;
         answer.map(drop)
     }
@@ -119,7 +127,7 @@ impl Bus {
         let name = self.keys.topic(&to.into());
         let tell = |_| self.streams.tell(&name, message);
         let (publishing, bytes) = (&self.commands.publishing, message.len());
-        let answer = self.commands.ask_one(publishing, bytes, tell).await?;
+        let answer = self.commands.ask_one(publishing, bytes, None, tell).await?;
         self.understand(answer, redis::from_redis_value)
     }
 
@@ -130,15 +138,19 @@ impl Bus {
         query: Query,
     ) -> Result<History, Error> {
         let read = |by| self.streams.read(channel, retention, query, by);
-        let answer = self.commands.ask_one(&self.commands.reading, 0, read).await?;
+        let settle = |by| self.streams.generation(by);
+        let reading = &self.commands.reading;
+        let answer = self.commands.ask_one(reading, 0, Some(&settle), read).await?;
         self.understand(answer, streams::history)
     }
 
     pub(crate) async fn positions(&self, channels: &[Channel]) -> Vec<Result<Position, Error>> {
         let position = |index: usize, by| self.streams.position(&channels[index], by);
+        let settle = |by| self.streams.generation(by);
+        let reading = &self.commands.reading;
         let answers = self
             .commands
-            .ask(&self.commands.reading, channels.len(), 0, position)
+            .ask(reading, channels.len(), 0, Some(&settle), position)
             .await;
         let answers = answers.into_iter();
         let histories = answers.map(|answer| self.understand(answer?, streams::history));
@@ -147,7 +159,8 @@ impl Bus {
 
     pub(crate) async fn remove(&self, channel: &Channel) -> Result<(), Error> {
         let remove = |_| self.streams.remove(channel);
-        let answer = self.commands.ask_one(&self.commands.publishing, 0, remove).await;
+        let publishing = &self.commands.publishing;
+        let answer = self.commands.ask_one(publishing, 0, None, remove).await;
         answer.map(drop)
     }
 

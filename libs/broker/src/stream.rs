@@ -1,7 +1,7 @@
 //! What a publish asks of a channel beyond reaching its listeners, and what a channel's stream answers.
 //!
 //! A stream is what a channel keeps of its publications: numbered from 1 without holes, under an epoch that changes
-//! when the stream is lost. A channel has one from the first [`Target`] with a [`Retention`], or the first question
+//! when the stream is lost, or may have lost its newest publications. A channel has one from the first [`Target`] with a [`Retention`], or the first question
 //! for it, on.
 
 use std::{sync::Arc, time::Duration};

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Config,
     health::Health,
-    line::{Line, Share},
+    line::{Failure, Line, Share},
     peer::Peer,
     script::By,
 };
@@ -75,15 +75,17 @@ impl Commands {
 
     /// Sends `count` commands of about `bytes` each, pipelined, and returns the answer to each, in order. After a failure
     /// of the connection the rest is not tried. A script that Redis does not know by its hash is sent again, by its code.
+    /// `settle`: what comes first on each connection, for what is about streams.
     pub(super) async fn ask(
         &self,
         line: &Line,
         count: usize,
         bytes: usize,
+        settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
         command: impl Fn(usize, By) -> Cmd,
     ) -> Vec<Result<Value, Error>> {
         let deadline = Instant::now() + self.timeout;
-        let share = timeout_at(deadline, self.share(line)).await;
+        let share = timeout_at(deadline, self.share(line, settle)).await;
         let share = match share.unwrap_or_else(|_| Err(self.too_late())) {
             Ok(share) => share,
             Err(failure) => return vec![Err(failure); count],
@@ -125,26 +127,33 @@ impl Commands {
         &self,
         line: &Line,
         bytes: usize,
+        settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
         command: impl Fn(By) -> Cmd,
     ) -> Result<Value, Error> {
-        let mut answers = self.ask(line, 1, bytes, |_, by| command(by)).await;
+        let mut answers = self.ask(line, 1, bytes, settle, |_, by| command(by)).await;
         answers.pop().expect("there is an answer to each command")
     }
 
     /// A part in a line's connection. Only this is retried: nothing has been sent yet.
-    async fn share(&self, line: &Line) -> Result<Share, Error> {
+    async fn share(&self, line: &Line, settle: Option<&(dyn Fn(By) -> Cmd + Sync)>) -> Result<Share, Error> {
         if let Some(reason) = self.health.known_away() {
             return Err(Error::Away { reason });
         }
         let outages = self.health.outages();
-        (|| line.share(&self.pool, outages))
+        (|| line.share(&self.pool, outages, settle))
             .retry(self.retries)
-            .when(|error| matches!(error, PoolError::Backend(error) if error.is_io_error()))
+            .when(|failure| match failure {
+                Failure::Pool(PoolError::Backend(error)) => error.is_io_error(),
+                Failure::Pool(_) => false,
+                Failure::Unsettled(error) => is_temporary(error),
+            })
             .await
-            .map_err(|error| match error {
-                PoolError::Backend(error) => self.peer.error(&error),
-                PoolError::Timeout(_) => self.too_late(),
-                error => self.peer.away(error),
+            .map_err(|failure| match failure {
+                Failure::Pool(PoolError::Backend(error)) | Failure::Unsettled(error) => {
+                    self.peer.error(&error)
+                }
+                Failure::Pool(PoolError::Timeout(_)) => self.too_late(),
+                Failure::Pool(error) => self.peer.away(error),
             })
     }
 

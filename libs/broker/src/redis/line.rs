@@ -2,7 +2,8 @@
 //! to ask first whether the connection lives.
 //!
 //! The pool asks (a PING) each time it lends a connection, which would make two round trips of every publish. A line
-//! keeps one on loan, and has it looked at only when there is reason to.
+//! keeps one on loan, and has it looked at only when there is reason to. Before it carries what is about streams it has
+//! Redis say its generation (see `streams`), on each connection and again after each idle second.
 
 use std::{
     ops::Range,
@@ -19,7 +20,8 @@ use tokio::{sync::Mutex, time::Instant};
 
 use super::script::By;
 
-/// After how long without use a connection is asked again whether it lives: something on the way may have forgotten it.
+/// After how long without use a connection is asked again whether it lives, and which generation of Redis it leads to:
+/// something on the way may have forgotten it, and the server may have followed another one meanwhile.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// A connection on loan from the pool, from its first use on.
@@ -31,6 +33,16 @@ struct Loan {
     failed: Arc<AtomicBool>,
     outages: u64,
     used: Instant,
+    /// Whether Redis has said its generation on this connection.
+    settled: bool,
+}
+
+/// Why there is no part in a connection.
+pub(super) enum Failure {
+    /// The pool gave none.
+    Pool(PoolError),
+    /// Redis did not say its generation.
+    Unsettled(RedisError),
 }
 
 /// A part in the line's connection.
@@ -41,35 +53,59 @@ pub(super) struct Share {
 
 impl Line {
     /// A part in the connection, which is taken from the pool when there is none that can be trusted. Only one caller
-    /// asks the pool; the others wait for what it gets. `outages`: how often Redis was away so far.
-    pub(super) async fn share(&self, pool: &Pool, outages: u64) -> Result<Share, PoolError> {
-        let mut loan = self.0.lock().await;
-        if let Some(current) = &mut *loan
-            && !current.failed.load(Relaxed)
-            && current.outages == outages
-            && current.used.elapsed() < IDLE
-        {
-            current.used = Instant::now();
-            return Ok(current.share());
-        }
-        match loan.take() {
-            Some(old) if old.failed.load(Relaxed) || old.outages != outages => {
-                drop(Connection::take(old.connection));
+    /// asks the pool; the others wait for what it gets. `outages`: how often Redis was away so far; `settle`: what has
+    /// it say its generation, for what is about streams.
+    pub(super) async fn share(
+        &self,
+        pool: &Pool,
+        outages: u64,
+        settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
+    ) -> Result<Share, Failure> {
+        let mut line = self.0.lock().await;
+        let mut loan = match line.take() {
+            Some(loan) if loan.failed.load(Relaxed) || loan.outages != outages => {
+                drop(Connection::take(loan.connection));
+                Loan::new(pool, outages).await?
             }
-            // Back to the pool, which asks before it lends it again.
-            idle => drop(idle),
-        }
-        let new = Loan {
-            connection: pool.get().await?,
-            failed: Arc::default(),
-            outages,
-            used: Instant::now(),
+            Some(loan) if loan.used.elapsed() < IDLE => loan,
+            idle => {
+                // Back to the pool, which asks before it lends it again.
+                drop(idle);
+                Loan::new(pool, outages).await?
+            }
         };
-        Ok(loan.insert(new).share())
+        if let Some(settle) = settle
+            && !loan.settled
+        {
+            loan.settle(settle).await?;
+        }
+        loan.used = Instant::now();
+        Ok(line.insert(loan).share())
     }
 }
 
 impl Loan {
+    async fn new(pool: &Pool, outages: u64) -> Result<Self, Failure> {
+        Ok(Self {
+            connection: pool.get().await.map_err(Failure::Pool)?,
+            failed: Arc::default(),
+            outages,
+            used: Instant::now(),
+            settled: false,
+        })
+    }
+
+    async fn settle(&mut self, command: &(dyn Fn(By) -> Cmd + Sync)) -> Result<(), Failure> {
+        let answers = self.share().ask(0..1, &|_, by| command(by)).await;
+        match answers.map_err(Failure::Unsettled)?.pop() {
+            Some(Err(error)) => Err(Failure::Unsettled(error)),
+            _ => {
+                self.settled = true;
+                Ok(())
+            }
+        }
+    }
+
     fn share(&self) -> Share {
         Share {
             connection: self.connection.as_ref().clone(),

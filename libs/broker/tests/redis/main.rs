@@ -4,6 +4,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod rollback;
 mod streams;
 
 use std::{sync::Arc, time::Duration};

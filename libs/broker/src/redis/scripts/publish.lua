@@ -1,6 +1,6 @@
 -- One publication to one channel: once, into the stream, and to whoever listens.
 --
--- KEYS: 1 the top, 2 the stream, 3 the answer
+-- KEYS: 1 the top, 2 the stream, 3 the answer, 4 the server
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the envelope, 4 how long the answer is kept (0: it is not),
 --       5 the most entries (0: no stream), 6 how old they may be, 7 how long the top outlives them, 8 an epoch that never
 --       was. Times are in milliseconds.
@@ -15,9 +15,20 @@ local window, size, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]
 local function append()
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'expires')
+  local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'expires', 'generation')
   local offset, epoch, expires = (tonumber(known[1]) or 0) + 1, known[2], tonumber(known[4]) or 0
   local id = string.format('%d-%d', offset, now)
+
+  local generation = redis.call('HGET', KEYS[4], 'generation')
+  if not generation then
+    -- Somebody has emptied Redis under our connection.
+    generation = ARGV[8]
+    redis.call('HSET', KEYS[4], 'generation', generation)
+  end
+  if epoch and known[5] ~= generation then
+    -- Redis may have gone back in time: what comes next may have been given before. What is there stays.
+    epoch, expires = ARGV[8], 0
+  end
 
   if not epoch
     or not redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[5], id, 'publication', envelope) then
@@ -42,7 +53,8 @@ local function append()
     end
     expires = now + 2 * ttl
     redis.call('PEXPIREAT', stream, expires)
-    redis.call('HSET', top, 'epoch', epoch, 'expires', expires, 'mark', offset, 'marked', now)
+    redis.call('HSET', top, 'epoch', epoch, 'generation', generation, 'expires', expires, 'mark', offset,
+      'marked', now)
     redis.call('PEXPIREAT', top, expires + ARGV[7])
   end
   return offset, epoch

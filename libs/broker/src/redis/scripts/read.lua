@@ -1,6 +1,6 @@
 -- A part of a stream, and where the stream is.
 --
--- KEYS: 1 the top, 2 the stream
+-- KEYS: 1 the top, 2 the stream, 3 the server
 -- ARGV: 1 an epoch that never was, 2 how long the top is remembered, 3 the most publications, 4 the offset to start
 --       next to ('': at an end), 5 whether in reverse (1, 0), 6 the most entries that count, 7 how old they may be.
 --       Times are in milliseconds. When 3 is 0, what follows is not looked at.
@@ -10,14 +10,25 @@ local remembered, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local known = redis.call('HMGET', top, 'offset', 'epoch', 'until')
+local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'generation')
 local offset, epoch, kept_until = tonumber(known[1]), known[2], tonumber(known[3])
+
+local generation = redis.call('HGET', KEYS[3], 'generation')
+if not generation then
+  -- Somebody has emptied Redis under our connection.
+  generation = ARGV[1]
+  redis.call('HSET', KEYS[3], 'generation', generation)
+end
 
 -- Entries that are not old enough to have expired were lost when they are not there; so is what has no top.
 if not epoch or (now < kept_until and redis.call('EXISTS', stream) == 0) then
   offset, epoch, kept_until = 0, ARGV[1], 0
   redis.call('DEL', top, stream)
-  redis.call('HSET', top, 'offset', offset, 'epoch', epoch, 'until', kept_until)
+  redis.call('HSET', top, 'offset', offset, 'epoch', epoch, 'until', kept_until, 'generation', generation)
+elseif known[4] ~= generation then
+  -- Redis may have gone back in time: what comes next may have been given before. What is there stays.
+  epoch = ARGV[1]
+  redis.call('HSET', top, 'epoch', epoch, 'generation', generation)
 end
 -- Seldom, so that asking hardly ever writes.
 if redis.call('PTTL', top) < remembered / 2 then
