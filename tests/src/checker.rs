@@ -1,0 +1,167 @@
+//! Whether what clients have heard of a stream keeps the promises: everything once and in order, or word that something is
+//! missing.
+//!
+//! Publishers number what they publish. Every client writes down what happened to it ([`Moment`]), publishers what
+//! was acknowledged; the checker looks at nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+
+/// A place in a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Which life of the stream.
+    pub epoch: String,
+    /// From 1.
+    pub offset: u64,
+}
+
+/// What can happen to a client, as far as its stream is concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Moment {
+    /// It is subscribed, and was told that this is where it is; that it has got all that it missed, that it has not, or,
+    /// because it did not ask, neither.
+    Subscribed {
+        /// Where it is.
+        at: Place,
+        /// Whether it has got all that it missed.
+        recovered: Option<bool>,
+    },
+    /// It got a publication.
+    Heard {
+        /// Where it is in the stream.
+        at: Place,
+        /// The publisher's number.
+        number: u64,
+    },
+    /// It was told that it may have missed something.
+    Told,
+}
+
+/// What a client went through, in order.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// For reports.
+    pub client: String,
+    /// In the order in which they happened.
+    pub moments: Vec<Moment>,
+}
+
+/// What a stream is known to hold, and what its clients say.
+#[derive(Debug, Default)]
+pub struct Checker {
+    /// What publishers were told: where which number is.
+    acknowledged: BTreeMap<Place, u64>,
+    faults: Vec<String>,
+}
+
+impl Checker {
+    /// A publisher was told that `number` is there.
+    pub fn acknowledged(&mut self, at: &Place, number: u64) {
+        let before = *self.acknowledged.entry(at.clone()).or_insert(number);
+        if before != number {
+            self.faults
+                .push(format!("{at:?} was given to {before} and to {number}"));
+        }
+    }
+
+    /// Looks at one client. `top`: where the stream is, and the client, which is still connected, must be.
+    pub fn look(&mut self, history: &History, top: &Place) {
+        let mut reached: Option<Place> = None;
+        // A notice makes the next place any place.
+        let mut excused = true;
+        for (index, moment) in history.moments.iter().enumerate() {
+            let fault = match moment {
+                Moment::Told => {
+                    excused = true;
+                    None
+                }
+                Moment::Subscribed { at, recovered } => {
+                    let fault = self.subscribed(reached.as_ref(), at, *recovered, excused);
+                    excused = false;
+                    reached = Some(at.clone());
+                    fault
+                }
+                Moment::Heard { at, number } => {
+                    let fault = self.heard(reached.as_ref(), at, *number);
+                    reached = Some(at.clone());
+                    fault
+                }
+            };
+            if let Some(fault) = fault {
+                self.report(history, index, &fault);
+            }
+        }
+        if reached.as_ref() != Some(top) {
+            let fault = format!("it ends at {reached:?}, the stream at {top:?}");
+            self.report(history, history.moments.len(), &fault);
+        }
+    }
+
+    /// Nothing that was acknowledged in the stream's present life may be missing there, and no number may be there twice.
+    pub fn kept(&mut self, epoch: &str, kept: &BTreeMap<u64, u64>) {
+        for (at, number) in &self.acknowledged {
+            let there = kept.get(&at.offset);
+            if at.epoch == epoch && there.is_some_and(|there| there != number) {
+                self.faults
+                    .push(format!("{number} was acknowledged at {at:?}, where {there:?} is"));
+            }
+        }
+        let mut places = HashMap::new();
+        for (offset, number) in kept {
+            if let Some(before) = places.insert(number, offset) {
+                self.faults
+                    .push(format!("{number} is in the stream at {before} and at {offset}"));
+            }
+        }
+    }
+
+    /// What is wrong.
+    ///
+    /// # Errors
+    /// Everything that is, a line each.
+    pub fn verdict(self) -> Result<(), String> {
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(self.faults.join("\n"))
+        }
+    }
+
+    fn subscribed(
+        &self,
+        reached: Option<&Place>,
+        at: &Place,
+        recovered: Option<bool>,
+        excused: bool,
+    ) -> Option<String> {
+        match (reached, recovered) {
+            // Its recovered publications begin where it was.
+            (Some(reached), Some(true)) if reached != at => Some(format!(
+                "it was at {reached:?} and is said to have recovered from {at:?}"
+            )),
+            (Some(reached), None) if !excused && reached != at => Some(format!(
+                "it was at {reached:?} and is put at {at:?} without a word"
+            )),
+            _ => None,
+        }
+    }
+
+    fn heard(&self, reached: Option<&Place>, at: &Place, number: u64) -> Option<String> {
+        let Some(reached) = reached else {
+            return Some(format!("{at:?} came before any subscription"));
+        };
+        if at.epoch != reached.epoch || at.offset != reached.offset + 1 {
+            return Some(format!("{at:?} came after {reached:?}"));
+        }
+        let acknowledged = self.acknowledged.get(at);
+        (acknowledged.is_some_and(|there| *there != number))
+            .then(|| format!("{number} came at {at:?}, where {acknowledged:?} was acknowledged"))
+    }
+
+    fn report(&mut self, history: &History, index: usize, fault: &str) {
+        let from = index.saturating_sub(3);
+        let before = &history.moments[from..index.min(history.moments.len())];
+        self.faults
+            .push(format!("{}: {fault}; before: {before:?}", history.client));
+    }
+}

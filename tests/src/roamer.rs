@@ -1,0 +1,242 @@
+//! A client that follows one stream through everything: it comes back, recovers, and writes down what it got.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
+use serde_json::{Value, json};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::checker::{History, Moment, Place};
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How long it waits before it tries again to connect or to subscribe, at most.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// How long it waits for a handshake or an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// A client that runs until it is dropped.
+#[derive(Debug)]
+pub struct Roamer {
+    history: Arc<Mutex<History>>,
+    _running: AbortOnDropHandle<()>,
+}
+
+/// Where and how a roamer roams.
+#[derive(Debug, Clone)]
+pub struct Roam {
+    /// Where it connects: one of these, chosen anew each time.
+    pub urls: Vec<String>,
+    /// Its token.
+    pub token: String,
+    /// Its stream, whose events' data are numbers.
+    pub channel: String,
+    /// How long it stays connected, at most, before it goes by itself; `None`: it does not.
+    pub restless: Option<Duration>,
+    /// What its choices follow from.
+    pub seed: u64,
+}
+
+struct Run {
+    roam: Roam,
+    history: Arc<Mutex<History>>,
+    /// Where it is.
+    at: Option<Place>,
+    chance: StdRng,
+}
+
+/// Why a connection or a subscription is over.
+struct Over;
+
+impl Roamer {
+    /// Sets out.
+    #[must_use]
+    pub fn start(roam: Roam) -> Self {
+        let history = Arc::new(Mutex::new(History {
+            client: format!("client {} of {}", roam.seed, roam.channel),
+            moments: Vec::new(),
+        }));
+        let run = Run {
+            chance: StdRng::seed_from_u64(roam.seed),
+            history: history.clone(),
+            at: None,
+            roam,
+        };
+        let running = tokio_util::task::TaskTracker::new().spawn(run.forever());
+        Self {
+            history,
+            _running: AbortOnDropHandle::new(running),
+        }
+    }
+
+    /// What happened to it so far.
+    ///
+    /// # Panics
+    /// When it panicked itself.
+    #[must_use]
+    pub fn history(&self) -> History {
+        lock(&self.history).clone()
+    }
+
+    /// Where it is; `None` before it was ever subscribed.
+    ///
+    /// # Panics
+    /// When it panicked itself.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        let history = lock(&self.history);
+        history.moments.iter().rev().find_map(|moment| match moment {
+            Moment::Subscribed { at, .. } | Moment::Heard { at, .. } => Some(at.clone()),
+            Moment::Told => None,
+        })
+    }
+}
+
+impl Run {
+    async fn forever(mut self) {
+        loop {
+            let Over = self.connected().await;
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&mut self) {
+        let pause = self.chance.random_range(Duration::ZERO..PAUSE);
+        sleep(pause).await;
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn connected(&mut self) -> Over {
+        let url = self.roam.urls[self.chance.random_range(0..self.roam.urls.len())].clone();
+        let deadline = Instant::now() + ANSWER;
+        let Ok(Ok((mut socket, _))) = timeout_at(deadline, Box::pin(connect_async(&url))).await else {
+            return Over;
+        };
+        let connect = json!({"id": 1, "connect": {"token": self.roam.token}});
+        let Ok(reply) = ask(&mut socket, &connect, deadline).await else {
+            return Over;
+        };
+        if reply["connect"].is_null() {
+            return Over;
+        }
+        let leave_at = self
+            .roam
+            .restless
+            .map(|most| Instant::now() + self.chance.random_range(Duration::ZERO..most));
+        loop {
+            let Ok(()) = self.subscribed(&mut socket, leave_at).await else {
+                return Over;
+            };
+            self.pause().await;
+        }
+    }
+
+    /// One subscription. `Ok` when it is over and the connection is not.
+    async fn subscribed(&mut self, socket: &mut Socket, leave_at: Option<Instant>) -> Result<(), Over> {
+        let mut options = json!({"channel": self.roam.channel, "recoverable": true});
+        if let Some(at) = &self.at {
+            options["recover"] = true.into();
+            options["offset"] = at.offset.into();
+            options["epoch"] = at.epoch.clone().into();
+        }
+        let command = json!({"id": 2, "subscribe": options});
+        let reply = ask(socket, &command, Instant::now() + ANSWER).await?;
+        let result = &reply["subscribe"];
+        if result.is_null() {
+            return Ok(()); // the stream is away: try again
+        }
+        let at = Place {
+            epoch: result["epoch"].as_str().unwrap_or_default().to_owned(),
+            offset: result["offset"].as_u64().unwrap_or_default(),
+        };
+        let recovered = (result["was_recovering"] == true).then(|| result["recovered"] == true);
+        self.note(Moment::Subscribed {
+            at: at.clone(),
+            recovered,
+        });
+        self.at = Some(at);
+        for publication in result["publications"].as_array().into_iter().flatten() {
+            self.hear(publication);
+        }
+        loop {
+            let message = match leave_at {
+                Some(leave_at) => match timeout_at(leave_at, read(socket)).await {
+                    Ok(message) => message?,
+                    Err(_) => return Err(Over),
+                },
+                None => read(socket).await?,
+            };
+            let push = &message["push"];
+            if push["pub"].is_object() {
+                self.hear(&push["pub"]);
+            } else if push["unsubscribe"].is_object() {
+                self.note(Moment::Told);
+                return Ok(());
+            }
+        }
+    }
+
+    fn hear(&mut self, publication: &Value) {
+        let epoch = self.at.as_ref().map(|at| at.epoch.clone()).unwrap_or_default();
+        let at = Place {
+            epoch,
+            offset: publication["offset"].as_u64().unwrap_or_default(),
+        };
+        let number = number(publication);
+        self.note(Moment::Heard {
+            at: at.clone(),
+            number,
+        });
+        self.at = Some(at);
+    }
+
+    fn note(&self, moment: Moment) {
+        lock(&self.history).moments.push(moment);
+    }
+}
+
+/// The number in a publication: it is an event, whose data is that.
+///
+/// # Panics
+/// When there is none.
+#[must_use]
+pub fn number(publication: &Value) -> u64 {
+    let number = publication["data"]["data"].as_u64();
+    number.unwrap_or_else(|| panic!("no number in {publication}"))
+}
+
+fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
+    history.lock().expect("the client has not panicked")
+}
+
+async fn ask(socket: &mut Socket, command: &Value, deadline: Instant) -> Result<Value, Over> {
+    let command = Message::text(command.to_string());
+    socket.send(command).await.map_err(|_| Over)?;
+    timeout_at(deadline, read(socket)).await.map_err(|_| Over)?
+}
+
+/// The next message that is no ping.
+async fn read(socket: &mut Socket) -> Result<Value, Over> {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) if text == "{}" => {
+                socket.send(Message::text("{}")).await.map_err(|_| Over)?;
+            }
+            Some(Ok(Message::Text(text))) => {
+                return Ok(serde_json::from_str(&text).expect("each frame is one line of JSON"));
+            }
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Over),
+            Some(Ok(_)) => {}
+        }
+    }
+}

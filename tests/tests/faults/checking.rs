@@ -1,0 +1,101 @@
+//! The checker itself: it must find what it is for.
+
+use tidings_tests::checker::{Checker, History, Moment, Place};
+
+fn at(offset: u64) -> Place {
+    Place {
+        epoch: "e".to_owned(),
+        offset,
+    }
+}
+
+fn heard(offset: u64) -> Moment {
+    Moment::Heard {
+        at: at(offset),
+        number: offset * 10,
+    }
+}
+
+fn subscribed(offset: u64, recovered: Option<bool>) -> Moment {
+    Moment::Subscribed {
+        at: at(offset),
+        recovered,
+    }
+}
+
+/// What is wrong with a client that went through this, of a stream that is at 4.
+fn faults(moments: &[Moment]) -> String {
+    let mut checker = Checker::default();
+    for offset in 1..=4 {
+        checker.acknowledged(&at(offset), offset * 10);
+    }
+    let history = History {
+        client: "she".to_owned(),
+        moments: moments.to_vec(),
+    };
+    checker.look(&history, &at(4));
+    checker.verdict().err().unwrap_or_default()
+}
+
+#[test]
+fn a_client_that_heard_everything_once_and_in_order_is_well() {
+    assert_eq!(faults(&[subscribed(1, None), heard(2), heard(3), heard(4)]), "");
+    assert_eq!(
+        faults(&[
+            subscribed(1, None),
+            heard(2),
+            subscribed(2, Some(true)),
+            heard(3),
+            heard(4)
+        ]),
+        ""
+    );
+}
+
+#[test]
+fn a_hole_is_excused_only_by_word_of_it() {
+    assert!(faults(&[subscribed(1, None), heard(2), heard(4)]).contains("came after"));
+    assert!(
+        faults(&[subscribed(1, None), heard(2), subscribed(4, Some(true))])
+            .contains("said to have recovered")
+    );
+    assert!(faults(&[subscribed(1, None), heard(2), subscribed(4, None)]).contains("without a word"));
+    assert_eq!(
+        faults(&[subscribed(1, None), heard(2), subscribed(4, Some(false))]),
+        ""
+    );
+    assert_eq!(
+        faults(&[subscribed(1, None), heard(2), Moment::Told, subscribed(4, None)]),
+        ""
+    );
+}
+
+#[test]
+fn what_comes_twice_or_late_or_not_at_all_is_found() {
+    assert!(faults(&[subscribed(3, None), heard(4), heard(4)]).contains("came after"));
+    assert!(faults(&[subscribed(2, None), heard(4), heard(3)]).contains("came after"));
+    assert!(faults(&[subscribed(2, None), heard(3)]).contains("it ends at"));
+    assert!(faults(&[heard(4)]).contains("before any subscription"));
+}
+
+#[test]
+fn another_number_than_the_acknowledged_one_is_found() {
+    let other = Moment::Heard { at: at(4), number: 7 };
+    assert!(faults(&[subscribed(3, None), other]).contains("was acknowledged"));
+}
+
+#[test]
+fn a_place_that_was_given_twice_and_a_number_that_is_there_twice_are_found() {
+    let mut checker = Checker::default();
+    checker.acknowledged(&at(1), 10);
+    checker.acknowledged(&at(1), 11);
+    checker.kept("e", &[(1, 12), (2, 12)].into());
+    let faults = checker.verdict().unwrap_err();
+    for fault in [
+        "was given to 10 and to 11",
+        "was acknowledged at",
+        "is in the stream at 1 and at 2",
+    ] {
+        assert!(faults.contains(fault), "{faults}");
+    }
+}

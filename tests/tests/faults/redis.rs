@@ -1,0 +1,87 @@
+//! Redis goes away, hangs, or loses everything.
+
+use std::time::Duration;
+
+use tidings_tests::fault::Wire;
+
+use crate::scene::Scene;
+
+const CLIENTS: u64 = 12;
+
+/// Cuts the wire for so long.
+async fn cut_for(time: Duration) {
+    let Some(scene) = Scene::open(2, CLIENTS, &[]).await else {
+        return;
+    };
+    scene.wire.set(Wire::Cut);
+    scene.endures(time).await;
+    scene.wire.set(Wire::Whole);
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_misses_anything_when_the_bus_is_cut_for_a_moment() {
+    cut_for(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_misses_anything_when_the_bus_is_cut_for_a_while() {
+    cut_for(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_misses_anything_when_the_bus_is_cut_again_and_again() {
+    let Some(scene) = Scene::open(2, CLIENTS, &[]).await else {
+        return;
+    };
+    for _ in 0..5 {
+        scene.wire.set(Wire::Cut);
+        scene.endures(Duration::from_millis(200)).await;
+        scene.wire.set(Wire::Whole);
+        scene.endures(Duration::from_millis(700)).await;
+    }
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_misses_anything_when_nothing_gets_through_and_nobody_says_so() {
+    let Some(scene) = Scene::open(2, CLIENTS, &[]).await else {
+        return;
+    };
+    scene.wire.set(Wire::Held);
+    scene.endures(Duration::from_secs(5)).await;
+    scene.wire.set(Wire::Whole);
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_misses_anything_when_redis_hangs() {
+    let Some(scene) = Scene::open(2, CLIENTS, &[]).await else {
+        return;
+    };
+    scene.redis.pause();
+    scene.endures(Duration::from_secs(5)).await;
+    scene.redis.resume();
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_told_when_redis_dies_and_has_kept_nothing() {
+    let Some(mut scene) = Scene::open(2, CLIENTS, &[]).await else {
+        return;
+    };
+    scene.redis.kill();
+    scene.redis.up();
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_misses_anything_when_redis_dies_and_has_kept_all() {
+    let arguments = ["--appendonly", "yes", "--appendfsync", "always"];
+    let Some(mut scene) = Scene::open(2, CLIENTS, &arguments).await else {
+        return;
+    };
+    scene.redis.kill();
+    scene.redis.up();
+    scene.ends_well().await;
+}
