@@ -102,7 +102,7 @@ pub(crate) fn start(
                 awaited: HashMap::new(),
                 ready: VecDeque::new(),
                 streams: Streams::default(),
-                check: check.then(|| clock::now()),
+                check: check.then(clock::now),
                 touched: Vec::new(),
                 deadlines: BTreeSet::new(),
                 sleeps_until: None,

@@ -11,7 +11,9 @@ use tidings_protocol::Error;
 use tidings_session::Answer;
 use tokio::sync::{Notify, oneshot};
 
-use crate::{adopt::Adoption, control::Errand, delivery::Delivery, emulation::Emulated, notice::Notice, reads::Outcome};
+use crate::{
+    adopt::Adoption, control::Errand, delivery::Delivery, emulation::Emulated, notice::Notice, reads::Outcome,
+};
 
 /// Bytes of publications that may wait for a core. A core that falls this far behind loses publications, and
 /// knows it: the letter [`Letter::Lost`] takes their place.

@@ -70,7 +70,7 @@ impl Core {
             match result {
                 Ok(()) => self.confirmed(channel, waiting, now),
                 Err(error) => {
-                    self.answer_subscribe(waiting.from, waiting.id, channel, Err(error.clone()), now)
+                    self.answer_subscribe(waiting.from, waiting.id, channel, Err(error.clone()), now);
                 }
             }
         }
