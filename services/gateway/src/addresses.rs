@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::HeaderMap;
+use http::HeaderMap;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;

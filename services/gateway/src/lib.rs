@@ -145,8 +145,8 @@ impl Gateway {
             drain_over,
             shutdown,
         } = deps;
-        for verifier in verifier.iter().chain(&subscription_verifier).cloned() {
-            shutdown.spawn(async move { fetch_keys(&verifier).await });
+        for verifier in [&verifier, &subscription_verifier].into_iter().flatten() {
+            shutdown.spawn(fetch_keys(verifier.clone()));
         }
         let inboxes: Vec<_> = std::iter::repeat_with(|| Arc::new(Inbox::default()))
             .take(core_count(config))
@@ -261,7 +261,7 @@ impl Counter {
 }
 
 /// Keys that are published elsewhere are asked for before the first client needs one.
-async fn fetch_keys(verifier: &Verifier) {
+async fn fetch_keys(verifier: Verifier) {
     if let Err(error) = verifier.fetch(SystemTime::now()).await {
         tracing::warn!(%error, "the keys to check tokens with could not be fetched; they are asked for again when a client comes");
     }

@@ -4,7 +4,7 @@
 //! anything: `https://*.example.com`, `http://localhost:*`. The channels' and events' globs go by segments, and an
 //! origin's would not: `*.example.com` is to match subdomains of any depth.
 
-use axum::http::{HeaderMap, header};
+use http::{HeaderMap, header};
 
 /// No origin is longer: a host has 253 bytes at most, beside it are a scheme and a port. So looking costs little.
 const LONGEST: usize = 512;
@@ -138,7 +138,7 @@ fn check(entry: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::HeaderValue;
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;

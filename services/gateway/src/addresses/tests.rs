@@ -1,4 +1,4 @@
-use axum::http::HeaderValue;
+use http::HeaderValue;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -10,7 +10,7 @@ fn proxies(trusted: &[&str]) -> Result<Proxies, NoNetwork> {
 
 fn headers(lists: &[&str]) -> HeaderMap {
     let value = |list: &&str| HeaderValue::from_str(list).unwrap();
-    let name = || axum::http::HeaderName::from_static(FORWARDED);
+    let name = || http::HeaderName::from_static(FORWARDED);
     lists.iter().map(|list| (name(), value(list))).collect()
 }
 
@@ -98,7 +98,7 @@ async fn an_address_has_as_many_places_as_one_may_and_an_ipv6_network_counts_as_
 proptest! {
     #[test]
     fn nothing_in_the_header_is_too_odd(lists in vec(vec(any::<u8>(), 0..60), 0..4)) {
-        let name = || axum::http::HeaderName::from_static(FORWARDED);
+        let name = || http::HeaderName::from_static(FORWARDED);
         let values = lists.iter().filter_map(|list| HeaderValue::from_bytes(list).ok());
         let headers: HeaderMap = values.map(|value| (name(), value)).collect();
         let _ = proxies(&["0.0.0.0/0", "::/0"]).unwrap().client([10, 0, 0, 1].into(), &headers);
