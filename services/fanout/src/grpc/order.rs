@@ -19,6 +19,8 @@ use super::wrong::{MAX_NAME, Wrong};
 const MAX_REASON: usize = 123;
 /// Clients that a disconnect spares.
 const MAX_EXCEPT: usize = 1000;
+/// What clients are told of an unsubscribe that gives no reason.
+const SERVER_UNSUBSCRIBE: &str = "server unsubscribe";
 
 /// A request that nothing is wrong with.
 #[derive(Debug)]
@@ -83,8 +85,14 @@ pub(super) fn unsubscribe(request: proto::UnsubscribeRequest, _: SystemTime) -> 
         request.code,
         request.reason,
         2000..=2999,
-        (2000, "server unsubscribe"),
+        (2000, SERVER_UNSUBSCRIBE),
     );
+    // The Python SDK does not bear a push without a reason, and Protobuf leaves empty ones out.
+    let reason = if reason.is_empty() {
+        SERVER_UNSUBSCRIBE.to_owned()
+    } else {
+        reason
+    };
     let what = What::Unsubscribe(bus::Unsubscribe {
         channel: request.channel,
         code,

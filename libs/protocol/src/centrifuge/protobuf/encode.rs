@@ -169,10 +169,10 @@ fn unasked(reply: &Reply) -> wire::Push {
 
 fn connected(result: &Connected) -> wire::ConnectResult {
     let (expires, ttl) = expiry(result.expires_in);
-    let subs = result
-        .subs
-        .iter()
-        .map(|(channel, sub)| (channel.to_string(), subscribed(sub)));
+    let subs = result.subs.iter().map(|(channel, sub)| wire::ConnectedSub {
+        key: channel.to_string(),
+        value: Some(subscribed(sub)),
+    });
     wire::ConnectResult {
         client: result.client.to_string(),
         version: result.version.to_owned(),

@@ -91,7 +91,7 @@ fn what_a_client_learns_as_it_connects() {
         version: "tidings 1",
         expires_in: Some(Duration::from_secs(60)),
         data: binary(),
-        subs: vec![(channel(), recovered)],
+        subs: vec![(channel(), recovered), (channel(), Subscribed::default())],
         ping_interval: Duration::from_secs(25),
         pong: true,
         session: Some("s".into()),
@@ -112,7 +112,13 @@ fn what_a_client_learns_as_it_connects() {
         expires: true,
         ttl: 60,
         data: binary().data,
-        subs: [("tasks:1".to_owned(), sub)].into(),
+        // One that says nothing is there all the same.
+        subs: [sub, wire::SubscribeResult::default()]
+            .map(|sub| wire::ConnectedSub {
+                key: "tasks:1".into(),
+                value: Some(sub),
+            })
+            .to_vec(),
         ping: 25,
         pong: true,
         session: "s".into(),
