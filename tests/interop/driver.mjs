@@ -12,7 +12,8 @@ export function drive({ Client, settings, say }) {
   const waiting = new Map(); // for tokens: the client under "", each subscription under its channel
 
   const toWire = (data) => (binary ? new TextEncoder().encode(JSON.stringify(data)) : data);
-  const fromWire = (data) => (binary && data ? JSON.parse(new TextDecoder().decode(data)) : data);
+  const parse = (bytes) => (bytes?.length ? JSON.parse(new TextDecoder().decode(bytes)) : undefined);
+  const fromWire = (data) => (binary ? parse(data) : data);
   const person = (info) => info && { ...info, connInfo: fromWire(info.connInfo), chanInfo: fromWire(info.chanInfo) };
   const heard = ({ data, info, offset, tags }) => ({ data: fromWire(data), info: person(info), offset, tags });
 

@@ -40,6 +40,7 @@ async fn it_gets_differences_and_puts_them_together_again() {
         for n in 4..=6 {
             assert_eq!(ada.hear().await["data"], long(n));
         }
+        ada.forget();
         // What shares nothing with the one before comes whole.
         publish(&server, &channel, &json!(7)).await;
         assert_eq!(ada.hear().await["data"], 7);

@@ -10,7 +10,7 @@ async fn it_hears_the_channels_that_its_token_names() {
     let server = launch().start().await;
     in_every_way(async |way| {
         let (first, second) = (way.channel("chat"), way.channel("feed"));
-        let token = signed(json!({ "sub": "ada", "channels": [first], "subs": { second.clone(): { "data": { "welcome": 1 } } } }));
+        let token = signed(json!({ "sub": "ada", "subs": { first.clone(): {}, second.clone(): { "data": { "welcome": 1 } } } }));
         let mut ada = Sdk::connecting(way, &server.address(), json!({ "token": token })).await;
         assert_eq!(ada.event_of("subscribed", &first).await["server"], true);
         assert_eq!(ada.event_of("subscribed", &second).await["data"], json!({ "welcome": 1 }));

@@ -18,6 +18,7 @@ async fn it_hears_only_what_its_filter_lets_through() {
         ] });
         ada.subscribe(&channel, json!({ "tagsFilter": filter, "recoverable": true }))
             .await;
+        ada.forget();
         for (n, ticker, price) in [
             (1, "BTC", "99"),
             (2, "BTC", "100"),

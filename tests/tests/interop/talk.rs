@@ -184,18 +184,16 @@ async fn what_it_may_not_do_is_refused_with_the_protocols_code() {
             let refused = ada.ask(&json!({ "do": command, "channel": quiet })).await;
             assert_eq!(refused["code"], 108, "{command}: {refused}");
         }
-        for command in ["presence", "history", "publish"] {
-            let refused = ada
-                .ask(&json!({ "do": command, "channel": "chat:of others", "data": 1 }))
-                .await;
-            assert_eq!(
-                refused["code"], 107,
-                "a name with a space in it, {command}: {refused}"
-            );
-            let refused = ada
-                .ask(&json!({ "do": command, "channel": "chat:others", "data": 1 }))
-                .await;
-            assert_eq!(refused["code"], 103, "{command}: {refused}");
+        for (channel, code) in [("chat:of others", 107), ("chat:others", 103)] {
+            for command in [
+                json!({ "do": "presence", "channel": channel }),
+                json!({ "do": "presence_stats", "channel": channel }),
+                json!({ "do": "history", "channel": channel }),
+                json!({ "do": "publish", "channel": channel, "data": 1 }),
+            ] {
+                let refused = ada.ask(&command).await;
+                assert_eq!(refused["code"], code, "{command}: {refused}");
+            }
         }
         ada.subscribe("chat:1#ada,eve", json!({})).await;
         assert!(
