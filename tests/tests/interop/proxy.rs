@@ -5,26 +5,20 @@ use tidings_tests::{Application, Launch, Sdk, in_every_way, token};
 
 use crate::node::configured;
 
-const ASKED: &str = r#"
-[[namespace]]
-name = "asked"
-presence = true
-subscribe_proxy_enabled = true
-publish_proxy_enabled = true
-sub_refresh_proxy_enabled = true
-allow_presence_for_subscriber = true
-"#;
-
-/// A node that asks the application about these.
+/// A node that asks the application about these, in the namespace `asked` where it is one's choice.
 fn asking(application: &Application, about: &[&str]) -> Launch {
-    let proxies: String = about
-        .iter()
-        .map(|about| {
-            let endpoint = application.endpoint(about);
-            format!("[clients.proxy.{about}]\nendpoint = \"{endpoint}\"\n")
-        })
-        .collect();
-    configured(&format!("{proxies}{ASKED}"))
+    let mut proxies = String::new();
+    let mut asked = String::new();
+    for about in about {
+        let endpoint = application.endpoint(about);
+        proxies += &format!("[clients.proxy.{about}]\nendpoint = \"{endpoint}\"\n");
+        if matches!(*about, "subscribe" | "publish" | "sub_refresh") {
+            asked += &format!("{about}_proxy_enabled = true\n");
+        }
+    }
+    let namespace =
+        "[[namespace]]\nname = \"asked\"\npresence = true\nallow_presence_for_subscriber = true\n";
+    configured(&format!("{proxies}{namespace}{asked}"))
 }
 
 /// Seconds since 1970, so much later than now.
