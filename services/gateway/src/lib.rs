@@ -181,7 +181,7 @@ impl Gateway {
             rules: Arc::new(rules(config, namespaces, &backend)),
             outbox: bytes(config.limits.outbox),
             message: bytes(config.limits.message_size),
-            identities: Identities::new(verifier, subscription_verifier),
+            identities: Identities::new(verifier, subscription_verifier, config.insecure),
             backend,
             users: Quota::new(config.limits.connections_per_user),
             interest: Interest::new(table, subscriber, inboxes.clone(), &shutdown),

@@ -54,9 +54,12 @@ impl Core {
                     return false;
                 }
             }
-            What::Unsubscribe { channel, .. } if !session.is_subscribed(channel) => return false,
             What::Unsubscribe { channel, reason } => {
+                // Also one that is under way, of which the client hears in the answer to its subscribe.
                 session.unsubscribe_from_server(channel, reason.clone(), &mut actions);
+                if actions.is_empty() {
+                    return false;
+                }
             }
             What::Refresh(renewal) => session.refresh_from_server(renewal.clone(), now, &mut actions),
             What::Send(payload) => session.message(payload.clone(), &mut actions),
