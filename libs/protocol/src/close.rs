@@ -122,3 +122,45 @@ impl CloseReason {
         !matches!(self, Self::Gone | Self::Slow)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_the_protocols_code_and_fits_into_a_close_frame() {
+        let application = CloseReason::Application {
+            code: 4001,
+            text: "moved".into(),
+        };
+        for (reason, code) in [
+            (CloseReason::Shutdown, 3001),
+            (CloseReason::Internal, 3004),
+            (CloseReason::Expired, 3005),
+            (CloseReason::SubscriptionExpired, 3006),
+            (CloseReason::Slow, 3008),
+            (CloseReason::InsufficientState, 3010),
+            (CloseReason::ForceReconnect, 3011),
+            (CloseReason::NoPong, 3012),
+            (CloseReason::TooManyRequests, 3013),
+            (CloseReason::InvalidToken, 3500),
+            (CloseReason::BadRequest, 3501),
+            (CloseReason::Stale, 3502),
+            (CloseReason::ForceDisconnect, 3503),
+            (CloseReason::ConnectionLimit, 3504),
+            (CloseReason::ChannelLimit, 3505),
+            (CloseReason::InappropriateProtocol, 3506),
+            (CloseReason::PermissionDenied, 3507),
+            (CloseReason::NotAvailable, 3508),
+            (CloseReason::WebSocket(1009), 1009),
+            (application, 4001),
+        ] {
+            assert_eq!(reason.code(), code, "{reason:?}");
+            // RFC 6455 section 5.5: 125 bytes, two of which are the code.
+            assert!(
+                !reason.text().is_empty() && reason.text().len() <= 123,
+                "{reason:?}"
+            );
+        }
+    }
+}

@@ -70,3 +70,32 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_the_protocols_code_and_says_whether_to_try_again() {
+        for (error, code, temporary) in [
+            (Error::INTERNAL, 100, true),
+            (Error::UNAUTHORIZED, 101, false),
+            (Error::UNKNOWN_CHANNEL, 102, false),
+            (Error::PERMISSION_DENIED, 103, false),
+            (Error::METHOD_NOT_FOUND, 104, false),
+            (Error::ALREADY_SUBSCRIBED, 105, false),
+            (Error::LIMIT_EXCEEDED, 106, false),
+            (Error::BAD_REQUEST, 107, false),
+            (Error::NOT_AVAILABLE, 108, false),
+            (Error::TOKEN_EXPIRED, 109, false),
+            (Error::EXPIRED, 110, false),
+            (Error::TOO_MANY_REQUESTS, 111, true),
+            (Error::UNRECOVERABLE_POSITION, 112, false),
+        ] {
+            assert_eq!((error.code, error.temporary), (code, temporary), "{error:?}");
+            let precise = error.because("a reason");
+            assert_eq!((precise.code, precise.temporary), (code, temporary));
+            assert!(precise.message.ends_with(": a reason"), "{precise:?}");
+        }
+    }
+}

@@ -195,3 +195,20 @@ impl UnsubscribeReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_a_subscription_has_the_protocols_code_and_a_text() {
+        for (reason, code) in [
+            (UnsubscribeReason::SERVER, 2000),
+            (UnsubscribeReason::INSUFFICIENT_STATE, 2500),
+            (UnsubscribeReason::EXPIRED, 2501),
+        ] {
+            assert_eq!(reason.code, code);
+            assert!(!reason.text.is_empty());
+        }
+    }
+}

@@ -41,7 +41,8 @@ async fn it_says_who_a_client_without_a_token_is() {
     let server = asking(&application, &["connect"]).start().await;
     in_every_way(async |way| {
         let connect = async |password: &str| {
-            let options = json!({ "data": { "password": password }, "name": "tests" });
+            let claims = json!({ "x-claims": "anything" });
+            let options = json!({ "data": { "password": password }, "name": "tests", "headers": claims });
             Sdk::connecting(way, &server.address(), options).await
         };
         let mut ada = connect("right").await;
@@ -55,6 +56,10 @@ async fn it_says_who_a_client_without_a_token_is() {
     .await;
     let asked = application.asked().await;
     assert_eq!(asked.about, "connect");
+    assert!(
+        !asked.headers.contains_key("x-claims"),
+        "a header is what the network says, not the client"
+    );
     assert!(
         asked.body["client"].is_string() && asked.body["transport"].is_string(),
         "{asked:?}"
