@@ -1,6 +1,6 @@
 //! What can go wrong with the bus, by what a caller does about it.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use ::redis::{ErrorKind, ParsingError, RedisError, RetryMethod};
 
@@ -52,6 +52,16 @@ pub enum Error {
         key: &'static str,
         /// What is wrong with its value.
         why: &'static str,
+    },
+    /// A file that is needed cannot be read.
+    #[error("{key}: cannot read {}: {why}", path.display())]
+    File {
+        /// The setting's key.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: Arc<std::io::Error>,
     },
     /// The system has no thread for the bus.
     #[error("cannot start the thread that reads the bus: {0}")]

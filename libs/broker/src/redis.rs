@@ -4,7 +4,7 @@
 //! the bus has a connection of its own per subscriber, because a pooled connection cannot be subscribed; it lives on
 //! one thread per process, together with the monitor that tells a process without subscribers how Redis is.
 //!
-//! In reading order: [`Config`] and [`RedisUrl`]; `streams`, what is in Redis, `keys`, how it is called there, and
+//! In reading order: [`Config`] and [`RedisUrl`], `place` and `sentinel`, where Redis is; `streams`, what is in Redis, `keys`, how it is called there, and
 //! `script` and `scripts/`, what is done with it; `commands`, the pool, and `line`, how many share one connection of it;
 //! `peer`, who is asked, and how its words are shown; `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
 //! `thread`.
@@ -17,8 +17,10 @@ mod line;
 mod link;
 mod monitor;
 mod peer;
+mod place;
 mod reader;
 mod script;
+mod sentinel;
 mod streams;
 mod thread;
 pub mod url;
@@ -30,12 +32,13 @@ use tidings_core::{Channel, Position, Retention};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::{
-    commands::Commands, health::Health, keys::Keys, link::Connector, peer::Peer, reader::Reader,
-    streams::Streams, thread::Thread,
+    commands::Commands, health::Health, keys::Keys, link::Connector, peer::Peer, place::Place,
+    reader::Reader, streams::Streams, thread::Thread,
 };
 use crate::{Error, History, Published, Query, Sink, Status, Target, To, topic::Topic};
 pub use config::Config;
 pub use keys::channel_name;
+pub use sentinel::Sentinel;
 pub use streams::PUBLISH;
 pub use url::RedisUrl;
 
@@ -56,10 +59,11 @@ pub(crate) struct Bus {
 impl Bus {
     pub(crate) fn start(config: &Config) -> Result<Arc<Self>, Error> {
         config.check()?;
-        let peer = Peer::new(&config.url)?;
+        let peer = Peer::new(config)?;
+        let place = Place::new(config)?;
         let health = Arc::new(Health::new(peer.name().clone()));
-        let commands = Commands::new(config, peer.clone(), health.clone())?;
-        let connector = Connector::new(config, peer.clone())?;
+        let commands = Commands::new(config, &place, peer.clone(), health.clone())?;
+        let connector = Connector::new(place, peer.clone())?;
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
         thread.spawn(monitor::run(connector.clone(), health.part()));
         let keys = Keys::new(&config.prefix);

@@ -102,7 +102,6 @@ impl Config {
     fn read(source: &Source) -> Result<Self, Failure> {
         Ok(config::load(&Source {
             reserved: RESERVED,
-            environment: platform::with_stand_in(&source.environment),
             ..source.clone()
         })?)
     }
@@ -161,10 +160,11 @@ impl Config {
         if self.redis.is_none() && !roles.all() {
             return needs("Redis: set `redis.url`, or REDIS_URL in the environment");
         }
-        if roles.gateway && self.verifier()?.is_none() {
+        if roles.gateway && self.verifier()?.is_none() && self.clients.proxy.connect.is_none() {
             return needs(
-                "a key for clients' tokens: set `clients.token.hmac_secret` to at least 32 random bytes, or \
-                 `clients.token.public_key_file`, or `clients.token.jwks_url`",
+                "a way to know clients: set `clients.token.hmac_secret` to at least 32 random bytes, or \
+                 `clients.token.public_key_file`, or `clients.token.jwks_url`, or have your backend decide with \
+                 `clients.proxy.connect`",
             );
         }
         if roles.gateway && !roles.presence && self.presence.url.is_none() {

@@ -20,13 +20,17 @@ pub(crate) fn redis(
     configured: Option<Config>,
     environment: &Environment,
 ) -> Result<Option<Config>, Failure> {
-    let url = if ours(environment, "url") {
+    let url = if ours(environment, "url") || ours(environment, "sentinel.master") {
         None
     } else {
         url(environment)?
     };
     let mut config = match (configured, url) {
-        (Some(config), Some(url)) => Config { url, ..config },
+        (Some(config), Some(url)) => Config {
+            url: Some(url),
+            sentinel: None,
+            ..config
+        },
         (None, Some(url)) => Config::new(url),
         (Some(config), None) => config,
         (None, None) => return Ok(None),
@@ -41,20 +45,6 @@ pub(crate) fn redis(
         config.max_retries = retries;
     }
     Ok(Some(config))
-}
-
-/// The variables as the file is read with: where the platform says which Redis, a `[redis]` table needs no `url` of its
-/// own. What stands for it until [`redis`] puts the right one in is never used.
-pub(crate) fn with_stand_in(environment: &Environment) -> Environment {
-    let mut variables = environment.clone();
-    let said = URLS
-        .iter()
-        .chain(&[HOST])
-        .any(|name| environment.get(name).is_some());
-    if said && !ours(environment, "url") {
-        variables.extend([("TIDINGS_REDIS__URL".to_owned(), "redis://platform".to_owned())]);
-    }
-    variables
 }
 
 fn url(environment: &Environment) -> Result<Option<RedisUrl>, Failure> {
@@ -136,7 +126,7 @@ mod tests {
 
     fn check(variables: &[(&str, &str)], url: &str) {
         let config = read(variables).unwrap().expect("a Redis is configured");
-        assert_eq!(config.url.to_string(), url, "{variables:?}");
+        assert_eq!(config.place(), url, "{variables:?}");
     }
 
     #[test]
@@ -173,7 +163,7 @@ mod tests {
             ],
             "redis://from-the-file",
         );
-        for ours in ["tidings_redis__url", "TIDINGS_REDIS"] {
+        for ours in ["tidings_redis__url", "TIDINGS_REDIS", "TIDINGS_REDIS__SENTINEL__MASTER"] {
             check(
                 &[FILE, (ours, "set"), ("REDIS_URL", "nonsense")],
                 "redis://from-the-file",

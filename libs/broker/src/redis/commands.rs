@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
-use deadpool_redis::{Manager, Pool, PoolError, Runtime, Timeouts};
-use redis::{AsyncConnectionConfig, Cmd, Value};
+use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime, Timeouts};
+use redis::{Cmd, Value};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -12,7 +12,9 @@ use super::{
     health::Health,
     line::{Failure, Line, Share},
     peer::Peer,
+    place::Place,
     script::By,
+    sentinel,
 };
 use crate::{Error, error::is_temporary};
 
@@ -39,13 +41,24 @@ pub(super) struct Commands {
 
 impl Commands {
     /// Connects to nothing yet.
-    pub(super) fn new(config: &Config, peer: Peer, health: Arc<Health>) -> Result<Self, Error> {
-        let connection = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(config.connect_timeout))
-            .set_response_timeout(Some(config.command_timeout));
-        let manager = Manager::new_with_config(config.url.connection_info()?, connection)
-            .map_err(|error| peer.error(&error))?;
-        let pool = Pool::builder(manager)
+    pub(super) fn new(
+        config: &Config,
+        place: &Place,
+        peer: Peer,
+        health: Arc<Health>,
+    ) -> Result<Self, Error> {
+        let manager =
+            Manager::new_with_config(place.info(), place.connection()).map_err(|error| peer.error(&error))?;
+        let mut pool = Pool::builder(manager);
+        if place.sentinels().is_some() {
+            pool = pool.post_create(Hook::async_fn(|connection, _| {
+                Box::pin(async {
+                    let checked = sentinel::expect_primary(connection).await;
+                    checked.map_err(HookError::Backend)
+                })
+            }));
+        }
+        let pool = pool
             .max_size(config.pool_size.get().saturating_add(LINES))
             .timeouts(Timeouts {
                 wait: Some(config.command_timeout),

@@ -1,18 +1,31 @@
 //! The `[redis]` section of the configuration.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::RedisUrl;
+use super::{RedisUrl, sentinel::Sentinel};
 use crate::Error;
 
 /// Which Redis, and how long to wait for it.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `redis://` or, with TLS, `rediss://`.
-    pub url: RedisUrl,
+    /// `redis://` or, with TLS, `rediss://`: where Redis is, unless Sentinels know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<RedisUrl>,
+    /// Who knows where Redis is, in place of `url`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sentinel: Option<Sentinel>,
+    /// The certificates in PEM by which servers are known with TLS, in place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate in PEM, for a Redis that asks for one, with `key_file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<PathBuf>,
+    /// The key of our own certificate, in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
     /// What every key and channel name in Redis begins with, so that several installations can share one; by default
     /// `tidings`.
     #[serde(default = "default_prefix")]
@@ -37,12 +50,29 @@ impl Config {
     #[must_use]
     pub fn new(url: RedisUrl) -> Self {
         Self {
-            url,
+            url: Some(url),
+            sentinel: None,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
             prefix: default_prefix(),
             connect_timeout: default_connect_timeout(),
             command_timeout: default_command_timeout(),
             max_retries: default_max_retries(),
             pool_size: default_pool_size(),
+        }
+    }
+
+    /// Where Redis is, to be shown: passwords are masked.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match (&self.sentinel, &self.url) {
+            (Some(Sentinel { master, nodes, .. }), _) => {
+                let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+                format!("{master:?} of the Sentinels {}", nodes.join(", "))
+            }
+            (None, Some(url)) => url.to_string(),
+            (None, None) => "nowhere".to_owned(),
         }
     }
 
@@ -52,6 +82,37 @@ impl Config {
     /// [`Error::Setting`], which names the first key that is wrong.
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |key, why| Err(Error::Setting { key, why });
+        match (&self.url, &self.sentinel) {
+            (None, None) => {
+                return wrong(
+                    "redis.url",
+                    "is missing, and so is redis.sentinel; set one of them",
+                );
+            }
+            (Some(_), Some(_)) => {
+                return wrong("redis.url", "and redis.sentinel are both set; set one of them");
+            }
+            (None, Some(sentinel)) if sentinel.master.is_empty() => {
+                return wrong("redis.sentinel.master", "is empty");
+            }
+            (None, Some(sentinel)) if sentinel.nodes.is_empty() => {
+                return wrong("redis.sentinel.nodes", "is empty; nobody knows where Redis is");
+            }
+            _ => {}
+        }
+        if self.certificate_file.is_some() != self.key_file.is_some() {
+            return wrong(
+                "redis.certificate_file",
+                "and redis.key_file belong together; set both or none",
+            );
+        }
+        let files = [&self.ca_file, &self.certificate_file];
+        if files.into_iter().any(Option::is_some) && !self.tls() {
+            return wrong(
+                "redis.ca_file",
+                "or redis.certificate_file is set, and no address begins with rediss://",
+            );
+        }
         if self.prefix.is_empty() {
             return wrong("redis.prefix", "is empty");
         }
@@ -72,6 +133,13 @@ impl Config {
             return wrong("redis.command_timeout", "is zero; no command could ever succeed");
         }
         Ok(())
+    }
+
+    /// Whether anything is reached by TLS.
+    fn tls(&self) -> bool {
+        let by_url = self.url.iter().any(RedisUrl::tls);
+        let mut sentinels = self.sentinel.iter();
+        by_url || sentinels.any(|all| all.tls_name.is_some() || all.nodes.iter().any(RedisUrl::tls))
     }
 }
 
@@ -116,6 +184,32 @@ mod tests {
         check(r#"{"url": "redis://cache", "prefx": ""}"#, "prefx");
         check(r#"{"url": "http://cache"}"#, "redis://");
         check(r#"{"url": "redis://cache", "pool_size": 0}"#, "nonzero");
+    }
+
+    #[test]
+    fn redis_is_at_one_address_or_where_sentinels_say() {
+        let read = |json| serde_json::from_str::<Config>(json).unwrap();
+        let check = |json, expected: &str| {
+            let error = read(json).check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        let config = read(r#"{"sentinel": {"master": "main", "nodes": ["redis://:hunter2@s1:26379"]}}"#);
+        config.check().unwrap();
+        let shown = r#""main" of the Sentinels redis://:***@s1:26379"#;
+        assert_eq!(config.place(), shown);
+        check("{}", "redis.url is missing");
+        check(
+            r#"{"sentinel": {"master": "", "nodes": []}}"#,
+            "redis.sentinel.master",
+        );
+        check(
+            r#"{"sentinel": {"master": "m", "nodes": []}}"#,
+            "redis.sentinel.nodes",
+        );
+        check(
+            r#"{"url": "redis://a", "sentinel": {"master": "m", "nodes": ["redis://a"]}}"#,
+            "both set",
+        );
     }
 
     #[test]

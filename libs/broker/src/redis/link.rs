@@ -15,13 +15,14 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
-use redis::{
-    AsyncConnectionConfig, Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value,
-    aio::MultiplexedConnection,
-};
+use redis::{Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
 use tokio::sync::Notify;
 
-use super::{Config, peer::Peer};
+use super::{
+    peer::Peer,
+    place::Place,
+    sentinel::{self, Sentinels},
+};
 use crate::{Error, error::is_temporary};
 
 /// How long a connection may be idle before it is asked whether it is alive. Together with the command timeout, the
@@ -42,21 +43,19 @@ pub(super) fn backoff() -> ExponentialBackoff {
 #[derive(Clone)]
 pub(super) struct Connector {
     client: Client,
+    place: Place,
     peer: Peer,
-    connect_timeout: Duration,
-    command_timeout: Duration,
 }
 
 impl Connector {
-    pub(super) fn new(config: &Config, peer: Peer) -> Result<Self, Error> {
-        let info = config.url.connection_info()?;
+    pub(super) fn new(place: Place, peer: Peer) -> Result<Self, Error> {
+        let info = place.info();
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings));
         Ok(Self {
             client: client.map_err(|error| peer.error(&error))?,
+            place,
             peer,
-            connect_timeout: config.connect_timeout,
-            command_timeout: config.command_timeout,
         })
     }
 
@@ -86,16 +85,21 @@ impl Connector {
                 Ok(())
             }
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(self.connect_timeout))
-            .set_response_timeout(Some(self.command_timeout))
-            .set_push_sender(on_push);
-        let connection = self
+        let config = self.place.connection().set_push_sender(on_push);
+        let primary = match self.place.sentinels() {
+            Some(sentinels) => Some((sentinels.clone(), sentinels.primary().await?)),
+            None => None,
+        };
+        let mut connection = self
             .client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
+        if primary.is_some() {
+            sentinel::expect_primary(&mut connection).await?;
+        }
         Ok(Link {
             connection,
+            primary,
             lost,
             heard,
         })
@@ -115,6 +119,8 @@ impl Connector {
 /// A live connection, as far as anyone knows. Dropping it closes it.
 pub(super) struct Link {
     connection: MultiplexedConnection,
+    /// Where it leads, and who can say whether that is still the primary.
+    primary: Option<(Arc<Sentinels>, (String, u16))>,
     lost: Arc<Notify>,
     /// Whether anything was pushed since the flag was last cleared.
     heard: Arc<AtomicBool>,
@@ -152,6 +158,9 @@ impl Link {
 
     /// Asks the peer for a sign of life. A message is one too: behind a flood of them the answer may be late.
     async fn probe(&mut self) -> Result<(), RedisError> {
+        if let Some((sentinels, primary)) = &self.primary {
+            sentinels.still(primary).await?;
+        }
         self.heard.store(false, Relaxed);
         match redis::cmd("PING").exec_async(&mut self.connection).await {
             Err(why) if why.is_timeout() && self.heard.load(Relaxed) => Ok(()),

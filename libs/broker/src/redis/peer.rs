@@ -8,7 +8,7 @@ use std::{fmt::Display, sync::Arc};
 use redis::RedisError;
 use tidings_core::Secret;
 
-use super::RedisUrl;
+use super::Config;
 use crate::{Error, error::is_temporary};
 
 /// What comes before the arguments of a command that the server does not know.
@@ -18,18 +18,24 @@ const ARGUMENTS: &str = ", with args beginning with";
 #[derive(Clone)]
 pub(super) struct Peer {
     name: Arc<str>,
-    password: Option<Secret>,
+    passwords: Vec<Secret>,
 }
 
 impl Peer {
-    pub(super) fn new(url: &RedisUrl) -> Result<Self, Error> {
-        let info = url.connection_info()?;
-        let password = info.redis_settings().password();
+    pub(super) fn new(config: &Config) -> Result<Self, Error> {
+        let nodes = config.sentinel.iter().flat_map(|sentinel| &sentinel.nodes);
+        let mut passwords = Vec::new();
+        for url in config.url.iter().chain(nodes) {
+            let info = url.connection_info()?;
+            let password = info.redis_settings().password();
+            passwords.extend(password.map(|password| Secret::from(password.to_owned())));
+        }
+        let sentinel = config.sentinel.iter();
+        passwords.extend(sentinel.filter_map(|sentinel| sentinel.password.clone()));
+        passwords.retain(|password| !password.expose().is_empty());
         Ok(Self {
-            name: url.to_string().into(),
-            password: password
-                .filter(|password| !password.is_empty())
-                .map(|password| password.to_owned().into()),
+            name: config.place().into(),
+            passwords,
         })
     }
 
@@ -60,20 +66,25 @@ impl Peer {
         if let Some(arguments) = said.find(ARGUMENTS) {
             said.truncate(arguments);
         }
-        match &self.password {
-            Some(password) => said.replace(password.expose(), "***"),
-            None => said,
+        for password in &self.passwords {
+            said = said.replace(password.expose(), "***");
         }
+        said
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::redis::RedisUrl;
+
+    fn at(url: &str) -> Peer {
+        Peer::new(&Config::new(RedisUrl::parse(url).unwrap())).unwrap()
+    }
 
     #[test]
     fn what_a_server_repeats_of_our_words_is_not_shown() {
-        let peer = Peer::new(&RedisUrl::parse("redis://:hunter%212@cache").unwrap()).unwrap();
+        let peer = at("redis://:hunter%212@cache");
         let check = |said: &str, shown| assert_eq!(peer.masked(said), shown);
         check(
             "unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter!2'",
@@ -86,7 +97,7 @@ mod tests {
         check("cannot do AUTH hunter!2", "cannot do AUTH ***");
         check("Connection refused", "Connection refused");
 
-        let open = Peer::new(&RedisUrl::parse("redis://:@cache").unwrap()).unwrap();
+        let open = at("redis://:@cache");
         assert_eq!(open.masked("no"), "no");
     }
 }

@@ -86,6 +86,11 @@ impl RedisUrl {
         Self::to_connection_info(Url::parse(self.full.expose())?)
     }
 
+    /// Whether it is for TLS.
+    pub(super) fn tls(&self) -> bool {
+        self.masked.starts_with("rediss:")
+    }
+
     fn from_url(url: Url) -> Result<Self, Error> {
         if !matches!(url.scheme(), "redis" | "rediss") {
             return Err(Error::Scheme);

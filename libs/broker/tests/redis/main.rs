@@ -5,7 +5,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod rollback;
+mod sentinel;
 mod streams;
+mod tls;
 
 use std::{sync::Arc, time::Duration};
 

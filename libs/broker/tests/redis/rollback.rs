@@ -11,7 +11,7 @@ use crate::{
     node, up,
 };
 
-const RETENTION: Retention = Retention {
+pub(crate) const RETENTION: Retention = Retention {
     size: NonZeroU32::new(100).unwrap(),
     ttl: Duration::from_secs(600),
 };
@@ -45,7 +45,7 @@ async fn kept(broker: &Broker) -> usize {
     history.unwrap().publications.len()
 }
 
-async fn follow(server: &RedisServer, primary: &RedisServer) {
+pub(crate) async fn follow(server: &RedisServer, primary: &RedisServer) {
     let port = primary.port().to_string();
     command(server, &["REPLICAOF", "127.0.0.1", &port]).await;
     eventually(async || {

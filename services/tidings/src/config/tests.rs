@@ -124,7 +124,7 @@ fn the_environment_overrides_the_file_and_the_tools_variables_are_no_configurati
         ],
     );
     assert_eq!(config.drain.over, Duration::from_secs(1));
-    assert_eq!(config.redis.unwrap().url.to_string(), "redis://other");
+    assert_eq!(config.redis.unwrap().place(), "redis://other");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn what_is_wrong_is_said_with_its_key() {
         ),
         (
             "[redis]\nprefix = \"a\"\n",
-            "`redis.url` is missing (FILE, line 1)",
+            "redis.url is missing, and so is redis.sentinel; set one of them",
         ),
         (
             "[presence]\nlease = \"1h\"\n",
@@ -221,9 +221,10 @@ fn a_role_says_what_it_needs() {
         (
             &[],
             Roles::ALL,
-            "`tidings standalone` needs a key for clients' tokens: \
+            "`tidings standalone` needs a way to know clients: \
              set `clients.token.hmac_secret` to at least 32 random bytes, or \
-             `clients.token.public_key_file`, or `clients.token.jwks_url`",
+             `clients.token.public_key_file`, or `clients.token.jwks_url`, or have your backend decide with \
+             `clients.proxy.connect`",
         ),
         (
             &[redis, token],
@@ -272,7 +273,7 @@ fn where_the_platform_says_which_redis_the_file_need_not() {
     let check = |file: &str, variables: &[(&str, &str)]| {
         let redis = load(file, variables).redis.expect("a Redis is configured");
         assert_eq!(
-            (redis.url.to_string().as_str(), redis.prefix.as_str()),
+            (redis.place().as_str(), redis.prefix.as_str()),
             (url.1, "ours")
         );
     };
@@ -280,6 +281,6 @@ fn where_the_platform_says_which_redis_the_file_need_not() {
     check("", &[url, ("TIDINGS_REDIS__PREFIX", "ours")]);
     assert_eq!(
         refused("[redis]\nprefix = \"ours\"", &[]),
-        "`redis.url` is missing (FILE, line 1)"
+        "redis.url is missing, and so is redis.sentinel; set one of them"
     );
 }

@@ -185,7 +185,7 @@ fn broker(config: &Config) -> Result<Broker, Failure> {
             Ok(Broker::memory())
         }
         Some(redis) => {
-            tracing::info!(redis.url = %redis.url, "Redis configured: cluster");
+            tracing::info!(redis.url = %redis.place(), "Redis configured: cluster");
             Ok(Broker::redis(redis).map_err(anyhow::Error::new)?)
         }
     }
