@@ -1,7 +1,10 @@
 //! A listener's rules as a value: what it hears and the time go in, what to do comes out. No socket, no clock.
 //!
 //! The rules are those of the Centrifuge SDKs: `connect` and all `subscribe` commands leave in one frame; pings
-//! are answered; what is temporary is tried again with backoff, and what would end the same way is not.
+//! are answered; what is temporary is tried again with backoff, and what would end the same way is not. Whoever
+//! comes back to a stream says where it was and gets what it missed (`subscription`).
+
+mod subscription;
 
 use std::time::Duration;
 
@@ -9,9 +12,10 @@ use rand::Rng;
 use tidings_core::Channel;
 use tokio::time::Instant;
 
+use self::subscription::{State, Subscription};
 use super::{
     backoff::Backoff,
-    wire::{Command, Connect, Connected, Ended, Error, PONG, Push, Reply, Subscribe},
+    wire::{Command, Connect, Connected, Ended, Error, PONG, Push, Reply},
 };
 
 /// How long the server may take to answer a command.
@@ -77,42 +81,12 @@ enum Phase {
     },
 }
 
-#[derive(Debug)]
-struct Subscription {
-    channel: Channel,
-    state: State,
-    retries: Backoff,
-}
-
-#[derive(Debug, PartialEq)]
-enum State {
-    /// Never asked for.
-    New,
-    /// `subscribe` is sent; its answer is due.
-    Asked {
-        id: u32,
-        by: Instant,
-    },
-    Subscribed,
-    /// To be asked for again.
-    Waiting {
-        until: Instant,
-    },
-    /// Refused for good.
-    Ended,
-}
-
 impl<R: Rng> Session<R> {
     /// A listener on `channels` that shows `token`, with `random` for its jitter.
     pub(super) fn new(channels: Vec<Channel>, token: Option<String>, random: R) -> Self {
-        let subscription = |channel| Subscription {
-            channel,
-            state: State::New,
-            retries: Backoff::default(),
-        };
         Self {
             token,
-            subscriptions: channels.into_iter().map(subscription).collect(),
+            subscriptions: channels.into_iter().map(Subscription::new).collect(),
             phase: Phase::Away,
             last_id: 0,
             reconnects: Backoff::default(),
@@ -268,9 +242,7 @@ impl<R: Rng> Session<R> {
         match &reply.error {
             None => {
                 let subscription = &mut self.subscriptions[index];
-                subscription.state = State::Subscribed;
-                subscription.retries.reset();
-                actions.push(Action::Tell(format!("listening to {}", subscription.channel)));
+                subscription.granted(reply.subscribe.as_ref(), actions);
             }
             Some(error) => {
                 let why = format!("{} ({})", error.message, error.code);
@@ -308,6 +280,10 @@ impl<R: Rng> Session<R> {
 
     fn push(&mut self, push: &Push<'_>, whole: &str, now: Instant, actions: &mut Vec<Action>) {
         if let Some(publication) = &push.publication {
+            let mut subscriptions = self.subscriptions.iter_mut();
+            if let Some(subscription) = subscriptions.find(|it| it.channel.as_str() == push.channel) {
+                subscription.heard(publication.offset);
+            }
             actions.push(Action::Print {
                 channel: push.channel.clone(),
                 data: publication.data.get().to_owned(),
@@ -374,29 +350,6 @@ impl<R: Rng> Session<R> {
             _ => "",
         };
         format!("the server closed the connection for good: {reason} ({code}){hint}")
-    }
-}
-
-impl Subscription {
-    /// Asks for it: the command's line.
-    fn ask(&mut self, id: u32, by: Instant) -> String {
-        self.state = State::Asked { id, by };
-        let subscribe = Subscribe {
-            channel: self.channel.as_str(),
-        };
-        Command {
-            id,
-            subscribe: Some(subscribe),
-            ..Command::default()
-        }
-        .line()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        match self.state {
-            State::Asked { by: at, .. } | State::Waiting { until: at } => Some(at),
-            State::New | State::Subscribed | State::Ended => None,
-        }
     }
 }
 

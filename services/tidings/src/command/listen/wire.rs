@@ -27,6 +27,18 @@ pub(super) struct Connect<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct Subscribe<'a> {
     pub(super) channel: &'a str,
+    /// Granted where the channel is a stream, and not held against who asks where it is none.
+    pub(super) recoverable: bool,
+    #[serde(flatten)]
+    pub(super) recover: Option<Recover<'a>>,
+}
+
+/// Where it was.
+#[derive(Debug, Serialize)]
+pub(super) struct Recover<'a> {
+    pub(super) recover: bool,
+    pub(super) offset: u64,
+    pub(super) epoch: &'a str,
 }
 
 impl Command<'_> {
@@ -45,7 +57,8 @@ pub(super) struct Reply<'a> {
     #[serde(borrow)]
     pub(super) push: Option<&'a RawValue>,
     pub(super) connect: Option<Connected>,
-    pub(super) subscribe: Option<serde::de::IgnoredAny>,
+    #[serde(borrow)]
+    pub(super) subscribe: Option<Subscribed<'a>>,
 }
 
 impl Reply<'_> {
@@ -72,6 +85,19 @@ pub(super) struct Connected {
     pub(super) pong: bool,
 }
 
+/// What a listener is told of a subscription.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Subscribed<'a> {
+    pub(super) recoverable: bool,
+    pub(super) epoch: String,
+    pub(super) offset: u64,
+    pub(super) was_recovering: bool,
+    pub(super) recovered: bool,
+    #[serde(borrow)]
+    pub(super) publications: Vec<&'a RawValue>,
+}
+
 /// What the server says unasked.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -87,6 +113,9 @@ pub(super) struct Push<'a> {
 pub(super) struct Publication<'a> {
     #[serde(borrow)]
     pub(super) data: &'a RawValue,
+    /// 0: the channel keeps none.
+    #[serde(default)]
+    pub(super) offset: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]

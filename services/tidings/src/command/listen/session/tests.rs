@@ -63,8 +63,8 @@ fn connect_and_all_subscriptions_leave_in_one_frame() {
     let version = env!("CARGO_PKG_VERSION");
     let frame = [
         format!(r#"{{"id":1,"connect":{{"token":"abc","name":"tidings","version":"{version}"}}}}"#),
-        r#"{"id":2,"subscribe":{"channel":"tasks:1"}}"#.to_owned(),
-        r#"{"id":3,"subscribe":{"channel":"news"}}"#.to_owned(),
+        r#"{"id":2,"subscribe":{"channel":"tasks:1","recoverable":true}}"#.to_owned(),
+        r#"{"id":3,"subscribe":{"channel":"news","recoverable":true}}"#.to_owned(),
     ]
     .join("\n");
     assert_eq!(listener.session.opened(listener.now), [Action::Send(frame)]);
@@ -168,10 +168,57 @@ fn a_lost_connection_is_opened_again_with_growing_patience_and_subscribed_again(
     let Some(Action::Send(frame)) = listener.session.opened(listener.now).pop() else {
         panic!("a new connection begins with a frame");
     };
-    assert!(frame.contains(r#""subscribe":{"channel":"tasks:1"}"#), "{frame}");
+    assert!(
+        frame.contains(r#""subscribe":{"channel":"tasks:1","recoverable":true}"#),
+        "{frame}"
+    );
     listener.hears(r#"{"id":3,"connect":{"client":"c"}}"#);
     let after_success = reconnect(&lost(&mut listener), "reset");
     assert!(after_success <= Duration::from_secs(1), "{after_success:?}");
+}
+
+#[test]
+fn who_comes_back_to_a_stream_says_where_it_was_and_hears_what_it_missed() {
+    let mut listener = Listener::new(&["tasks:1"], None);
+    listener.session.opened(listener.now);
+    listener.hears(r#"{"id":1,"connect":{"client":"c"}}"#);
+    listener.hears(r#"{"id":2,"subscribe":{"recoverable":true,"epoch":"e","offset":3,"positioned":true}}"#);
+    listener.hears(r#"{"push":{"channel":"tasks:1","pub":{"data":4,"offset":4}}}"#);
+    listener.session.ended(End::Lost("reset".to_owned()));
+    let Some(Action::Send(frame)) = listener.session.opened(listener.now).pop() else {
+        panic!("a new connection begins with a frame");
+    };
+    let asked = r#""recoverable":true,"recover":true,"offset":4,"epoch":"e"}"#;
+    assert!(frame.contains(asked), "{frame}");
+    listener.hears(r#"{"id":3,"connect":{"client":"c"}}"#);
+    let recovered = r#"{"id":4,"subscribe":{"recoverable":true,"epoch":"e","offset":4,"was_recovering":true,
+        "recovered":true,"publications":[{"data":5,"offset":5}]}}"#
+        .replace('\n', "");
+    let actions = listener.hears(&recovered);
+    let printed = Action::Print {
+        channel: "tasks:1".to_owned(),
+        data: "5".to_owned(),
+        push: r#"{"channel":"tasks:1","pub":{"data":5,"offset":5}}"#.to_owned(),
+    };
+    assert_eq!(actions, [tell("listening to tasks:1"), printed]);
+    // From there on again.
+    listener.session.ended(End::Lost("reset".to_owned()));
+    let Some(Action::Send(frame)) = listener.session.opened(listener.now).pop() else {
+        panic!("a new connection begins with a frame");
+    };
+    assert!(frame.contains(r#""offset":5"#), "{frame}");
+}
+
+#[test]
+fn what_cannot_be_recovered_is_said() {
+    let mut listener = Listener::listening();
+    listener.session.ended(End::Lost("reset".to_owned()));
+    listener.session.opened(listener.now);
+    listener.hears(r#"{"id":3,"connect":{"client":"c"}}"#);
+    let actions =
+        listener.hears(r#"{"id":4,"subscribe":{"recoverable":true,"epoch":"f","was_recovering":true}}"#);
+    let told = tell("what was published to tasks:1 meanwhile is not kept any more");
+    assert_eq!(actions, [tell("listening to tasks:1"), told]);
 }
 
 #[test]
@@ -247,7 +294,7 @@ fn a_subscription_that_failed_for_now_is_asked_for_again() {
     assert_eq!(
         listener.waits(),
         [Action::Send(
-            r#"{"id":3,"subscribe":{"channel":"tasks:1"}}"#.to_owned()
+            r#"{"id":3,"subscribe":{"channel":"tasks:1","recoverable":true}}"#.to_owned()
         )]
     );
 
@@ -257,7 +304,7 @@ fn a_subscription_that_failed_for_now_is_asked_for_again() {
     assert_eq!(
         listener.waits(),
         [Action::Send(
-            r#"{"id":4,"subscribe":{"channel":"tasks:1"}}"#.to_owned()
+            r#"{"id":4,"subscribe":{"channel":"tasks:1","recoverable":true}}"#.to_owned()
         )]
     );
     assert_eq!(
