@@ -85,3 +85,25 @@ async fn nobody_misses_anything_when_redis_dies_and_has_kept_all() {
     scene.redis.up();
     scene.ends_well().await;
 }
+
+/// Redis, whose memory is full, drops a key of the stream, again and again.
+async fn evict(kind: &str) {
+    let Some(scene) = Scene::open(2, CLIENTS, &[]).await else {
+        return;
+    };
+    for _ in 0..5 {
+        scene.forget(kind).await;
+        scene.goes_on().await;
+    }
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_told_when_redis_forgets_where_the_stream_is() {
+    evict("top").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_is_told_when_redis_forgets_what_was_kept() {
+    evict("stream").await;
+}

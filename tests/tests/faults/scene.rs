@@ -19,7 +19,11 @@ use tidings_tests::{
     roamer::{Roam, Roamer, number},
     token,
 };
-use tokio::time::sleep;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::sleep,
+};
 
 /// What the nodes are configured with: one namespace of streams.
 const CONFIG: &str = r#"
@@ -111,6 +115,18 @@ impl Scene {
             (count() >= before + 20).then_some(())
         })
         .await;
+    }
+
+    /// Redis forgets a key of the stream, as it does when its memory is full: `stream`, what is kept, or `top`, where it is.
+    pub(crate) async fn forget(&self, kind: &str) {
+        let mut redis = TcpStream::connect(("127.0.0.1", self.redis.port()))
+            .await
+            .unwrap();
+        let command = format!("DEL tidings:{kind}:{{{CHANNEL}}}\r\n");
+        redis.write_all(command.as_bytes()).await.unwrap();
+        let mut answer = [0; 4];
+        redis.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b":1\r\n", "the key was there");
     }
 
     /// Lets things go on like this for so long.
