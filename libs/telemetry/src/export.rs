@@ -11,7 +11,10 @@ use opentelemetry_sdk::{
 use percent_encoding::percent_decode_str;
 use tonic::metadata::{MetadataKey, MetadataMap};
 
-use crate::{Error, Options};
+use crate::{
+    Error, Options,
+    spans::{Bounded, QUEUE},
+};
 
 const ENDPOINT: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
@@ -43,7 +46,7 @@ pub(crate) fn provider(options: &Options) -> Result<Option<SdkTracerProvider>, E
     let provider = SdkTracerProvider::builder()
         .with_sampler(sampler(options)?)
         .with_resource(resource(options))
-        .with_batch_exporter(exporter)
+        .with_span_processor(Bounded::new(exporter, queue(options)?))
         .build();
     Ok(Some(provider))
 }
@@ -163,6 +166,21 @@ fn sampler(options: &Options) -> Result<Sampler, Error> {
     })
 }
 
+/// How many spans may wait for the collector.
+fn queue(options: &Options) -> Result<usize, Error> {
+    const NAME: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+    let Some(text) = options.variable(NAME) else {
+        return Ok(QUEUE);
+    };
+    match text.parse() {
+        Ok(spans) if spans > 0 => Ok(spans),
+        _ => Err(Error::Variable {
+            name: NAME,
+            problem: format!("`{text}` is no number of spans, 1 or more"),
+        }),
+    }
+}
+
 fn ratio(options: &Options) -> Result<f64, Error> {
     const NAME: &str = "OTEL_TRACES_SAMPLER_ARG";
     let Some(text) = options.variable(NAME) else {
@@ -261,6 +279,10 @@ mod tests {
                 ("OTEL_TRACES_SAMPLER_ARG", "10"),
             ],
             "OTEL_TRACES_SAMPLER_ARG: `10` is no number from 0 to 1",
+        );
+        refuses(
+            [("OTEL_BSP_MAX_QUEUE_SIZE", "0")],
+            "OTEL_BSP_MAX_QUEUE_SIZE: `0` is no number of spans, 1 or more",
         );
         refuses(
             [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "not a url")],

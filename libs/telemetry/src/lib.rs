@@ -8,6 +8,7 @@ mod error;
 mod export;
 mod logs;
 pub mod metrics;
+mod spans;
 pub mod trace;
 
 use std::{collections::BTreeMap, io, time::Duration};
@@ -19,7 +20,7 @@ use tracing_subscriber::{Layer as _, filter::Targets, fmt::MakeWriter, layer::Su
 
 pub use error::Error;
 pub use logs::LogFormat;
-pub use metrics::Metrics;
+pub use metrics::{Latency, Metrics};
 
 /// How long [`Telemetry::shutdown`] may take to hand over the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);

@@ -3,7 +3,14 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prometheus_client::{encoding::text, registry::Registry};
+use prometheus_client::{
+    encoding::text,
+    metrics::{exemplar::HistogramWithExemplars, histogram::exponential_buckets},
+    registry::{Registry, Unit},
+};
+use tracing::Span;
+
+use crate::{spans, trace};
 
 /// The registry of a process. Clones are the same registry.
 #[derive(Debug, Clone)]
@@ -16,10 +23,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// An empty registry, in which every name begins with `tidings_`.
+    /// A registry in which every name begins with `tidings_`; what becomes of spans is in it already.
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(Mutex::new(Registry::with_prefix("tidings"))))
+        let mut registry = Registry::with_prefix("tidings");
+        registry.register(
+            "spans",
+            "Spans of traces, by what became of them on their way to the collector",
+            spans::counts(),
+        );
+        Self(Arc::new(Mutex::new(registry)))
     }
 
     /// Lets a component add its families: `metrics.register(gateway::Metrics::register)`. Use
@@ -40,6 +53,28 @@ impl Metrics {
     }
 }
 
+/// A histogram of seconds, 0.25 ms to 8 s, whose buckets each remember a trace that fell into them: an exemplar, by which
+/// a dashboard leads from a slow bucket to what was slow. Clones are the same histogram.
+#[derive(Debug, Clone)]
+pub struct Latency(HistogramWithExemplars<[(&'static str, String); 1]>);
+
+impl Latency {
+    /// A histogram known to `registry` as `<name>_seconds`.
+    #[must_use]
+    pub fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let histogram = HistogramWithExemplars::new(exponential_buckets(0.000_25, 2.0, 16));
+        registry.register_with_unit(name, help, Unit::Seconds, histogram.clone());
+        Self(histogram)
+    }
+
+    /// Counts something that took so long, and remembers the trace of `span` if it is one that is exported.
+    pub fn observe(&self, seconds: f64, span: &Span) {
+        let exemplar = trace::id(span).map(|id| [("trace_id", id)]);
+        let at = exemplar.is_some().then(std::time::SystemTime::now);
+        self.0.observe(seconds, exemplar, at);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use prometheus_client::metrics::counter::Counter;
@@ -57,12 +92,19 @@ mod tests {
             joins
         });
         joins.inc();
-        assert_eq!(
-            metrics.encode(),
-            "# HELP tidings_presence_joins Members written.\n\
-             # TYPE tidings_presence_joins counter\n\
-             tidings_presence_joins_total 1\n\
-             # EOF\n"
+        let text = metrics.encode();
+        assert!(
+            text.ends_with(
+                "# HELP tidings_presence_joins Members written.\n\
+                 # TYPE tidings_presence_joins counter\n\
+                 tidings_presence_joins_total 1\n\
+                 # EOF\n"
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("tidings_spans_total{result=\"dropped\"} "),
+            "{text}"
         );
     }
 }

@@ -74,6 +74,18 @@ pub fn of(span: &Span) -> Option<Context> {
     Some(text)
 }
 
+/// The id of the trace that `span` is in, as 32 hexadecimal digits. `None` when the span is not exported, so that nobody
+/// is sent to look for a trace that is not there.
+#[must_use]
+pub fn id(span: &Span) -> Option<String> {
+    if !enabled() || span.is_disabled() {
+        return None;
+    }
+    let context = span.context();
+    let at = context.span().span_context().clone();
+    (at.is_valid() && at.is_sampled()).then(|| at.trace_id().to_string())
+}
+
 /// What to send onward from `span`: its context, or the `incoming` one unchanged when spans are not exported.
 #[must_use]
 pub fn onward(span: &Span, incoming: Option<Context>) -> Option<Context> {

@@ -203,6 +203,8 @@ impl Core {
             };
             connection.touched = false;
             let broken = connection.flush().is_err();
+            let (before, now) = connection.recount();
+            self.node.metrics.waiting(before, now);
             let over = connection.is_over();
             if broken {
                 self.gone(key);
@@ -229,6 +231,7 @@ impl Core {
             self.deadlines.remove(&(at, key));
         }
         connection.wake(); // its task finds it gone, and ends
+        self.node.metrics.waiting(connection.counted, 0);
         self.node.metrics.disconnected();
     }
 

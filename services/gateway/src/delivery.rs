@@ -98,7 +98,8 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         let (subscribers, bytes) = (*self.subscribers.get_mut(), *self.bytes.get_mut());
-        self.metrics.delivered(subscribers, bytes, self.publication.time);
+        self.metrics
+            .delivered(subscribers, bytes, self.publication.time, &self.span);
         if !self.span.is_disabled() {
             self.span.record("tidings.subscribers", subscribers);
             self.span.record("tidings.delivered_bytes", bytes);

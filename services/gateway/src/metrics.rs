@@ -8,13 +8,20 @@ use prometheus_client::{
         counter::Counter,
         family::Family,
         gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
-use tidings_protocol::CloseReason;
+use tidings_protocol::{CloseReason, Reply, reply::Subscribed};
+use tidings_telemetry::Latency;
+use tracing::Span;
 
-/// The gateway's metrics. All of them are atomics: counting never waits.
+/// Everything that was missed has been had.
+const RECOVERED: &str = "recovered";
+const REPAIRED: &str = "repaired";
+/// The stream has it no more, or could not be read.
+const INSUFFICIENT: &str = "insufficient";
+
+/// The gateway's metrics. Counting never waits for anybody who reads them for longer than a copy takes.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     connections: Gauge,
@@ -22,7 +29,9 @@ pub(crate) struct Metrics {
     publications: Counter,
     deliveries: Counter,
     bytes: Counter,
-    latency: Histogram,
+    latency: Latency,
+    outbox: Gauge,
+    recoveries: Family<Recovery, Counter>,
     closes: Family<Close, Counter>,
     gaps: Counter,
     lost: Counter,
@@ -33,6 +42,11 @@ pub(crate) struct Metrics {
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Repair {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Recovery {
     outcome: &'static str,
 }
 
@@ -49,7 +63,13 @@ impl Metrics {
             publications: Counter::default(),
             deliveries: Counter::default(),
             bytes: Counter::<u64, AtomicU64>::default(),
-            latency: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            latency: Latency::register(
+                registry,
+                "delivery_latency",
+                "From the publish to the last of this node's outboxes, by the clocks of both nodes",
+            ),
+            outbox: Gauge::default(),
+            recoveries: Family::default(),
             closes: Family::default(),
             gaps: Counter::default(),
             lost: Counter::default(),
@@ -85,10 +105,15 @@ impl Metrics {
             m.bytes.clone(),
         );
         registry.register_with_unit(
-            "delivery_latency",
-            "From the publish to the last of this node's outboxes, by the clocks of both nodes",
-            Unit::Seconds,
-            m.latency.clone(),
+            "outbox",
+            "Frames that wait for WebSocket clients whose sockets take no more",
+            Unit::Bytes,
+            m.outbox.clone(),
+        );
+        registry.register(
+            "recoveries",
+            "Subscriptions of clients that came back with their position, by whether they got what they missed",
+            m.recoveries.clone(),
         );
         registry.register("closes", "Connections ended, by close code", m.closes.clone());
         registry.register(
@@ -112,6 +137,14 @@ impl Metrics {
             "Times a core's members had missed something of a stream, by what became of it",
             m.repairs.clone(),
         );
+        // There from the start, so that the first of each is seen as an increase.
+        for outcome in [RECOVERED, INSUFFICIENT] {
+            drop(m.recoveries.get_or_create(&Recovery { outcome }));
+        }
+        for outcome in [REPAIRED, INSUFFICIENT] {
+            drop(m.repairs.get_or_create(&Repair { outcome }));
+        }
+        m.closed_by(&CloseReason::Slow, 0);
         metrics
     }
 
@@ -124,11 +157,37 @@ impl Metrics {
     }
 
     pub(crate) fn closed(&self, reason: &CloseReason) {
-        self.closes
-            .get_or_create(&Close {
-                code: reason.code().into(),
-            })
-            .inc();
+        self.closed_by(reason, 1);
+    }
+
+    fn closed_by(&self, reason: &CloseReason, times: u64) {
+        let code = reason.code().into();
+        self.closes.get_or_create(&Close { code }).inc_by(times);
+    }
+
+    /// So many bytes wait in an outbox, in which `before` waited.
+    pub(crate) fn waiting(&self, before: u32, now: u32) {
+        if now != before {
+            self.outbox.inc_by(i64::from(now) - i64::from(before));
+        }
+    }
+
+    /// A client is told something: perhaps whether it got what it missed.
+    pub(crate) fn replied(&self, reply: &Reply) {
+        match reply {
+            Reply::Subscribe { result, .. } => self.recovery(result),
+            Reply::Connect { result, .. } => result.subs.iter().for_each(|(_, sub)| self.recovery(sub)),
+            _ => {}
+        }
+    }
+
+    fn recovery(&self, subscribed: &Subscribed) {
+        let outcome = match subscribed.recovered {
+            None => return,
+            Some(true) => RECOVERED,
+            Some(false) => INSUFFICIENT,
+        };
+        self.recoveries.get_or_create(&Recovery { outcome }).inc();
     }
 
     pub(crate) fn subscribed(&self) {
@@ -143,13 +202,13 @@ impl Metrics {
         self.publications.inc();
     }
 
-    pub(crate) fn delivered(&self, subscribers: u64, bytes: u64, accepted: SystemTime) {
+    pub(crate) fn delivered(&self, subscribers: u64, bytes: u64, accepted: SystemTime, span: &Span) {
         self.deliveries.inc_by(subscribers);
         self.bytes.inc_by(bytes);
         if subscribers > 0 {
             // Clocks of two machines: a publication from the future took no time.
             self.latency
-                .observe(accepted.elapsed().unwrap_or_default().as_secs_f64());
+                .observe(accepted.elapsed().unwrap_or_default().as_secs_f64(), span);
         }
     }
 
@@ -166,11 +225,11 @@ impl Metrics {
     }
 
     pub(crate) fn repaired(&self) {
-        self.repair("repaired");
+        self.repair(REPAIRED);
     }
 
     pub(crate) fn insufficient(&self) {
-        self.repair("insufficient");
+        self.repair(INSUFFICIENT);
     }
 
     fn repair(&self, outcome: &'static str) {

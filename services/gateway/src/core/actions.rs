@@ -139,6 +139,7 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        self.node.metrics.replied(reply);
         match (connection.wire.reply(reply), reply) {
             // Some answers grow with the channel. One that would fill the outbox would close the client.
             (Said::Frame(frame), Reply::Presence { id, .. } | Reply::History { id, .. })

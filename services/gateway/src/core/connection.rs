@@ -39,6 +39,8 @@ pub(super) struct Connection {
     pub(super) sink: Sink,
     /// Taken by the first answer of who the client is; none while it is unknown, or nobody.
     pub(super) user: Option<Entered<Arc<str>>>,
+    /// Bytes of the outbox that the node's metrics know of.
+    pub(super) counted: u32,
     waker: Option<Waker>,
 }
 
@@ -83,6 +85,7 @@ impl Connection {
             deadline: None,
             sink,
             user: None,
+            counted: 0,
             waker: None,
         }
     }
@@ -156,6 +159,16 @@ impl Connection {
             Sink::Body(writer) => writer.flush(),
         }
         Ok(())
+    }
+
+    /// Bytes that wait for the socket: as they were counted last, and now.
+    pub(super) fn recount(&mut self) -> (u32, u32) {
+        let waiting = match &self.sink {
+            Sink::Socket(socket) => u32::try_from(socket.outbox.bytes()).unwrap_or(u32::MAX),
+            // Its reader takes what waits at its own pace, without asking the core.
+            Sink::Body(_) => 0,
+        };
+        (std::mem::replace(&mut self.counted, waiting), waiting)
     }
 
     /// Both sides of a WebSocket have said goodbye, and the client has got all that it gets.
