@@ -30,8 +30,9 @@ mod topic;
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
 use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 pub use error::Error;
 pub use stream::{History, Once, Published, Query, REMEMBERED, Target, WINDOW};
@@ -117,6 +118,14 @@ impl Broker {
         redis::Bus::start(config).map(|bus| Self(Bus::Redis(bus)))
     }
 
+    /// Makes what the bus asks of Redis known to `registry`: how much, how long it takes, what fails. Nothing for the
+    /// embedded broker.
+    pub fn register(&self, registry: &mut Registry) {
+        if let Bus::Redis(bus) = &self.0 {
+            bus.register(registry);
+        }
+    }
+
     /// A handle to publish with.
     #[must_use]
     pub fn publisher(&self) -> Publisher {
@@ -192,6 +201,28 @@ impl Publisher {
                 published.collect()
             }
             Bus::Redis(bus) => bus.publish(targets, &envelope::publication(publication)).await,
+        }
+    }
+
+    /// The same for whoever can wait for the bus: what could not be published is tried again until `deadline`, which may be
+    /// long after the command timeout; `None`: within the command timeout. Nothing is published twice: targets that are
+    /// kept get a key for it where they have none, and what is not kept, has no key and may have been sent is not tried
+    /// again.
+    ///
+    /// [`Error::Away`] when the bus did not return in time, or when too much waits for it already (10,000 publishes,
+    /// 64 MiB).
+    pub async fn publish_within(
+        &self,
+        targets: &[Target],
+        publication: &Publication,
+        deadline: Option<Instant>,
+    ) -> Vec<Result<Published, Error>> {
+        match &self.0 {
+            Bus::Memory(_) => self.publish(targets, publication).await,
+            Bus::Redis(bus) => {
+                let envelope = envelope::publication(publication);
+                bus.publish_within(targets, &envelope, deadline).await
+            }
         }
     }
 

@@ -5,16 +5,19 @@
 //! one thread per process, together with the monitor that tells a process without subscribers how Redis is.
 //!
 //! In reading order: [`Config`] and [`RedisUrl`], `place` and `sentinel`, where Redis is; `streams`, what is in Redis, `keys`, how it is called there, and
-//! `script` and `scripts/`, what is done with it; `commands`, the pool, and `line`, how many share one connection of it;
-//! `peer`, who is asked, and how its words are shown; `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
+//! `script` and `scripts/`, what is done with it; `commands`, the pool, and `line`, how many share one connection of it; `waiting`, what is
+//! published while Redis is away;
+//! `peer`, who is asked, and how its words are shown; `metrics`, how that goes; `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
 //! `thread`.
 
 mod commands;
 mod config;
+mod examine;
 mod health;
 mod keys;
 mod line;
 mod link;
+mod metrics;
 mod monitor;
 mod peer;
 mod place;
@@ -24,19 +27,33 @@ mod sentinel;
 mod streams;
 mod thread;
 pub mod url;
+mod waiting;
 
 use std::sync::Arc;
 
+use prometheus_client::registry::Registry;
 use redis::{ParsingError, Value};
 use tidings_core::{Channel, Position, Retention};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
 use self::{
-    commands::Commands, health::Health, keys::Keys, link::Connector, peer::Peer, place::Place,
-    reader::Reader, streams::Streams, thread::Thread,
+    commands::{Commands, Failure},
+    health::Health,
+    keys::Keys,
+    link::Connector,
+    peer::Peer,
+    place::Place,
+    reader::Reader,
+    streams::Streams,
+    thread::Thread,
+    waiting::Waiting,
 };
 use crate::{Error, History, Published, Query, Sink, Status, Target, To, topic::Topic};
 pub use config::Config;
+pub use examine::{Finding, PERMISSIONS, Verdict, examine};
 pub use keys::channel_name;
 pub use sentinel::Sentinel;
 pub use streams::PUBLISH;
@@ -51,6 +68,7 @@ pub(crate) struct Bus {
     keys: Keys,
     streams: Streams,
     commands: Commands,
+    waiting: Waiting,
     connector: Connector,
     health: Arc<Health>,
     thread: Thread,
@@ -72,6 +90,7 @@ impl Bus {
             streams: Streams::new(keys.clone()),
             keys,
             commands,
+            waiting: Waiting::default(),
             connector,
             health,
             thread,
@@ -90,30 +109,49 @@ impl Bus {
         self.commands.pool()
     }
 
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.health.metrics.register(registry);
+    }
+
     pub(crate) fn status(&self) -> watch::Receiver<Status> {
         self.health.status()
     }
 
     /// Sends one envelope to where each of `targets` asks; one result per target, in order.
     pub(crate) async fn publish(&self, targets: &[Target], envelope: &[u8]) -> Vec<Result<Published, Error>> {
+        let deadline = Instant::now() + self.commands.timeout();
+        let results = self.attempt(targets, envelope, deadline).await.into_iter();
+        results.map(|result| result.map_err(Error::from)).collect()
+    }
+
+    /// The same, by the deadline or the command timeout, whichever is first. A result that cannot be understood is no
+    /// reason to try again.
+    async fn attempt(
+        &self,
+        targets: &[Target],
+        envelope: &[u8],
+        deadline: Instant,
+    ) -> Vec<Result<Published, Failure>> {
         let publish = |index: usize, by| self.streams.publish(&targets[index], envelope, by);
-        let (count, bytes) = (targets.len(), envelope.len());
         let settle = |by| self.streams.generation(by);
         let kept = targets.iter().any(|target| target.retention.is_some());
         let answers = self
             .commands
             .ask(
                 &self.commands.publishing,
-                count,
-                bytes,
+                targets.len(),
+                envelope.len(),
                 if kept { Some(&settle) } else { None },
+                Some(deadline),
                 publish,
             )
             .await;
+        let understand = |answer| {
+            let published = self.understand(answer, streams::published);
+            published.map_err(|error| Failure { error, undone: false })
+        };
         let answers = answers.into_iter();
-        answers
-            .map(|answer| self.understand(answer?, streams::published))
-            .collect()
+        answers.map(|answer| understand(answer?)).collect()
     }
 
     /// Sends one envelope to who listens to `channel`.
@@ -154,7 +192,7 @@ impl Bus {
         let reading = &self.commands.reading;
         let answers = self
             .commands
-            .ask(reading, channels.len(), 0, Some(&settle), position)
+            .ask(reading, channels.len(), 0, Some(&settle), None, position)
             .await;
         let answers = answers.into_iter();
         let histories = answers.map(|answer| self.understand(answer?, streams::history));

@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Config,
     health::Health,
-    line::{Failure, Line, Share},
+    line::{self, Line, Share},
+    metrics::Kind,
     peer::Peer,
     place::Place,
     script::By,
@@ -27,6 +28,26 @@ const PIPELINE_COMMANDS: usize = 512;
 /// The connections that the bus keeps for itself, beyond those that the configuration allows others: one for what is
 /// published and one for what is read, so that a large answer holds up no publication.
 const LINES: usize = 2;
+
+/// Why a command has no answer, or a bad one.
+#[derive(Debug, Clone)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// It certainly did nothing.
+    pub(super) undone: bool,
+}
+
+impl Failure {
+    pub(super) fn undone(error: Error) -> Self {
+        Self { error, undone: true }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        failure.error
+    }
+}
 
 /// The pool and the rules by which it is used.
 pub(super) struct Commands {
@@ -82,26 +103,39 @@ impl Commands {
         })
     }
 
+    /// How long a command may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     pub(super) fn pool(&self) -> Pool {
         self.pool.clone()
     }
 
     /// Sends `count` commands of about `bytes` each, pipelined, and returns the answer to each, in order. After a failure
     /// of the connection the rest is not tried. A script that Redis does not know by its hash is sent again, by its code.
-    /// `settle`: what comes first on each connection, for what is about streams.
+    /// `settle`: what comes first on each connection, for what is about streams; `deadline`: when the caller wants its
+    /// answer, if that is before the command timeout.
     pub(super) async fn ask(
         &self,
         line: &Line,
         count: usize,
         bytes: usize,
         settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
+        deadline: Option<Instant>,
         command: impl Fn(usize, By) -> Cmd,
-    ) -> Vec<Result<Value, Error>> {
-        let deadline = Instant::now() + self.timeout;
+    ) -> Vec<Result<Value, Failure>> {
+        let begin = Instant::now();
+        let latest = begin + self.timeout;
+        let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
         let share = timeout_at(deadline, self.share(line, settle)).await;
         let share = match share.unwrap_or_else(|_| Err(self.too_late())) {
             Ok(share) => share,
-            Err(failure) => return vec![Err(failure); count],
+            Err(error) => {
+                let answers = vec![Err(Failure::undone(error)); count];
+                self.count(line, &answers, begin);
+                return answers;
+            }
         };
         let mut answers = Vec::with_capacity(count);
         let asking = async {
@@ -127,12 +161,19 @@ impl Commands {
         }
         let mut answers: Vec<_> = answers
             .into_iter()
-            .map(|answer| answer.map_err(|error| self.peer.error(&error)))
+            .map(|answer| answer.map_err(|error| Failure::undone(self.peer.error(&error))))
             .collect();
-        if let Some(failure) = failure {
-            answers.resize(count, Err(failure));
+        if let Some(error) = failure {
+            answers.resize(count, Err(Failure { error, undone: false }));
         }
+        self.count(line, &answers, begin);
         answers
+    }
+
+    fn count(&self, line: &Line, answers: &[Result<Value, Failure>], begin: Instant) {
+        let reads = std::ptr::eq(line, &raw const self.reading);
+        let kind = if reads { Kind::Read } else { Kind::Publish };
+        self.health.metrics.answered(kind, answers, begin.elapsed());
     }
 
     /// The same for one command.
@@ -143,8 +184,9 @@ impl Commands {
         settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
         command: impl Fn(By) -> Cmd,
     ) -> Result<Value, Error> {
-        let mut answers = self.ask(line, 1, bytes, settle, |_, by| command(by)).await;
-        answers.pop().expect("there is an answer to each command")
+        let command = |_, by| command(by);
+        let mut answers = self.ask(line, 1, bytes, settle, None, command).await;
+        Ok(answers.pop().expect("there is an answer to each command")?)
     }
 
     /// A part in a line's connection. Only this is retried: nothing has been sent yet.
@@ -156,17 +198,17 @@ impl Commands {
         (|| line.share(&self.pool, outages, settle))
             .retry(self.retries)
             .when(|failure| match failure {
-                Failure::Pool(PoolError::Backend(error)) => error.is_io_error(),
-                Failure::Pool(_) => false,
-                Failure::Unsettled(error) => is_temporary(error),
+                line::Failure::Pool(PoolError::Backend(error)) => error.is_io_error(),
+                line::Failure::Pool(_) => false,
+                line::Failure::Unsettled(error) => is_temporary(error),
             })
             .await
             .map_err(|failure| match failure {
-                Failure::Pool(PoolError::Backend(error)) | Failure::Unsettled(error) => {
+                line::Failure::Pool(PoolError::Backend(error)) | line::Failure::Unsettled(error) => {
                     self.peer.error(&error)
                 }
-                Failure::Pool(PoolError::Timeout(_)) => self.too_late(),
-                Failure::Pool(error) => self.peer.away(error),
+                line::Failure::Pool(PoolError::Timeout(_)) => self.too_late(),
+                line::Failure::Pool(error) => self.peer.away(error),
             })
     }
 

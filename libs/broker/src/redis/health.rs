@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::metrics::Metrics;
 use crate::{Error, Status};
 
 /// The parts' reports, and what they amount to.
@@ -16,6 +17,7 @@ pub(super) struct Health {
     peer: Arc<str>,
     status: watch::Sender<Status>,
     parts: Mutex<Parts>,
+    pub(super) metrics: Metrics,
 }
 
 #[derive(Default)]
@@ -45,6 +47,7 @@ impl Health {
             peer,
             status: watch::Sender::new(status),
             parts: Mutex::default(),
+            metrics: Metrics::default(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Health {
         let up = now == Status::Up;
         if parts.logged.replace(up) != Some(up) {
             parts.outages += u64::from(!up);
+            self.metrics.reachable(up);
             match &now {
                 Status::Up => info!(redis.url = %self.peer, "connected to Redis"),
                 Status::Away { reason } => warn!(reason, "Redis is away, trying again until it is back"),

@@ -1,9 +1,9 @@
 //! Where the primary is, by the word of the Sentinels (Redis: "Guidelines for Redis clients with support for Redis
 //! Sentinel"): asked at each connect, and by each dedicated connection again while it lives.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{collections::HashSet, io, net::SocketAddr, sync::Arc};
 
-use futures_util::future::{FutureExt as _, select_ok};
+use futures_util::future::{FutureExt as _, join_all, select_ok};
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
     RedisConnectionInfo, RedisError, RedisFuture, aio::MultiplexedConnection, io::AsyncDNSResolver,
@@ -11,7 +11,7 @@ use redis::{
 use serde::{Deserialize, Serialize};
 use tidings_core::Secret;
 
-use super::{RedisUrl, url};
+use super::{RedisUrl, examine::Findings, peer::Peer, url};
 
 /// The `redis.sentinel` table: a Redis whose primary changes.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -112,6 +112,37 @@ impl Sentinels {
         match self.primary().await {
             Ok(now) if now != *primary => Err(unknown(format!("the primary is at {}:{} now", now.0, now.1))),
             _ => Ok(()),
+        }
+    }
+
+    /// Says which Sentinels can be asked, and whether they agree.
+    pub(super) async fn examine(&self, peer: &Peer, found: &mut Findings) {
+        let asked = self
+            .nodes
+            .iter()
+            .map(async |(name, info)| (name, self.ask(info.clone()).await));
+        let mut primaries = HashSet::new();
+        for (name, answer) in join_all(asked).await {
+            match answer {
+                Ok((host, port)) => {
+                    found.ok(format!(
+                        "Sentinel {name} says that the primary is at {host}:{port}"
+                    ));
+                    primaries.insert((host, port));
+                }
+                Err(why) => found.warn(format!(
+                    "Sentinel {name}: {}; start it, or remove it",
+                    peer.away(why)
+                )),
+            }
+        }
+        if primaries.len() > 1 {
+            found.warn("the Sentinels do not agree on the primary; they will, once a failover has ended");
+        }
+        if self.nodes.len() < 3 {
+            found.warn(
+                "fewer than three Sentinels are configured; when one is away, the others cannot decide",
+            );
         }
     }
 

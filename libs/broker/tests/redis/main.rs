@@ -8,6 +8,7 @@ mod rollback;
 mod sentinel;
 mod streams;
 mod tls;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
