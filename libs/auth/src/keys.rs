@@ -1,10 +1,12 @@
 //! API keys: what a backend shows at its door, and what it may do with it.
 
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tidings_core::{Channel, Glob, Secret, glob};
+
+use crate::rate::Rate;
 
 /// One `[[backends.key]]` of the configuration.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -20,6 +22,13 @@ pub struct Config {
     /// Channels that may be published to and looked into, as globs (`tasks:*`). Absent: all. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
+    /// How many events may be published, and calls about connections made, in how much time (`1000/s`). Absent: as
+    /// many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
+    /// How many of them may come at once after a silence. Default: as many as `rate` says. Only with `rate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burst: Option<NonZeroU32>,
 }
 
 /// All configured keys.
@@ -33,6 +42,16 @@ pub struct Key {
     secret: Secret,
     events: Option<Vec<Glob>>,
     channels: Option<Vec<Glob>>,
+    limit: Option<Limit>,
+}
+
+/// How fast a key may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// In the long run.
+    pub rate: Rate,
+    /// At once, after a silence.
+    pub burst: NonZeroU32,
 }
 
 /// Why a list of keys cannot be used.
@@ -69,6 +88,12 @@ pub enum Error {
         "backends.key {name:?}: the key has a character that is not visible ASCII (a space or a line break at its end?)"
     )]
     Character {
+        /// The name.
+        name: String,
+    },
+    /// A burst of what is not limited.
+    #[error("backends.key {name:?}: `burst` needs `rate`")]
+    Burst {
         /// The name.
         name: String,
     },
@@ -114,6 +139,11 @@ impl Keys {
         Ok(Self(keys))
     }
 
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.0.iter().map(Arc::as_ref)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -142,6 +172,8 @@ impl Key {
             key,
             events,
             channels,
+            rate,
+            burst,
         } = config;
         if key.expose().is_empty() {
             return Err(Error::Empty { name });
@@ -149,7 +181,16 @@ impl Key {
         if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::Character { name });
         }
+        let limit = match (rate, burst) {
+            (Some(rate), burst) => Some(Limit {
+                rate,
+                burst: burst.unwrap_or(rate.count),
+            }),
+            (None, None) => None,
+            (None, Some(_)) => return Err(Error::Burst { name }),
+        };
         Ok(Self {
+            limit,
             events: compile(&name, "events", events, '.')?,
             channels: compile(&name, "channels", channels, ':')?,
             name,
@@ -161,6 +202,12 @@ impl Key {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// How fast its bearer may go; `None`: as fast as can be.
+    #[must_use]
+    pub fn limit(&self) -> Option<Limit> {
+        self.limit
     }
 
     /// Whether its bearer may publish events of the type `kind`.
@@ -222,6 +269,8 @@ mod tests {
             key: key.to_owned().into(),
             events: None,
             channels: None,
+            rate: None,
+            burst: None,
         }
     }
 
@@ -308,6 +357,28 @@ mod tests {
         assert!(
             error.starts_with(r#"backends.key "a": channels: pattern "tasks:x*""#),
             "{error}"
+        );
+    }
+
+    #[test]
+    fn a_key_may_have_a_rate_and_with_it_a_burst() {
+        let limit = |rate: Option<&str>, burst| {
+            let config = Config {
+                rate: rate.map(|rate| rate.parse().unwrap()),
+                burst: NonZeroU32::new(burst),
+                ..config("a", "k")
+            };
+            Key::new(config).map(|key| {
+                key.limit()
+                    .map(|limit| (limit.rate.to_string(), limit.burst.get()))
+            })
+        };
+        assert_eq!(limit(None, 0), Ok(None));
+        assert_eq!(limit(Some("10/s"), 0), Ok(Some(("10/s".to_owned(), 10))));
+        assert_eq!(limit(Some("10/s"), 3), Ok(Some(("10/s".to_owned(), 3))));
+        assert_eq!(
+            limit(None, 3).unwrap_err().to_string(),
+            r#"backends.key "a": `burst` needs `rate`"#
         );
     }
 

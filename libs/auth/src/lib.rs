@@ -5,6 +5,7 @@
 //! bytes are: in the session and in each service's door.
 
 pub mod keys;
+pub mod rate;
 pub mod token;
 
 pub use keys::{Key, Keys};

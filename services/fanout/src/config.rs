@@ -1,6 +1,9 @@
 //! What an operator says about the backends' door: `[backends]` and `[[route]]`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -34,7 +37,7 @@ impl Default for Config {
 }
 
 /// `[[route]]`: which channels hear of which events.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// The event types it is for: a glob over their segments (`task.*`).
@@ -44,6 +47,16 @@ pub struct Route {
     /// What clients get.
     #[serde(default)]
     pub payload: Payload,
+    /// Do not keep it where the channel has a history: only who listens now hears of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_history: bool,
+    /// A template of what tells a repeat (`{subject}:{data.version}`), in place of the event's source and id: of events
+    /// for which it gives the same, a channel hears once in five minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+    /// Templates of tags that it adds (`status = "{data.status}"`). A tag that the event has itself stands.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Why the door cannot be opened as configured.
@@ -95,6 +108,8 @@ mod tests {
             key: "secret".to_owned().into(),
             events: None,
             channels: None,
+            rate: None,
+            burst: None,
         }
     }
 

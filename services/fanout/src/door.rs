@@ -22,7 +22,7 @@ use tidings_runtime::{
     Shutdown,
     serve::{self, BindError, Limits},
 };
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::watch};
 use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes as Services, transport};
 use tonic_health::{
     ServingStatus,
@@ -41,7 +41,8 @@ use crate::{
     },
     metrics::Metrics,
     publish::Publish,
-    routing::{self, Routes},
+    refusals::Refusals,
+    routing::{self, live::Live},
 };
 
 /// What `grpc.health.v1` is asked about; the empty name is the server as a whole.
@@ -59,6 +60,9 @@ pub struct Fanout {
     health: HealthReporter,
     /// What the health service knows.
     services: Vec<&'static str>,
+    routes: Live,
+    /// Tells streams to go elsewhere.
+    leave: watch::Sender<bool>,
 }
 
 /// What fanout uses of the process that it is part of.
@@ -113,14 +117,25 @@ impl Fanout {
         } = deps;
         let has_presence = presence.is_some();
         let keys = config.check()?;
-        let routes = Routes::compile(routes)?;
+        let routes = Live::new(routes, namespaces.clone(), registry)?;
         let listener = serve::bind("backends", config.listen)?;
         let address = listener.local_addr().map_err(Error::Address)?;
 
         let metrics = Metrics::register(registry);
         let message_size = usize::try_from(config.message_size.as_u64()).unwrap_or(usize::MAX);
+        let refusals = Arc::<Refusals>::default();
+        let (leave, leaving) = watch::channel(false);
+        let publish = Publish::new(
+            &broker,
+            routes.clone(),
+            namespaces,
+            keys.as_ref(),
+            refusals.clone(),
+            metrics.clone(),
+        );
         let fanout = grpc::Fanout {
-            publish: Publish::new(&broker, routes, namespaces, metrics.clone()),
+            publish: Arc::new(publish),
+            leaving,
             // Not the name of the gateway that may be in the same process.
             control: Control::new(&broker, format!("fanout-{node}").into()),
             metrics: metrics.clone(),
@@ -128,6 +143,7 @@ impl Fanout {
         let guard = Arc::new(Guard {
             keys,
             message_size,
+            refusals,
             metrics,
         });
         let guarded = Services::from(Router::new())
@@ -148,6 +164,8 @@ impl Fanout {
             router,
             health,
             services: services.collect(),
+            routes,
+            leave,
         })
     }
 
@@ -157,6 +175,12 @@ impl Fanout {
         self.address
     }
 
+    /// The routes in force, to be replaced by whoever reads the configuration.
+    #[must_use]
+    pub fn routes(&self) -> Live {
+        self.routes.clone()
+    }
+
     /// Answers until `shutdown` is requested. Requests in flight are then finished by tasks of `shutdown`.
     pub async fn run(self, shutdown: Shutdown) {
         let Self {
@@ -164,12 +188,14 @@ impl Fanout {
             router,
             mut health,
             services,
+            leave,
             ..
         } = self;
         for &name in &services {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
         serve::serve(listener, router, Limits::default(), shutdown).await;
+        leave.send_replace(true);
         for name in services {
             health.set_service_status(name, ServingStatus::NotServing).await;
             // Ends the streams of those who watch: they would keep the shutdown waiting.

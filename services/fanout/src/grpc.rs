@@ -1,31 +1,37 @@
 //! `tidings.fanout.v1.Fanout`: a request becomes an event, what becomes of it becomes an answer or a status.
 //!
-//! With its modules this is all of fanout, beside the door, that knows gRPC: [`event`] and [`order`] check what came and
+//! With its modules this is all of fanout, beside the door, that knows gRPC: [`call`] is what a call brings beside its
+//! message, [`many`] takes many events in one call, [`event`] and [`order`] check what came and
 //! [`wrong`] notes what is wrong with it, [`control`] has gateways carry out orders, [`guard`] asks for an API key,
 //! [`status`] says no, [`presence`] answers who is there.
 
-mod control;
+mod call;
+pub(crate) mod control;
 mod event;
 pub(crate) mod guard;
-mod order;
+mod many;
+pub(crate) mod order;
 pub(crate) mod presence;
 pub(crate) mod status;
 mod wrong;
 
 use std::{future::Future, sync::Arc, time::SystemTime};
 
+use http::HeaderMap;
 use tidings_auth::Key;
 use tidings_broker::{self as broker, Published};
 use tidings_core::{Channel, Position};
 use tidings_proto::fanout as proto;
 use tidings_telemetry::trace;
-use tonic::{Code, Request, Response, Status};
+use tokio::sync::watch;
+use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
+use self::call::Call;
 use crate::{
     control::Control,
-    metrics::{EventResult, Metrics},
-    publish::{self, Publish, Results},
+    metrics::Metrics,
+    publish::{self, Plan, Publish, Results},
 };
 
 const PUBLISH: &str = "tidings.fanout.v1.Fanout/Publish";
@@ -33,8 +39,10 @@ const PUBLISH: &str = "tidings.fanout.v1.Fanout/Publish";
 type Answer<T> = Result<Response<T>, Status>;
 
 pub(crate) struct Fanout {
-    pub(crate) publish: Publish,
+    pub(crate) publish: Arc<Publish>,
     pub(crate) control: Control,
+    /// Becomes true when the service ends: streams are told to go elsewhere.
+    pub(crate) leaving: watch::Receiver<bool>,
     pub(crate) metrics: Metrics,
 }
 
@@ -48,9 +56,30 @@ impl proto::fanout_server::Fanout for Fanout {
         &self,
         request: Request<proto::PublishRequest>,
     ) -> Result<Response<proto::PublishResponse>, Status> {
-        let trace = caller_trace(&request);
-        let span = trace::server(PUBLISH, trace.as_ref());
-        traced(span.clone(), self.answer(request, trace, &span)).await
+        let call = Call::of(&request)?;
+        let span = trace::server(PUBLISH, call.trace.as_ref());
+        let (key, trace) = (call.key.clone(), call.trace.clone());
+        let work = async {
+            let response = self.take(request.into_inner(), key, trace, &span).await?;
+            Ok(Response::new(response))
+        };
+        traced(span.clone(), call.within(work)).await
+    }
+
+    async fn publish_batch(
+        &self,
+        request: Request<proto::PublishBatchRequest>,
+    ) -> Answer<proto::PublishBatchResponse> {
+        self.batch(request).await
+    }
+
+    type PublishStreamStream = many::Answers;
+
+    async fn publish_stream(
+        &self,
+        request: Request<Streaming<proto::PublishRequest>>,
+    ) -> Answer<many::Answers> {
+        self.stream(request)
     }
 
     async fn disconnect(&self, request: Request<proto::DisconnectRequest>) -> Answer<proto::ControlResponse> {
@@ -79,40 +108,49 @@ impl proto::fanout_server::Fanout for Fanout {
 }
 
 impl Fanout {
-    async fn answer(
+    /// Publishes an event, by whichever way it came. `span` is the request's.
+    pub(crate) async fn take(
         &self,
-        request: Request<proto::PublishRequest>,
+        request: proto::PublishRequest,
+        key: Option<Arc<Key>>,
         trace: Option<trace::Context>,
         span: &Span,
-    ) -> Result<Response<proto::PublishResponse>, Status> {
-        let key = caller(&request)?;
-        let accepted = SystemTime::now();
-        let event::Accepted {
-            event,
-            channels,
-            once,
-        } = event::check(request.into_inner(), key.as_deref().map(Key::name), accepted).map_err(
-            |violations| {
-                self.metrics.event(EventResult::Invalid);
-                status::invalid(violations)
-            },
-        )?;
-        let event_id = event.id.clone();
-        let request = publish::Request {
-            event,
-            channels,
-            once,
-            accepted,
-            key,
-            trace,
-        };
-        let results = self
-            .publish
-            .publish(request, span)
-            .await
-            .map_err(|error| status::of(&error))?;
-        Ok(Response::new(response(event_id, results)))
+    ) -> Result<proto::PublishResponse, Status> {
+        let (event_id, plan) = plan(&self.publish, request, key, trace)?;
+        let _room = self.publish.room(&plan).await;
+        let results = self.publish.carry_out(plan, span).await;
+        Ok(response(event_id, results.map_err(|error| status::of(&error))?))
     }
+}
+
+/// Checks a request and decides what is to be done for it; with the event's id.
+fn plan(
+    publish: &Publish,
+    request: proto::PublishRequest,
+    key: Option<Arc<Key>>,
+    trace: Option<trace::Context>,
+) -> Result<(String, Plan), Status> {
+    let accepted = SystemTime::now();
+    let checked = event::check(request, key.as_deref().map(Key::name), accepted);
+    let event::Accepted {
+        event,
+        channels,
+        once,
+    } = checked.map_err(|violations| {
+        publish.malformed();
+        status::invalid(violations)
+    })?;
+    let event_id = event.id.clone();
+    let request = publish::Request {
+        event,
+        channels,
+        once,
+        accepted,
+        key,
+        trace,
+    };
+    let plan = publish.plan(request).map_err(|error| status::of(&error))?;
+    Ok((event_id, plan))
 }
 
 /// The key of a request that passed the [`guard`]. One that did not is nobody's.
@@ -126,8 +164,16 @@ fn caller<T>(request: &Request<T>) -> Result<Option<Arc<Key>>, Status> {
 /// The caller's trace context. One too long to be meant is left out: it would travel with every publication. (Trace
 /// Context: a `traceparent` has 55 characters in version 00, a `tracestate` at most 512 that must be kept.)
 fn caller_trace<T>(request: &Request<T>) -> Option<trace::Context> {
-    trace::of_headers(request.metadata().as_ref())
-        .filter(|context| context.traceparent.len() <= 128 && context.tracestate.len() <= 512)
+    trace_of(request.metadata().as_ref())
+}
+
+/// The trace context in these headers.
+pub(crate) fn trace_of(headers: &HeaderMap) -> Option<trace::Context> {
+    trace::of_headers(headers).filter(meant)
+}
+
+fn meant(context: &trace::Context) -> bool {
+    context.traceparent.len() <= 128 && context.tracestate.len() <= 512
 }
 
 fn response(event_id: String, results: Results) -> proto::PublishResponse {
@@ -138,34 +184,33 @@ fn response(event_id: String, results: Results) -> proto::PublishResponse {
             .into_iter()
             .map(|(channel, result)| channel_result(&channel, result))
             .collect(),
+        error: None,
     }
 }
 
 fn channel_result(channel: &Channel, result: Result<Published, broker::Error>) -> proto::ChannelResult {
     let channel = channel.to_string();
-    match result.map(|published| published.position) {
-        Ok(Some(Position { offset, epoch })) => proto::ChannelResult {
-            channel,
-            offset,
-            epoch,
-            error: None,
-        },
-        Ok(None) => proto::ChannelResult {
-            channel,
-            ..proto::ChannelResult::default()
-        },
-        Err(error) => {
-            let code = status::code_of(&error) as u32;
-            let error = Some(proto::Error {
-                code,
-                message: error.to_string(),
-            });
+    match result {
+        Ok(Published { position, duplicate }) => {
+            let (offset, epoch) =
+                position.map_or_else(Default::default, |Position { offset, epoch }| (offset, epoch));
             proto::ChannelResult {
                 channel,
-                error,
-                ..proto::ChannelResult::default()
+                offset,
+                epoch,
+                duplicate,
+                error: None,
             }
         }
+        Err(error) => proto::ChannelResult {
+            channel,
+            error: Some(proto::Error {
+                code: status::code_of(&error) as u32,
+                message: error.to_string(),
+                ..proto::Error::default()
+            }),
+            ..proto::ChannelResult::default()
+        },
     }
 }
 

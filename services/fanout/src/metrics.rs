@@ -5,17 +5,14 @@ use std::{collections::HashSet, sync::Arc};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family},
     registry::Registry,
 };
 use tidings_broker::Published;
 use tidings_core::Channel;
+use tidings_telemetry::Latency;
 
-use crate::control::Affected;
+use crate::{control::Affected, routing::Origin};
 
 /// Namespaces beyond this many are counted together as [`OTHER`]: channel names come from outside, and a series
 /// for each would never end.
@@ -27,7 +24,8 @@ pub(crate) struct Metrics {
     events: Family<EventLabels, Counter>,
     pub(crate) unrouted: Counter,
     publications: Family<PublicationLabels, Counter>,
-    pub(crate) publish_duration: Histogram,
+    pub(crate) publish_duration: Latency,
+    routes: Family<RouteLabels, Counter>,
     orders: Family<OrderLabels, Counter>,
     pub(crate) keys_refused: Counter,
     namespaces: Arc<Mutex<HashSet<String>>>,
@@ -46,6 +44,8 @@ pub(crate) enum EventResult {
     Invalid,
     /// It is outside the key's scopes.
     Denied,
+    /// It is beyond the key's rate.
+    Limited,
     /// The bus did not take it.
     Failed,
 }
@@ -62,6 +62,11 @@ struct PublicationLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OrderLabels {
     method: &'static str,
     result: &'static str,
@@ -73,8 +78,12 @@ impl Metrics {
             events: Family::default(),
             unrouted: Counter::default(),
             publications: Family::default(),
-            // 0.25 ms to 8 s.
-            publish_duration: Histogram::new(exponential_buckets(0.000_25, 2.0, 16)),
+            publish_duration: Latency::register(
+                registry,
+                "publish_duration",
+                "From an event's arrival until the bus had it in all its channels",
+            ),
+            routes: Family::default(),
             orders: Family::default(),
             keys_refused: Counter::default(),
             namespaces: Arc::default(),
@@ -95,9 +104,9 @@ impl Metrics {
             metrics.publications.clone(),
         );
         registry.register(
-            "publish_duration_seconds",
-            "From an event's arrival until the bus had it in all its channels",
-            metrics.publish_duration.clone(),
+            "route_matches",
+            "Events that a route found channels for, by the route's place and pattern",
+            metrics.routes.clone(),
         );
         registry.register(
             "orders",
@@ -119,9 +128,16 @@ impl Metrics {
             EventResult::Partly => "partly",
             EventResult::Invalid => "invalid",
             EventResult::Denied => "denied",
+            EventResult::Limited => "limited",
             EventResult::Failed => "failed",
         };
         self.events.get_or_create(&EventLabels { result }).inc();
+    }
+
+    /// A route has found channels for an event. There are as many as the configuration has.
+    pub(crate) fn routed(&self, route: &Origin) {
+        let route = route.to_string();
+        self.routes.get_or_create(&RouteLabels { route }).inc();
     }
 
     /// Counts what became of a call about connections.

@@ -9,6 +9,7 @@ use tidings_core::Event;
 
 /// What sets these names apart from others that a channel's publishes may have.
 const KIND: &str = "event:";
+const ROUTE_KIND: &str = "route:";
 
 /// The name of an event's publish, the same in each of its channels. `key` is the name of the API key that it came
 /// with; `None` where no key is asked for.
@@ -16,14 +17,23 @@ const KIND: &str = "event:";
 /// A digest, because a source and an id may be long, and every channel keeps the name. Collisions cannot be made:
 /// nobody can name an event so that another one is taken for its repeat.
 pub(crate) fn of(event: &Event, key: Option<&str>) -> Once {
+    named(KIND, [key.unwrap_or_default(), &event.source, &event.id])
+}
+
+/// The same for a route that says itself what tells a repeat.
+pub(crate) fn by_route(text: &str, key: Option<&str>) -> Once {
+    named(ROUTE_KIND, [key.unwrap_or_default(), text])
+}
+
+fn named<const N: usize>(kind: &str, parts: [&str; N]) -> Once {
     let mut digest = Context::new(&SHA256);
     // The lengths keep apart where one ends and where the next begins. No key has an empty name.
-    for part in [key.unwrap_or_default(), &event.source, &event.id] {
+    for part in parts {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part.as_bytes());
     }
     let digest = BASE64_URL_SAFE_NO_PAD.encode(digest.finish());
-    Once::new(format!("{KIND}{digest}"))
+    Once::new(format!("{kind}{digest}"))
 }
 
 #[cfg(test)]

@@ -22,6 +22,15 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// What it is called, as in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Data => "data",
+        }
+    }
+
     /// What a publication of `event` carries. JSON is on one line, as [`Format::Json`] promises.
     #[must_use]
     pub fn render(self, event: &Event) -> (Bytes, Format) {

@@ -1,30 +1,47 @@
 //! An event to the bus: is it allowed, who hears of it, what do they keep, and one publication for each of them.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::future;
-use tidings_auth::Key;
+use tidings_auth::{Key, Keys, rate::Rate};
 use tidings_broker::{self as broker, Broker, Once, Published};
 use tidings_core::{Channel, Event, Namespaces, Publication, TraceContext};
 use tidings_telemetry::trace;
-use tokio::time::Instant;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 use tracing::Span;
 
 use crate::{
+    limit::Limits,
     metrics::{EventResult, Metrics},
-    payload::Payload,
-    routing::{self, Origin, Routes, Target},
+    once,
+    refusals::Refusals,
+    routing::{self, Form, Origin, Target, live::Live},
 };
 
 /// Up to this many channels a traced event has a span for each; beyond, one for all of them.
 const MAX_SPANS: usize = 16;
 
+/// How much may be under way at a time, in bytes, roughly: what comes beyond it waits, unread where it is a stream.
+const ROOM: u32 = 64 << 20;
+
+/// What a channel of an event takes of it, beside the event: its target, its answer.
+const ROOM_PER_CHANNEL: usize = 512;
+
 pub(crate) struct Publish {
     publisher: broker::Publisher,
     /// The bus, as traces call it.
     system: &'static str,
-    routes: Routes,
+    routes: Live,
     namespaces: Namespaces,
+    limits: Limits,
+    refusals: Arc<Refusals>,
+    room: Arc<Semaphore>,
     metrics: Metrics,
 }
 
@@ -42,6 +59,29 @@ pub(crate) struct Request {
     pub(crate) trace: Option<trace::Context>,
 }
 
+/// An event that may be published, and everything that is to be done for it.
+pub(crate) struct Plan {
+    begun: Instant,
+    event: Event,
+    accepted: SystemTime,
+    trace: Option<trace::Context>,
+    targets: Vec<Target>,
+    /// The same, as the broker is asked for them.
+    broker_targets: Vec<broker::Target>,
+}
+
+impl Plan {
+    /// How many channels hear of the event.
+    pub(crate) fn channels(&self) -> usize {
+        self.targets.len()
+    }
+
+    fn size(&self) -> u32 {
+        let size = self.event.data.len() + self.targets.len().saturating_mul(ROOM_PER_CHANNEL);
+        u32::try_from(size).unwrap_or(ROOM).clamp(1, ROOM)
+    }
+}
+
 /// What became of it, channel by channel, in order.
 pub(crate) type Results = Vec<(Channel, Result<Published, broker::Error>)>;
 
@@ -52,6 +92,13 @@ pub(crate) enum Error {
     Event { key: String, kind: String },
     #[error("the API key {key:?} may not publish to channel {channel}")]
     Channel { key: String, channel: Channel },
+    #[error("the API key {key:?} publishes faster than its rate ({rate})")]
+    Rate {
+        key: String,
+        rate: Rate,
+        /// When the next one may come.
+        after: Duration,
+    },
     /// Nobody said what the channel offers, so nobody could hear of it.
     #[error("{}no namespace {:?} is configured", cause(.channel, .route.as_ref()), .channel.namespace().unwrap_or_default())]
     Namespace {
@@ -66,7 +113,14 @@ pub(crate) enum Error {
 }
 
 impl Publish {
-    pub(crate) fn new(broker: &Broker, routes: Routes, namespaces: Namespaces, metrics: Metrics) -> Self {
+    pub(crate) fn new(
+        broker: &Broker,
+        routes: Live,
+        namespaces: Namespaces,
+        keys: Option<&Keys>,
+        refusals: Arc<Refusals>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             publisher: broker.publisher(),
             system: if broker.prefix().is_some() {
@@ -76,34 +130,92 @@ impl Publish {
             },
             routes,
             namespaces,
+            limits: keys.map_or_else(Limits::default, |keys| Limits::of(keys, Instant::now())),
+            refusals,
+            room: Arc::new(Semaphore::new(ROOM as usize)),
             metrics,
         }
     }
 
-    /// Publishes an event to all its channels that do not have it yet: a repeat gets the first answer of those that
-    /// do. No results: no route matched.
+    /// Decides all that there is to decide about an event; nothing is sent yet.
+    pub(crate) fn plan(&self, request: Request) -> Result<Plan, Error> {
+        let key = request.key.clone();
+        self.decide(request).inspect_err(|error| {
+            self.metrics.event(match error {
+                Error::Event { .. } | Error::Channel { .. } => EventResult::Denied,
+                Error::Rate { .. } => EventResult::Limited,
+                Error::Routing(_) | Error::Namespace { .. } => EventResult::Invalid,
+                Error::Bus(_) => EventResult::Failed,
+            });
+            if let (Some(key), Some(reason)) = (key, error.refusal()) {
+                self.refusals.note(key.name(), reason, &error.to_string());
+            }
+        })
+    }
+
+    /// Waits until there is room for an event among all that are under way; it has it until the permit is dropped.
+    pub(crate) async fn room(&self, plan: &Plan) -> OwnedSemaphorePermit {
+        let room = self.room.clone().acquire_many_owned(plan.size());
+        room.await.expect("the semaphore is never closed")
+    }
+
+    /// Counts an event that could not be read.
+    pub(crate) fn malformed(&self) {
+        self.metrics.event(EventResult::Invalid);
+    }
+
+    /// Says once a minute that a key was refused.
+    pub(crate) fn refused(&self, key: &Key, reason: &'static str, why: &str) {
+        self.refusals.note(key.name(), reason, why);
+    }
+
+    /// Takes one from what the key may do.
+    ///
+    /// # Errors
+    /// [`Error::Rate`], which has been counted and logged.
+    pub(crate) fn admit(&self, key: &Key) -> Result<(), Error> {
+        self.take(key).inspect_err(|error| {
+            self.refusals
+                .note(key.name(), "RATE_EXCEEDED", &error.to_string())
+        })
+    }
+
+    fn take(&self, key: &Key) -> Result<(), Error> {
+        let Some(limit) = key.limit() else {
+            return Ok(());
+        };
+        self.limits
+            .take(key, Instant::now())
+            .map_err(|after| Error::Rate {
+                key: key.name().to_owned(),
+                rate: limit.rate,
+                after,
+            })
+    }
+
+    /// Publishes to all channels that do not have the event yet: a repeat gets the first answer of those that do. No
+    /// results: no route matched.
     ///
     /// Some results can be errors; when all would be, that is the error. `span` is the request's.
-    pub(crate) async fn publish(&self, request: Request, span: &Span) -> Result<Results, Error> {
-        let begin = Instant::now();
-        let outcome = self.attempt(request, span).await;
+    pub(crate) async fn carry_out(&self, plan: Plan, span: &Span) -> Result<Results, Error> {
+        let begun = plan.begun;
+        let outcome = self.send_all(plan, span).await;
         if outcome.is_ok() {
             self.metrics
                 .publish_duration
-                .observe(begin.elapsed().as_secs_f64());
+                .observe(begun.elapsed().as_secs_f64(), span);
         }
         self.metrics.event(match &outcome {
             Ok(results) if is_duplicate(results) => EventResult::Duplicate,
             Ok(results) if results.iter().all(|(_, result)| result.is_ok()) => EventResult::Published,
             Ok(_) => EventResult::Partly,
-            Err(Error::Event { .. } | Error::Channel { .. }) => EventResult::Denied,
-            Err(Error::Routing(_) | Error::Namespace { .. }) => EventResult::Invalid,
-            Err(Error::Bus(_)) => EventResult::Failed,
+            Err(_) => EventResult::Failed,
         });
         outcome
     }
 
-    async fn attempt(&self, request: Request, span: &Span) -> Result<Results, Error> {
+    fn decide(&self, request: Request) -> Result<Plan, Error> {
+        let begun = Instant::now();
         let Request {
             event,
             channels,
@@ -113,6 +225,9 @@ impl Publish {
             trace,
         } = request;
         let key = key.as_deref();
+        if let Some(key) = key {
+            self.take(key)?;
+        }
         if let Some(key) = key.filter(|key| !key.may_publish_event(&event.kind)) {
             return Err(Error::Event {
                 key: key.name().to_owned(),
@@ -128,19 +243,36 @@ impl Publish {
                 channel: target.channel.clone(),
             });
         }
-
         let broker_targets = targets
             .iter()
-            .map(|target| self.broker_target(target, once.as_ref()))
+            .map(|target| self.broker_target(target, once.as_ref(), key))
             .collect::<Result<Vec<_>, _>>()?;
+        Ok(Plan {
+            begun,
+            event,
+            accepted,
+            trace,
+            targets,
+            broker_targets,
+        })
+    }
 
+    async fn send_all(&self, plan: Plan, span: &Span) -> Result<Results, Error> {
+        let Plan {
+            event,
+            accepted,
+            trace,
+            targets,
+            broker_targets,
+            ..
+        } = plan;
         // Neighbours of one form are sent together; nearly always that is all of them.
         let mut rest = broker_targets.as_slice();
-        let runs = targets.chunk_by(|one, next| one.payload == next.payload);
+        let runs = targets.chunk_by(|one, next| alike(&one.form, &next.form));
         let sent = future::join_all(runs.map(|run| {
             let (run_targets, others) = rest.split_at(run.len());
             rest = others;
-            let publication = stamp(&event, run[0].payload, accepted);
+            let publication = stamp(&event, &run[0].form, accepted);
             self.send(run_targets, publication, trace.clone(), span)
         }));
         let sent = sent.await.into_iter().flatten();
@@ -167,14 +299,21 @@ impl Publish {
     /// Explicit channels get the whole event, as a route that does not say otherwise would give it.
     fn targets(&self, event: &Event, channels: Vec<Channel>) -> Result<Vec<Target>, Error> {
         if !channels.is_empty() {
+            let form = Arc::<Form>::default();
             let targets = channels.into_iter().map(|channel| Target {
                 channel,
-                payload: Payload::default(),
+                form: form.clone(),
                 route: None,
             });
             return Ok(targets.collect());
         }
-        let targets = self.routes.targets(event)?;
+        let targets = self.routes.load().targets(event)?;
+        // The channels of one route are neighbours.
+        for found in targets.chunk_by(|one, next| one.route == next.route) {
+            if let Some(route) = &found[0].route {
+                self.metrics.routed(route);
+            }
+        }
         if targets.is_empty() {
             self.metrics.unrouted.inc();
             tracing::debug!(event.id, event.r#type = event.kind, "an event matches no route");
@@ -194,19 +333,27 @@ impl Publish {
     }
 
     /// What the broker is asked for: the channel keeps what its namespace says, and takes an event once.
-    fn broker_target(&self, target: &Target, once: Option<&Once>) -> Result<broker::Target, Error> {
-        let channel = target.channel.clone();
-        match self.namespaces.of(&channel) {
-            Some(namespace) => Ok(broker::Target {
-                channel,
-                retention: namespace.retention(),
-                once: once.cloned(),
-            }),
-            None => Err(Error::Namespace {
+    fn broker_target(
+        &self,
+        target: &Target,
+        once: Option<&Once>,
+        key: Option<&Key>,
+    ) -> Result<broker::Target, Error> {
+        let (channel, form) = (target.channel.clone(), &target.form);
+        let Some(namespace) = self.namespaces.of(&channel) else {
+            return Err(Error::Namespace {
                 channel,
                 route: target.route.clone(),
-            }),
-        }
+            });
+        };
+        Ok(broker::Target {
+            channel,
+            retention: namespace.retention().filter(|_| !form.skip_history),
+            once: match &form.idempotency_key {
+                Some(text) => Some(once::by_route(text, key.map(Key::name))),
+                None => once.cloned(),
+            },
+        })
     }
 
     async fn send(
@@ -249,6 +396,18 @@ impl Publish {
     }
 }
 
+impl Error {
+    /// What an API key was refused for, if that is it.
+    fn refusal(&self) -> Option<&'static str> {
+        match self {
+            Self::Event { .. } => Some("EVENT_OUT_OF_SCOPE"),
+            Self::Channel { .. } => Some("CHANNEL_OUT_OF_SCOPE"),
+            Self::Rate { .. } => Some("RATE_EXCEEDED"),
+            Self::Namespace { .. } | Self::Routing(_) | Self::Bus(_) => None,
+        }
+    }
+}
+
 /// Whether all the channels of an event had it already.
 pub(crate) fn is_duplicate(results: &Results) -> bool {
     let had = |result: &Result<Published, _>| matches!(result, Ok(Published { duplicate: true, .. }));
@@ -266,13 +425,23 @@ fn is_away(error: &broker::Error) -> bool {
     matches!(error, broker::Error::Away { .. })
 }
 
+/// Whether clients get the same by both forms.
+fn alike(one: &Arc<Form>, other: &Arc<Form>) -> bool {
+    Arc::ptr_eq(one, other) || (one.payload == other.payload && one.tags == other.tags)
+}
+
 /// What all channels of one form get.
-fn stamp(event: &Event, payload: Payload, accepted: SystemTime) -> Publication {
-    let (data, format) = payload.render(event);
+fn stamp(event: &Event, form: &Form, accepted: SystemTime) -> Publication {
+    let (data, format) = form.payload.render(event);
+    let mut tags = event.tags.clone();
+    for (name, value) in &form.tags {
+        // What the event says itself stands.
+        tags.entry(name.clone()).or_insert_with(|| value.clone());
+    }
     Publication {
         id: event.id.clone(),
         kind: event.kind.clone(),
-        tags: event.tags.clone(),
+        tags,
         ..Publication::new(data, format, accepted)
     }
 }

@@ -1,28 +1,34 @@
 //! Event to channels: the routes of the configuration, compiled.
 //!
 //! Every route whose glob matches has its say. A channel that several of them give hears of the event once, in
-//! the form of the first.
+//! the form of the first. `index` finds the routes that match, `route` is what one of them makes of an event,
+//! [`explain`] says why for people, [`live`] replaces all of them while events come.
+
+mod error;
+pub mod explain;
+mod index;
+pub mod live;
+mod route;
 
 use std::{collections::HashSet, fmt, sync::Arc};
 
-use tidings_core::{Channel, Event, Glob, glob};
+use tidings_core::{Channel, Event, Namespaces};
 
+pub use self::{
+    error::{ConfigError, Error},
+    route::Form,
+};
+use self::{index::Index, route::Compiled};
 use crate::{
     config::Route,
-    payload::Payload,
-    template::{self, Facts, MAX_CHANNELS, Template},
+    template::{Facts, MAX_CHANNELS},
 };
 
 /// All routes, checked as a whole.
 #[derive(Debug, Clone, Default)]
-pub struct Routes(Vec<Compiled>);
-
-#[derive(Debug, Clone)]
-struct Compiled {
-    origin: Origin,
-    event: Glob,
-    channels: Vec<Template>,
-    payload: Payload,
+pub struct Routes {
+    routes: Vec<Compiled>,
+    index: Index,
 }
 
 /// One channel that hears of an event.
@@ -31,7 +37,7 @@ pub struct Target {
     /// Where it goes.
     pub channel: Channel,
     /// In which form.
-    pub payload: Payload,
+    pub form: Arc<Form>,
     /// Which route says so; `None`: the event itself.
     pub route: Option<Origin>,
 }
@@ -49,68 +55,39 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Why a list of routes cannot be used. A route is named by its place in the list, from 1.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// The pattern is no glob.
-    #[error("route {number}: event: {source}")]
-    Event {
-        /// Which route.
-        number: usize,
-        /// What is wrong.
-        source: glob::Error,
-    },
-    /// It leads nowhere.
-    #[error("route {number} ({pattern:?}) names no channels")]
-    NoChannels {
-        /// Which route.
-        number: usize,
-        /// Its event pattern.
-        pattern: String,
-    },
-    /// A channel is no template.
-    #[error("route {number} ({pattern:?}): channel {template:?}: {source}")]
-    Channel {
-        /// Which route.
-        number: usize,
-        /// Its event pattern.
-        pattern: String,
-        /// Its template.
-        template: String,
-        /// What is wrong.
-        source: template::ParseError,
-    },
-}
-
-/// Why an event cannot be routed. Nothing of it is published then.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// A route matches, but the event does not have what its template needs.
-    #[error("{route}, channel {template:?}: {source}")]
-    Template {
-        /// Which route.
-        route: Origin,
-        /// Its template.
-        template: String,
-        /// What is wrong.
-        source: Box<template::Error>,
-    },
-    /// The routes together give too many.
-    #[error("the routes give more than {MAX_CHANNELS} channels")]
-    TooMany,
-}
-
 impl Routes {
     /// Compiles the routes.
     ///
     /// # Errors
     /// The first that is wrong, by its number.
     pub fn compile(routes: &[Route]) -> Result<Self, ConfigError> {
-        let numbered = routes.iter().zip(1..);
-        numbered
-            .map(|(route, number)| Compiled::new(route, number))
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let mut compiled = Self::default();
+        for (place, route) in routes.iter().enumerate() {
+            compiled.routes.push(Compiled::new(route, place + 1)?);
+            compiled.index.add(&route.event, place);
+        }
+        Ok(compiled)
+    }
+
+    /// Checks that the namespaces are configured which the routes' channels are in, where that can be told without an
+    /// event.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self, namespaces: &Namespaces) -> Result<(), ConfigError> {
+        self.routes.iter().try_for_each(|route| route.check(namespaces))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
     }
 
     /// The channels that hear of `event`, each once, in the order of the routes. None when no route matches.
@@ -121,18 +98,15 @@ impl Routes {
         let facts = Facts::of(event);
         let mut targets = Vec::new();
         let mut seen = HashSet::new();
-        for route in self.0.iter().filter(|route| route.event.matches(&event.kind)) {
+        for place in self.index.matches(&event.kind) {
+            let route = &self.routes[place];
+            let form = route.form(&facts)?;
             for template in &route.channels {
-                let channels = template.expand(&facts).map_err(|source| Error::Template {
-                    route: route.origin.clone(),
-                    template: template.to_string(),
-                    source: Box::new(source),
-                })?;
-                for channel in channels {
+                for channel in route.expand(template, &facts)? {
                     if seen.insert(channel.clone()) {
                         targets.push(Target {
                             channel,
-                            payload: route.payload,
+                            form: form.clone(),
                             route: Some(route.origin.clone()),
                         });
                     }
@@ -146,157 +120,5 @@ impl Routes {
     }
 }
 
-impl Compiled {
-    fn new(route: &Route, number: usize) -> Result<Self, ConfigError> {
-        let pattern = route.event.clone();
-        let event = Glob::parse(&pattern, '.').map_err(|source| ConfigError::Event { number, source })?;
-        if route.channels.is_empty() {
-            return Err(ConfigError::NoChannels { number, pattern });
-        }
-        let compile = |text: &String| {
-            Template::parse(text).map_err(|source| ConfigError::Channel {
-                number,
-                pattern: pattern.clone(),
-                template: text.clone(),
-                source,
-            })
-        };
-        let channels = route.channels.iter().map(compile).collect::<Result<_, _>>()?;
-        Ok(Self {
-            origin: Origin {
-                number,
-                pattern: pattern.into(),
-            },
-            event,
-            channels,
-            payload: route.payload,
-        })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeMap, time::UNIX_EPOCH};
-
-    use super::*;
-
-    fn route(event: &str, channels: &[&str], payload: Payload) -> Route {
-        Route {
-            event: event.to_owned(),
-            channels: channels.iter().map(|&text| text.to_owned()).collect(),
-            payload,
-        }
-    }
-
-    fn event(kind: &str, data: &'static str) -> Event {
-        Event {
-            id: "e1".to_owned(),
-            kind: kind.to_owned(),
-            source: String::new(),
-            subject: None,
-            time: UNIX_EPOCH,
-            data_content_type: "application/json".to_owned(),
-            data: data.into(),
-            attributes: BTreeMap::from([("tenant".to_owned(), "acme".to_owned())]),
-            tags: BTreeMap::new(),
-        }
-    }
-
-    fn names(routes: &Routes, event: &Event) -> Vec<(String, Payload)> {
-        let targets = routes.targets(event).unwrap();
-        targets
-            .into_iter()
-            .map(|target| (target.channel.to_string(), target.payload))
-            .collect()
-    }
-
-    #[test]
-    fn every_matching_route_has_its_say_and_a_channel_hears_once() {
-        let routes = Routes::compile(&[
-            route("task.*", &["tasks:{tenant}", "user:{data.owner}"], Payload::Event),
-            route("task.created", &["new", "tasks:{tenant}"], Payload::Data),
-            route("**", &["audit"], Payload::Event),
-        ])
-        .unwrap();
-        let owned = |names: &[(&str, Payload)]| -> Vec<(String, Payload)> {
-            names
-                .iter()
-                .map(|&(name, payload)| (name.to_owned(), payload))
-                .collect()
-        };
-        assert_eq!(
-            names(&routes, &event("task.created", r#"{"owner": ["ann", "ann"]}"#)),
-            owned(&[
-                ("tasks:acme", Payload::Event),
-                ("user:ann", Payload::Event),
-                ("new", Payload::Data),
-                ("audit", Payload::Event),
-            ])
-        );
-        assert_eq!(
-            names(&routes, &event("bill.paid", "")),
-            owned(&[("audit", Payload::Event)])
-        );
-    }
-
-    #[test]
-    fn an_event_that_no_route_matches_has_no_channels() {
-        let routes = Routes::compile(&[route("task.*", &["a"], Payload::Event)]).unwrap();
-        assert_eq!(routes.targets(&event("bill.paid", "")), Ok(vec![]));
-        assert_eq!(Routes::default().targets(&event("bill.paid", "")), Ok(vec![]));
-    }
-
-    #[test]
-    fn an_event_that_lacks_what_its_route_needs_is_refused_as_a_whole() {
-        let routes = Routes::compile(&[
-            route("**", &["audit"], Payload::Event),
-            route("task.*", &["user:{data.owner}"], Payload::Event),
-        ])
-        .unwrap();
-        let error = routes.targets(&event("task.created", "{}")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            r#"route 2 ("task.*"), channel "user:{data.owner}": the event has no data.owner"#
-        );
-    }
-
-    #[test]
-    fn routes_together_reach_a_bounded_number_of_channels() {
-        let list: Vec<usize> = (0..MAX_CHANNELS).collect();
-        let data = serde_json::to_string(&serde_json::json!({ "to": list })).unwrap();
-        let event = Event {
-            data: data.into(),
-            ..event("a", "")
-        };
-        let one = route("a", &["x:{data.to}"], Payload::Event);
-        let other = route("a", &["y"], Payload::Event);
-        assert!(
-            Routes::compile(std::slice::from_ref(&one))
-                .unwrap()
-                .targets(&event)
-                .is_ok()
-        );
-        assert_eq!(
-            Routes::compile(&[one, other]).unwrap().targets(&event),
-            Err(Error::TooMany)
-        );
-    }
-
-    #[test]
-    fn a_wrong_route_is_named_by_its_number() {
-        let refused = |routes: &[Route]| Routes::compile(routes).unwrap_err().to_string();
-        let good = route("a", &["x"], Payload::Event);
-        assert_eq!(
-            refused(&[good.clone(), route("a..b", &["x"], Payload::Event)]),
-            r#"route 2: event: pattern "a..b" has an empty segment"#
-        );
-        assert_eq!(
-            refused(&[good.clone(), route("a", &[], Payload::Event)]),
-            r#"route 2 ("a") names no channels"#
-        );
-        assert_eq!(
-            refused(&[good, route("a", &["x", "x:{"], Payload::Event)]),
-            r#"route 2 ("a"): channel "x:{": the braces do not match at byte 2"#
-        );
-    }
-}
+mod tests;

@@ -6,10 +6,14 @@
 //! the shape of the name is an error that says so. A `:` separates the parts of a name, so only a value at the very
 //! end of a template may have one: by `room:{tenant}:{id}` no two tenants share a channel, whatever their ids are.
 
+mod text;
+
 use std::{borrow::Cow, cell::OnceCell, fmt};
 
 use serde_json::Value;
 use tidings_core::{Channel, Event, channel};
+
+pub use self::text::Text;
 
 /// The most channels that one event may reach.
 pub const MAX_CHANNELS: usize = 10_000;
@@ -87,7 +91,7 @@ pub enum Error {
         kind: &'static str,
     },
     /// The value would break the name, or move it to another namespace.
-    #[error("{field} is {value:?}, which cannot stand there in a channel name: {why}")]
+    #[error("{field} is {value:?}, which cannot stand there: {why}")]
     Value {
         /// Which value.
         field: Field,
@@ -120,6 +124,17 @@ pub enum Error {
         /// What is wrong with it.
         source: channel::Error,
     },
+    /// A list where one value is needed.
+    #[error("{field} has {count} values, and exactly one is needed")]
+    Several {
+        /// Which values.
+        field: Field,
+        /// How many.
+        count: usize,
+    },
+    /// A text that is longer than one may be.
+    #[error("it gives more than 1024 bytes")]
+    TooLong,
     /// Lists that are too long, or multiply.
     #[error("it gives more than {MAX_CHANNELS} channels")]
     TooMany,
@@ -154,33 +169,27 @@ impl Template {
     /// # Errors
     /// When the braces do not match, name nothing, or the text around them fits into no channel name.
     pub fn parse(text: &str) -> Result<Self, ParseError> {
-        if text.is_empty() {
-            return Err(ParseError::Empty);
-        }
-        let mut parts = Vec::new();
-        let mut rest = text;
-        while !rest.is_empty() {
-            let at = text.len() - rest.len();
-            match rest.find(['{', '}']) {
-                Some(0) => {
-                    let end = rest[1..].find(['{', '}']).map(|end| end + 1);
-                    let end = end.filter(|&end| rest.starts_with('{') && rest[end..].starts_with('}'));
-                    let end = end.ok_or(ParseError::Braces { at })?;
-                    parts.push(Part::Field(Field::parse(&rest[1..end])?));
-                    rest = &rest[end + 1..];
-                }
-                next => {
-                    let (literal, tail) = rest.split_at(next.unwrap_or(rest.len()));
-                    Channel::parse(literal)?;
-                    parts.push(Part::Literal(literal.to_owned()));
-                    rest = tail;
-                }
-            }
-        }
+        let literal = |literal: &str| Channel::parse(literal).map(drop).map_err(ParseError::from);
+        let parts = parts(text, literal)?;
         Ok(Self {
             text: text.to_owned(),
             parts,
         })
+    }
+
+    /// The namespace of all channels that it gives, where that can be told: what stands before the first `:`, if that is
+    /// not made of values. Values in a namespace have no `:`.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        let separator = |part: &Part| matches!(part, Part::Literal(literal) if literal.contains(':'));
+        match (self.parts.first(), self.parts.iter().position(separator)) {
+            (Some(Part::Literal(first)), Some(0)) => {
+                let (namespace, _) = first.split_once(':')?;
+                Some(namespace.strip_prefix('$').unwrap_or(namespace))
+            }
+            (_, Some(_)) => None,
+            (_, None) => Some(""),
+        }
     }
 
     /// The channels that it makes of an event: one, unless a value is a list. None when a list is empty.
@@ -226,6 +235,34 @@ impl Template {
             })
             .collect()
     }
+}
+
+/// The parts of a template; `check` says whether a text around the braces can stand there.
+fn parts(text: &str, check: impl Fn(&str) -> Result<(), ParseError>) -> Result<Vec<Part>, ParseError> {
+    if text.is_empty() {
+        return Err(ParseError::Empty);
+    }
+    let mut parts = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let at = text.len() - rest.len();
+        match rest.find(['{', '}']) {
+            Some(0) => {
+                let end = rest[1..].find(['{', '}']).map(|end| end + 1);
+                let end = end.filter(|&end| rest.starts_with('{') && rest[end..].starts_with('}'));
+                let end = end.ok_or(ParseError::Braces { at })?;
+                parts.push(Part::Field(Field::parse(&rest[1..end])?));
+                rest = &rest[end + 1..];
+            }
+            next => {
+                let (literal, tail) = rest.split_at(next.unwrap_or(rest.len()));
+                check(literal)?;
+                parts.push(Part::Literal(literal.to_owned()));
+                rest = tail;
+            }
+        }
+    }
+    Ok(parts)
 }
 
 impl fmt::Display for Template {

@@ -10,11 +10,11 @@ use tonic_types::FieldViolation;
 
 use super::{Answer, Fanout, caller, caller_trace, order::Order, status, traced};
 
-pub(super) const DISCONNECT: &str = "tidings.fanout.v1.Fanout/Disconnect";
-pub(super) const SUBSCRIBE: &str = "tidings.fanout.v1.Fanout/Subscribe";
-pub(super) const UNSUBSCRIBE: &str = "tidings.fanout.v1.Fanout/Unsubscribe";
-pub(super) const REFRESH: &str = "tidings.fanout.v1.Fanout/Refresh";
-pub(super) const SEND: &str = "tidings.fanout.v1.Fanout/Send";
+pub(crate) const DISCONNECT: &str = "tidings.fanout.v1.Fanout/Disconnect";
+pub(crate) const SUBSCRIBE: &str = "tidings.fanout.v1.Fanout/Subscribe";
+pub(crate) const UNSUBSCRIBE: &str = "tidings.fanout.v1.Fanout/Unsubscribe";
+pub(crate) const REFRESH: &str = "tidings.fanout.v1.Fanout/Refresh";
+pub(crate) const SEND: &str = "tidings.fanout.v1.Fanout/Send";
 
 impl Fanout {
     /// Answers a call to `method`, whose request `check` makes an order of.
@@ -27,24 +27,39 @@ impl Fanout {
         let span = trace::server(method, caller_trace(&request).as_ref());
         let work = async {
             let key = caller(&request)?;
-            let order = check(request.into_inner(), SystemTime::now()).map_err(status::invalid)?;
-            if let Some(key) = key.as_deref() {
-                within_scope(key, &order)?;
-            }
-            if let (Some(channel), What::Subscribe(_)) = (&order.channel, &order.what) {
-                self.publish
-                    .configured(channel)
-                    .map_err(|error| status::of(&error))?;
-            }
-            let asked = self.control.ask(order.clients, order.what).await;
-            self.metrics.order(method, &asked);
-            let affected = asked.map_err(|error| status::of_control(&error))?;
-            Ok(Response::new(proto::ControlResponse {
-                affected: u32::try_from(affected.connections).unwrap_or(u32::MAX),
-                complete: affected.complete,
-            }))
+            let order = check(request.into_inner(), SystemTime::now());
+            let response = self.carry_out(method, key.as_deref(), order).await?;
+            Ok(Response::new(response))
         };
         traced(span, Box::pin(work)).await
+    }
+
+    /// Has an order carried out, by whichever way it came, if it is one and the key may give it.
+    pub(crate) async fn carry_out(
+        &self,
+        method: &'static str,
+        key: Option<&Key>,
+        order: Result<Order, Vec<FieldViolation>>,
+    ) -> Result<proto::ControlResponse, Status> {
+        let order = order.map_err(status::invalid)?;
+        if let Some(key) = key {
+            self.publish.admit(key).map_err(|error| status::of(&error))?;
+            within_scope(key, &order).inspect_err(|status| {
+                self.publish.refused(key, "ORDER_OUT_OF_SCOPE", status.message());
+            })?;
+        }
+        if let (Some(channel), What::Subscribe(_)) = (&order.channel, &order.what) {
+            self.publish
+                .configured(channel)
+                .map_err(|error| status::of(&error))?;
+        }
+        let asked = self.control.ask(order.clients, order.what).await;
+        self.metrics.order(method, &asked);
+        let affected = asked.map_err(|error| status::of_control(&error))?;
+        Ok(proto::ControlResponse {
+            affected: u32::try_from(affected.connections).unwrap_or(u32::MAX),
+            complete: affected.complete,
+        })
     }
 }
 

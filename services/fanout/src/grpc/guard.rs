@@ -12,7 +12,7 @@ use tidings_auth::{Key, Keys};
 use tonic::{Code, Status, body::Body};
 
 use super::{Caller, status};
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, refusals::Refusals};
 
 const HOW: &str = "send one as metadata `x-api-key: KEY` or `authorization: Bearer KEY`";
 
@@ -25,6 +25,7 @@ pub(crate) struct Guard {
     pub(crate) keys: Option<Keys>,
     /// The largest request, in bytes.
     pub(crate) message_size: usize,
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) metrics: Metrics,
 }
 
@@ -52,7 +53,10 @@ impl Guard {
         let Some(keys) = &self.keys else {
             return Ok(None);
         };
-        let refused = |reason, message| Err(status::refused(Code::Unauthenticated, reason, message, &[]));
+        let refused = |reason, message: String| {
+            self.refusals.note("", reason, &message);
+            Err(status::refused(Code::Unauthenticated, reason, message, &[]))
+        };
         let Some(presented) = presented(headers) else {
             return refused("API_KEY_MISSING", format!("an API key is required: {HOW}"));
         };

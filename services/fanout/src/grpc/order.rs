@@ -24,17 +24,17 @@ const SERVER_UNSUBSCRIBE: &str = "server unsubscribe";
 
 /// A request that nothing is wrong with.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(crate) struct Order {
     /// The channel that it is about, if any.
-    pub(super) channel: Option<Channel>,
-    pub(super) clients: bus::Clients,
-    pub(super) what: What,
+    pub(crate) channel: Option<Channel>,
+    pub(crate) clients: bus::Clients,
+    pub(crate) what: What,
 }
 
 /// What is wrong, by field.
-type Checked = Result<Order, Vec<FieldViolation>>;
+pub(crate) type Checked = Result<Order, Vec<FieldViolation>>;
 
-pub(super) fn disconnect(request: proto::DisconnectRequest, _: SystemTime) -> Checked {
+pub(crate) fn disconnect(request: proto::DisconnectRequest, _: SystemTime) -> Checked {
     let mut wrong = Wrong::default();
     let (code, reason) = wrong.code(
         request.code,
@@ -58,7 +58,7 @@ pub(super) fn disconnect(request: proto::DisconnectRequest, _: SystemTime) -> Ch
     wrong.order(request.clients, None, what)
 }
 
-pub(super) fn subscribe(request: proto::SubscribeRequest, now: SystemTime) -> Checked {
+pub(crate) fn subscribe(request: proto::SubscribeRequest, now: SystemTime) -> Checked {
     let mut wrong = Wrong::default();
     let channel = wrong.channel(&request.channel);
     let expiry = wrong.expiry(request.expire_at, now);
@@ -78,7 +78,7 @@ pub(super) fn subscribe(request: proto::SubscribeRequest, now: SystemTime) -> Ch
     wrong.order(request.clients, channel, what)
 }
 
-pub(super) fn unsubscribe(request: proto::UnsubscribeRequest, _: SystemTime) -> Checked {
+pub(crate) fn unsubscribe(request: proto::UnsubscribeRequest, _: SystemTime) -> Checked {
     let mut wrong = Wrong::default();
     let channel = wrong.channel(&request.channel);
     let (code, reason) = wrong.code(
@@ -101,7 +101,7 @@ pub(super) fn unsubscribe(request: proto::UnsubscribeRequest, _: SystemTime) -> 
     wrong.order(request.clients, channel, what)
 }
 
-pub(super) fn refresh(request: proto::RefreshRequest, now: SystemTime) -> Checked {
+pub(crate) fn refresh(request: proto::RefreshRequest, now: SystemTime) -> Checked {
     let mut wrong = Wrong::default();
     let expiry = if request.expired {
         Some(bus::Expiry { after_ms: 0 })
@@ -113,7 +113,7 @@ pub(super) fn refresh(request: proto::RefreshRequest, now: SystemTime) -> Checke
     wrong.order(request.clients, None, what)
 }
 
-pub(super) fn send(request: proto::SendRequest, _: SystemTime) -> Checked {
+pub(crate) fn send(request: proto::SendRequest, _: SystemTime) -> Checked {
     let mut wrong = Wrong::default();
     if request.data.is_empty() {
         wrong.add("data", "is required");

@@ -5,10 +5,11 @@
 use std::{future::Future, time::Duration};
 
 use http::HeaderMap;
+use tidings_auth::Key;
 use tidings_core::Channel;
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, PresenceAck, StatsRequest, StatsResponse,
-    presence_client::PresenceClient, presence_server,
+    GatewayUpdate, ListRequest, ListResponse, LookupRequest, LookupResponse, PresenceAck, StatsRequest,
+    StatsResponse, WatchRequest, WatchResponse, presence_client::PresenceClient, presence_server,
 };
 use tidings_telemetry::trace;
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap, transport};
@@ -28,6 +29,7 @@ pub(crate) struct Reads {
 #[tonic::async_trait]
 impl presence_server::Presence for Reads {
     type AttachStream = tokio_stream::Empty<Result<PresenceAck, Status>>;
+    type WatchStream = Streaming<WatchResponse>;
 
     async fn attach(
         &self,
@@ -56,6 +58,26 @@ impl presence_server::Presence for Reads {
         })
         .await
     }
+
+    async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
+        let incoming = caller_trace(&request);
+        let span = trace::server("tidings.presence.v1.Presence/Lookup", incoming.as_ref());
+        traced(span.clone(), async {
+            let mut presence = self.admit_everywhere(&request)?;
+            answer(presence.lookup(onward(request.into_inner(), &span, incoming))).await
+        })
+        .await
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let incoming = caller_trace(&request);
+        let span = trace::server("tidings.presence.v1.Presence/Watch", incoming.as_ref());
+        traced(span.clone(), async {
+            let mut presence = self.admit_everywhere(&request)?;
+            answer(presence.watch(onward(request.into_inner(), &span, incoming))).await
+        })
+        .await
+    }
 }
 
 impl Reads {
@@ -65,7 +87,15 @@ impl Reads {
         request: &Request<T>,
         channel: &str,
     ) -> Result<PresenceClient<transport::Channel>, Status> {
-        let key = caller(request)?;
+        self.asked_by(caller(request)?.as_deref(), channel)
+    }
+
+    /// The same, for whichever way the question came.
+    pub(crate) fn asked_by(
+        &self,
+        key: Option<&Key>,
+        channel: &str,
+    ) -> Result<PresenceClient<transport::Channel>, Status> {
         let channel = Channel::parse(channel)
             .map_err(|why| status::invalid(vec![FieldViolation::new("channel", why.to_string())]))?;
         if let Some(key) = key.filter(|key| !key.may_look_into(&channel)) {
@@ -79,6 +109,29 @@ impl Reads {
                 &[("key", name), ("channel", channel.as_str())],
             ));
         }
+        self.client()
+    }
+
+    /// Likewise, where the answer may be about any channel.
+    fn admit_everywhere<T>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<PresenceClient<transport::Channel>, Status> {
+        if let Some(key) = caller(request)?.filter(|key| !key.has_all_channels()) {
+            let name = key.name();
+            return Err(status::refused(
+                Code::PermissionDenied,
+                "CHANNEL_OUT_OF_SCOPE",
+                format!(
+                    "the API key {name:?} may not look into every channel; its scope is backends.key.channels"
+                ),
+                &[("key", name)],
+            ));
+        }
+        self.client()
+    }
+
+    fn client(&self) -> Result<PresenceClient<transport::Channel>, Status> {
         match &self.presence {
             Some(presence) => Ok(PresenceClient::new(presence.clone())),
             None => Err(Status::unimplemented(
@@ -89,7 +142,7 @@ impl Reads {
 }
 
 /// The same message in a request of ours: the caller's key stays here, its trace goes on.
-fn onward<T>(message: T, span: &Span, incoming: Option<trace::Context>) -> Request<T> {
+pub(crate) fn onward<T>(message: T, span: &Span, incoming: Option<trace::Context>) -> Request<T> {
     let mut headers = HeaderMap::new();
     trace::inject_headers(span, incoming, &mut headers);
     let mut request = Request::new(message);
@@ -98,7 +151,9 @@ fn onward<T>(message: T, span: &Span, incoming: Option<trace::Context>) -> Reque
 }
 
 /// The presence service's answer. When it is away that is temporary, whatever the transport calls it.
-async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<Response<T>, Status> {
+pub(crate) async fn answer<T>(
+    call: impl Future<Output = Result<Response<T>, Status>>,
+) -> Result<Response<T>, Status> {
     let away = |why: &str| status::away("PRESENCE_AWAY", format!("the presence service is away: {why}"));
     match tokio::time::timeout(TIMEOUT, call).await {
         Ok(Ok(response)) => Ok(Response::new(response.into_inner())),

@@ -2,8 +2,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use prost::Message as _;
 use tidings_broker as broker;
 use tidings_core::Channel;
+use tidings_proto::fanout as proto;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 
@@ -98,6 +100,12 @@ pub(crate) fn of(error: &publish::Error) -> Status {
             format!("{message}; its scope is backends.key.channels"),
             &[("key", key), ("channel", channel.as_str())],
         ),
+        publish::Error::Rate { key, after, .. } => {
+            let mut details = ErrorDetails::with_retry_info(Some(*after));
+            let about = HashMap::from([("key".to_owned(), key.clone())]);
+            details.set_error_info("RATE_EXCEEDED", DOMAIN, about);
+            Status::with_error_details(Code::ResourceExhausted, message, details)
+        }
         publish::Error::Namespace { channel, route } => unconfigured(channel, route.as_ref(), &message),
         publish::Error::Routing(error) => invalid(vec![FieldViolation::new(field_of(error), message)]),
         publish::Error::Bus(error) => match code_of(error) {
@@ -107,6 +115,37 @@ pub(crate) fn of(error: &publish::Error) -> Status {
             }
             code => refused(code, "BUS_REFUSED", message, &[]),
         },
+    }
+}
+
+/// What to tell a backend that has waited as long as it wanted to.
+pub(crate) fn late() -> Status {
+    let message = "the call's deadline has passed: what it asked for may or may not have happened; retry with the same \
+                   event id (without one, the event may be published twice)";
+    Status::deadline_exceeded(message)
+}
+
+/// What to tell a backend whose stream ends because the server does.
+pub(crate) fn leaving() -> Status {
+    let message = "this node is shutting down: what has been answered is published; go on with another node";
+    away("SHUTTING_DOWN", message)
+}
+
+/// What to tell a backend whose batch reaches too many channels, from this event on.
+pub(crate) fn too_many_channels(max: usize) -> Status {
+    let message = format!(
+        "the events of this batch up to this one reach more than {max} channels: publish it in another batch"
+    );
+    refused(Code::ResourceExhausted, "BATCH_TOO_LARGE", message, &[])
+}
+
+/// A status as a part of an answer.
+pub(crate) fn on_the_wire(status: &Status) -> proto::Error {
+    let details = tonic_types::pb::Status::decode(status.details()).unwrap_or_default();
+    proto::Error {
+        code: status.code() as u32,
+        message: status.message().to_owned(),
+        details: details.details,
     }
 }
 
@@ -145,11 +184,14 @@ fn field_of(error: &routing::Error) -> String {
         return "event".to_owned();
     };
     match source.as_ref() {
-        Error::Missing { field } | Error::Kind { field, .. } | Error::Value { field, .. } => {
+        Error::Missing { field }
+        | Error::Kind { field, .. }
+        | Error::Value { field, .. }
+        | Error::Several { field, .. } => {
             format!("event.{field}")
         }
         Error::Unreadable { .. } => "event.data".to_owned(),
         Error::NotJson { .. } => "event.data_content_type".to_owned(),
-        Error::Name { .. } | Error::TooMany => "event".to_owned(),
+        Error::Name { .. } | Error::TooLong | Error::TooMany => "event".to_owned(),
     }
 }

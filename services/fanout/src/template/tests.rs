@@ -152,6 +152,53 @@ fn no_two_values_make_one_name() {
 }
 
 #[test]
+fn the_namespace_is_known_beforehand_unless_values_make_it() {
+    let check = |template: &str, expected: Option<&str>| {
+        assert_eq!(
+            Template::parse(template).unwrap().namespace(),
+            expected,
+            "{template}"
+        );
+    };
+    check("tasks:{tenant}", Some("tasks"));
+    check("$tasks:{tenant}:x", Some("tasks"));
+    check("news", Some(""));
+    check("news-{id}", Some(""));
+    check("{id}", Some(""));
+    check("{tenant}:x", None);
+    check("a{tenant}:x", None);
+}
+
+#[test]
+fn a_text_has_one_value_for_each_field_and_a_key_keeps_them_apart() {
+    let expand = |template: &str, data: &str| {
+        Text::parse(template)
+            .unwrap()
+            .expand(&Facts::of(&event(data.to_owned())))
+    };
+    assert_eq!(
+        expand("by {data.who} at {tenant}", r#"{"who": "Ann B."}"#).unwrap(),
+        "by Ann B. at acme"
+    );
+    let error = expand("{data.who}", r#"{"who": ["a", "b"]}"#)
+        .unwrap_err()
+        .to_string();
+    assert_eq!(error, "data.who has 2 values, and exactly one is needed");
+    let error = expand("{data.who}", r#"{"who": "a\nb"}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains(r"control character '\n'"), "{error}");
+    let long = format!(r#"{{"who": "{}"}}"#, "x".repeat(1025));
+    assert_eq!(expand("{data.who}", &long), Err(Error::TooLong));
+
+    let key = |data: &str| {
+        let text = Text::parse("{data.a}{data.b}").unwrap();
+        text.key(&Facts::of(&event(data.to_owned()))).unwrap()
+    };
+    assert_ne!(key(r#"{"a": "1", "b": "23"}"#), key(r#"{"a": "12", "b": "3"}"#));
+}
+
+#[test]
 fn data_that_is_not_json_has_no_fields() {
     let text = Event {
         data_content_type: "text/plain".to_owned(),

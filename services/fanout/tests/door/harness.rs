@@ -146,6 +146,8 @@ pub(crate) fn keyed(events: Option<&[&str]>, channels: Option<&[&str]>) -> Confi
         key: "secret-key".to_owned().into(),
         events: owned(events),
         channels: owned(channels),
+        rate: None,
+        burst: None,
     };
     Config {
         insecure: false,
@@ -159,6 +161,7 @@ pub(crate) fn route(event: &str, channels: &[&str], payload: Payload) -> Route {
         event: event.to_owned(),
         channels: channels.iter().map(|&template| template.to_owned()).collect(),
         payload,
+        ..Route::default()
     }
 }
 

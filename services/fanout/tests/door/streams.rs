@@ -182,12 +182,13 @@ async fn an_event_without_an_id_is_another_each_time() {
 async fn a_namespace_that_is_not_configured_is_named_and_nothing_is_published() {
     let routes = [
         route("**", &["tasks:all"], Payload::Event),
-        route("bill.*", &["bills:{data.id}"], Payload::Event),
+        route("bill.*", &["{subject}:{data.id}"], Payload::Event),
     ];
     let mut door = door(&routes);
     door.listen(&["tasks:1", "tasks:all", "bills:1", "lobby"]).await;
     let paid = proto::Event {
         r#type: "bill.paid".to_owned(),
+        subject: "bills".to_owned(),
         ..event(&[])
     };
     for (told, namespace, message, advice) in [

@@ -21,12 +21,14 @@ pub(super) fn accepted(answer: &PublishResponse) -> String {
         offset,
         epoch,
         error,
+        duplicate,
     } in &answer.results
     {
+        let published = if *duplicate { "published before" } else { "published" };
         let _ = match (error, offset) {
             (Some(error), _) => writeln!(text, "{channel}  failed: {}: {}", code(error.code), error.message),
-            (None, 0) => writeln!(text, "{channel}  published"),
-            (None, offset) => writeln!(text, "{channel}  published, offset {offset}, epoch {epoch}"),
+            (None, 0) => writeln!(text, "{channel}  {published}"),
+            (None, offset) => writeln!(text, "{channel}  {published}, offset {offset}, epoch {epoch}"),
         };
     }
     text
@@ -99,6 +101,7 @@ mod tests {
         let failed = Error {
             code: 14,
             message: "redis://cache is away".to_owned(),
+            details: Vec::new(),
         };
         let answer = PublishResponse {
             event_id: "e1".to_owned(),
@@ -115,6 +118,7 @@ mod tests {
                     ..result("tasks:3")
                 },
             ],
+            error: None,
         };
         assert_eq!(
             accepted(&answer),
