@@ -143,21 +143,42 @@ impl Sdk {
             .await;
     }
 
+    /// Gives such a token as often as it wants one, until there is an event of this kind. For tokens that are good for
+    /// so short a time that a busy machine can let them run out unused.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn give_tokens_until(&mut self, kind: &str, token: impl Fn() -> String) {
+        loop {
+            let event = self.first_event(&[kind, "token_wanted"]).await;
+            if event["event"] == kind {
+                return;
+            }
+            self.earlier.push_front(event);
+            self.give_token(&token()).await;
+        }
+    }
+
     /// The next event of this kind. Others are kept for when they are asked for.
     ///
     /// # Panics
     /// When there is none.
     pub async fn event(&mut self, kind: &str) -> Value {
-        if let Some(at) = self.earlier.iter().position(|event| event["event"] == kind) {
+        self.first_event(&[kind]).await
+    }
+
+    async fn first_event(&mut self, kinds: &[&str]) -> Value {
+        let wanted = |event: &Value| event["event"].as_str().is_some_and(|kind| kinds.contains(&kind));
+        if let Some(at) = self.earlier.iter().position(wanted) {
             return self.earlier.remove(at).expect("it is there");
         }
-        let what = format!("{:?}: the event {kind:?}", self.way);
+        let what = format!("{:?}: the event {}", self.way, kinds.join(" or "));
         let found = in_time(&what, async {
             loop {
                 let line = self.events.next_line().await.expect("its output can be read");
                 let line = line.unwrap_or_else(|| panic!("{what}: the SDK has ended"));
                 let event: Value = serde_json::from_str(&line).expect("events are JSON");
-                if event["event"] == kind {
+                if wanted(&event) {
                     return event;
                 }
                 self.earlier.push_back(event);

@@ -51,8 +51,8 @@ async fn it_renews_its_token_before_that_runs_out_and_stays_connected() {
     let server = launch().start().await;
     in_every_way(async |way| {
         let mut sdk = Sdk::connecting(way, &server.address(), json!({ "ask": true })).await;
-        sdk.give_token(&token_for("ada", Duration::from_secs(4))).await;
-        sdk.event("connected").await;
+        sdk.give_tokens_until("connected", || token_for("ada", Duration::from_secs(4)))
+            .await;
         sdk.forget();
         sdk.give_token(&token("ada")).await;
         // Commands are done in their order: a refresh that failed would have ended the connection before this.
@@ -67,8 +67,8 @@ async fn a_newer_token_of_somebody_else_ends_the_connection_for_good() {
     let server = launch().start().await;
     in_every_way(async |way| {
         let mut sdk = Sdk::connecting(way, &server.address(), json!({ "ask": true })).await;
-        sdk.give_token(&token_for("ada", Duration::from_secs(3))).await;
-        sdk.event("connected").await;
+        sdk.give_tokens_until("connected", || token_for("ada", Duration::from_secs(3)))
+            .await;
         sdk.give_token(&token("eve")).await;
         assert_eq!(sdk.event("disconnected").await["code"], 3500);
     })

@@ -62,9 +62,10 @@ async fn it_renews_the_token_of_a_subscription_before_that_runs_out() {
         let channel = format!("${}", way.channel("chat"));
         let mut ada = Sdk::connect(way, &server.address(), &token("ada")).await;
         ada.subscribing(&channel, json!({ "ask": true })).await;
-        ada.give_token(&subscription_token("ada", &channel, Duration::from_secs(3)))
-            .await;
-        ada.event("subscribed").await;
+        ada.give_tokens_until("subscribed", || {
+            subscription_token("ada", &channel, Duration::from_secs(3))
+        })
+        .await;
         ada.forget();
         ada.give_token(&subscription_token("ada", &channel, HOUR)).await;
         // Done after the renewal, on the same subscription.
