@@ -5,7 +5,7 @@ use tidings_tests::{Backend, CONFIG, Launch, Tidings, event};
 
 /// Namespaces beside those of [`CONFIG`]: `chat` offers everything to whoever asks for it, `feed` gives recovery unasked,
 /// `quiet` lets a client listen and no more.
-pub const NAMESPACES: &str = r#"
+const NAMESPACES: &str = r#"
 [[namespace]]
 name = "chat"
 presence = true
@@ -35,17 +35,17 @@ allow_subscribe_for_client = true
 "#;
 
 /// A node with them.
-pub fn launch() -> Launch {
+pub(crate) fn launch() -> Launch {
     configured("")
 }
 
 /// The same, and `more` of the configuration before the first table, so that it can begin with top-level keys.
-pub fn configured(more: &str) -> Launch {
+pub(crate) fn configured(more: &str) -> Launch {
     Launch::new("standalone").config(&format!("{more}\n{CONFIG}{NAMESPACES}"))
 }
 
 /// An event of this data in a channel, from a backend.
-pub async fn publish(server: &Tidings, channel: &str, data: &Value) {
+pub(crate) async fn publish(server: &Tidings, channel: &str, data: &Value) {
     let backend = Backend::new(&server.backends());
     let event = event("task.created", &data.to_string(), &[channel]);
     backend.publish(event).await.unwrap();
