@@ -2,6 +2,7 @@
 
 mod config;
 mod dev;
+mod doctor;
 mod listen;
 mod publish;
 mod serve;
@@ -64,6 +65,7 @@ enum Command {
     Publish(publish::Publish),
     Listen(listen::Listen),
     Token(token::Token),
+    Doctor(doctor::Doctor),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::Config),
@@ -82,6 +84,7 @@ impl Cli {
             Command::Publish(publish) => publish.run(&global).await,
             Command::Listen(listen) => listen.run(&global).await,
             Command::Token(token) => token.run(&global),
+            Command::Doctor(doctor) => doctor.run(&global).await,
             Command::Config(config) => config.run(&global),
         }
     }

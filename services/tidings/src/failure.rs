@@ -63,7 +63,7 @@ pub(crate) fn command_line(error: &clap::Error) -> ExitCode {
 }
 
 /// An error with its causes, each said once: many name their cause in their own text.
-fn one_line(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !line.contains(&cause) {

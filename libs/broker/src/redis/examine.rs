@@ -74,8 +74,15 @@ impl fmt::Display for Verdict {
 /// Looks at the Redis that `config` says, within some seconds.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut found = Findings::default();
-    if let Err(error) = look(config, &mut found).await {
-        found.fail(error.to_string());
+    match look(config, &mut found).await {
+        Err(error @ Error::Away { .. }) => {
+            found.fail(format!("{error}; start it there, or correct the address"));
+        }
+        Err(error @ Error::Refused { .. }) => {
+            found.fail(format!("{error}; correct its user and password, or ours"));
+        }
+        Err(error) => found.fail(error.to_string()),
+        Ok(()) => {}
     }
     found.0
 }

@@ -1,0 +1,217 @@
+//! `tidings doctor` and what it finds: real Redis, well and ill configured.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    net::TcpListener,
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+use tidings_broker::test_util::RedisServer;
+
+/// Runs the doctor with `variables` in the environment: its exit code, and the lines that it prints.
+fn doctor(variables: &[(&str, &str)]) -> (i32, Vec<String>) {
+    let place = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidings"));
+    command
+        .arg("doctor")
+        .current_dir(place.path())
+        .stdin(Stdio::null())
+        .env_clear();
+    command
+        .envs(std::env::vars_os().filter(|(name, _)| name == "PATH"))
+        .envs(variables.iter().copied());
+    let output = command.output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    (
+        output.status.code().unwrap(),
+        lines.lines().map(str::to_owned).collect(),
+    )
+}
+
+/// The lines of one verdict.
+fn of(lines: &[String], verdict: &str) -> Vec<String> {
+    let lines = lines.iter().filter(|line| line.starts_with(verdict));
+    lines.cloned().collect()
+}
+
+/// A line of this verdict that has `part` in it.
+fn assert_says(lines: &[String], verdict: &str, part: &str) {
+    assert!(
+        of(lines, verdict).iter().any(|line| line.contains(part)),
+        "no {verdict} has {part:?}: {lines:#?}"
+    );
+}
+
+fn cli(server: &RedisServer, words: &[&str]) {
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &server.port().to_string()]).args(words);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!output.stdout.starts_with(b"ERR"), "{output:?}");
+}
+
+#[test]
+fn a_redis_that_is_well_has_nothing_that_fails() {
+    let Some(server) = RedisServer::start_with(&["--appendonly", "yes"]) else {
+        return;
+    };
+    let (code, lines) = doctor(&[("REDIS_URL", &server.url())]);
+    assert_eq!((code, of(&lines, "FAIL")), (0, vec![]), "{lines:#?}");
+    for part in [
+        "is reached",
+        "a round trip takes",
+        "it is Redis",
+        "a primary without replicas",
+        "noeviction",
+        "append-only file",
+        "its clock differs",
+        "the user may do all that is needed",
+    ] {
+        assert_says(&lines, "OK", part);
+    }
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    doctor(&[("REDIS_URL", &server.url())]);
+    let mut command = Command::new("redis-cli");
+    command.args(["-p", &server.port().to_string(), "KEYS", "*"]);
+    let keys = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert_eq!(keys.trim(), "");
+}
+
+#[test]
+fn a_redis_that_is_away_fails_by_its_address_without_its_password() {
+    let (code, lines) = doctor(&[("REDIS_URL", "redis://me:hunter2@127.0.0.1:1")]);
+    assert_eq!(code, 1);
+    assert_says(&lines, "FAIL", "redis://me:***@127.0.0.1:1");
+    assert!(!lines.concat().contains("hunter2"), "{lines:#?}");
+}
+
+#[test]
+fn policies_that_evict_streams_fail() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    for policy in ["allkeys-lru", "volatile-ttl"] {
+        cli(&server, &["CONFIG", "SET", "maxmemory-policy", policy]);
+        let (code, lines) = doctor(&[("REDIS_URL", &server.url())]);
+        assert_eq!(code, 1);
+        assert_says(&lines, "FAIL", policy);
+        assert_says(&lines, "FAIL", "set maxmemory-policy noeviction");
+    }
+}
+
+#[test]
+fn a_user_that_lacks_permissions_fails_with_each_by_name() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    cli(
+        &server,
+        &[
+            "ACL",
+            "SETUSER",
+            "tidings",
+            "on",
+            ">secret",
+            "~tidings:*",
+            "&tidings:*",
+            "+@all",
+            "-xadd",
+            "-subscribe",
+            "-info",
+        ],
+    );
+    let url = server.url().replace("redis://", "redis://tidings:secret@");
+    let (code, lines) = doctor(&[("REDIS_URL", &url)]);
+    assert_eq!(code, 1);
+    assert_says(&lines, "FAIL", "let the ACL have +xadd +info +subscribe");
+
+    cli(
+        &server,
+        &["ACL", "SETUSER", "tidings", "+@all", "resetkeys", "~other:*"],
+    );
+    let (_, lines) = doctor(&[("REDIS_URL", &url)]);
+    assert_says(&lines, "FAIL", "~tidings:*");
+    cli(
+        &server,
+        &[
+            "ACL",
+            "SETUSER",
+            "tidings",
+            "allkeys",
+            "resetchannels",
+            "&other:*",
+        ],
+    );
+    let (_, lines) = doctor(&[("REDIS_URL", &url)]);
+    assert_says(&lines, "FAIL", "&tidings:* (for PUBLISH)");
+    assert_says(&lines, "FAIL", "&tidings:* (for SUBSCRIBE)");
+}
+
+#[test]
+fn a_user_with_what_is_documented_and_no_more_may_do_all_that_is_needed() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let documented = tidings_broker::redis::PERMISSIONS;
+    let mut words = vec![
+        "ACL",
+        "SETUSER",
+        "tidings",
+        "on",
+        ">secret",
+        "~tidings:*",
+        "&tidings:*",
+    ];
+    words.extend(documented.split_whitespace());
+    cli(&server, &words);
+    let url = server.url().replace("redis://", "redis://tidings:secret@");
+    let (code, lines) = doctor(&[("REDIS_URL", &url)]);
+    assert_eq!(code, 0, "{lines:#?}");
+    assert_says(&lines, "OK", "the user may do all that is needed");
+}
+
+#[test]
+fn a_replica_fails_and_its_primary_is_named() {
+    let (Some(primary), Some(replica)) = (RedisServer::start(), RedisServer::start()) else {
+        return;
+    };
+    cli(&replica, &["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+    let (code, lines) = doctor(&[("REDIS_URL", &replica.url())]);
+    assert_eq!(code, 1);
+    assert_says(
+        &lines,
+        "FAIL",
+        &format!("use its primary 127.0.0.1:{}", primary.port()),
+    );
+}
+
+#[test]
+fn a_presence_that_is_away_fails_by_its_address() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", free.local_addr().unwrap());
+    drop(free);
+    let (code, lines) = doctor(&[("TIDINGS_PRESENCE__URL", &url)]);
+    assert_eq!(code, 1);
+    assert_says(&lines, "FAIL", &url);
+}
+
+#[test]
+fn keys_that_cannot_be_fetched_fail() {
+    let (code, lines) = doctor(&[("TIDINGS_CLIENTS__TOKEN__JWKS_URL", "http://127.0.0.1:1/jwks.json")]);
+    assert_eq!(code, 1);
+    assert_says(&lines, "FAIL", "clients.token.jwks_url");
+}
+
+#[test]
+fn without_redis_there_is_nothing_to_fail() {
+    let (code, lines) = doctor(&[]);
+    assert_eq!(code, 0, "{lines:#?}");
+    assert_says(&lines, "OK", "embedded broker");
+}
