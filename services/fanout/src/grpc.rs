@@ -60,8 +60,9 @@ impl proto::fanout_server::Fanout for Fanout {
         let span = trace::server(PUBLISH, call.trace.as_ref());
         let (key, trace) = (call.key.clone(), call.trace.clone());
         let work = async {
-            let response = self.take(request.into_inner(), key, trace, &span).await?;
-            Ok(Response::new(response))
+            let (event_id, mut plan) = plan(&self.publish, request.into_inner(), key, trace)?;
+            plan.deadline = call.patience();
+            Ok(Response::new(self.finish(event_id, plan, &span).await?))
         };
         traced(span.clone(), call.within(work)).await
     }
@@ -117,6 +118,15 @@ impl Fanout {
         span: &Span,
     ) -> Result<proto::PublishResponse, Status> {
         let (event_id, plan) = plan(&self.publish, request, key, trace)?;
+        self.finish(event_id, plan, span).await
+    }
+
+    async fn finish(
+        &self,
+        event_id: String,
+        plan: Plan,
+        span: &Span,
+    ) -> Result<proto::PublishResponse, Status> {
         let _room = self.publish.room(&plan).await;
         let results = self.publish.carry_out(plan, span).await;
         Ok(response(event_id, results.map_err(|error| status::of(&error))?))

@@ -118,6 +118,10 @@ impl Metrics {
             "Calls at the backends' door without a valid API key",
             metrics.keys_refused.clone(),
         );
+        // There from the start, so that the first of each is seen as an increase.
+        for result in ["published", "failed"] {
+            drop(metrics.events.get_or_create(&EventLabels { result }));
+        }
         metrics
     }
 

@@ -61,6 +61,8 @@ pub(crate) struct Request {
 
 /// An event that may be published, and everything that is to be done for it.
 pub(crate) struct Plan {
+    /// Until when it may wait for a bus that is away; `None`: no longer than the bus' command timeout.
+    pub(crate) deadline: Option<Instant>,
     begun: Instant,
     event: Event,
     accepted: SystemTime,
@@ -248,6 +250,7 @@ impl Publish {
             .map(|target| self.broker_target(target, once.as_ref(), key))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Plan {
+            deadline: None,
             begun,
             event,
             accepted,
@@ -259,6 +262,7 @@ impl Publish {
 
     async fn send_all(&self, plan: Plan, span: &Span) -> Result<Results, Error> {
         let Plan {
+            deadline,
             event,
             accepted,
             trace,
@@ -273,7 +277,7 @@ impl Publish {
             let (run_targets, others) = rest.split_at(run.len());
             rest = others;
             let publication = stamp(&event, &run[0].form, accepted);
-            self.send(run_targets, publication, trace.clone(), span)
+            self.send(run_targets, publication, trace.clone(), deadline, span)
         }));
         let sent = sent.await.into_iter().flatten();
         let channels = targets.into_iter().map(|target| target.channel);
@@ -361,16 +365,26 @@ impl Publish {
         targets: &[broker::Target],
         publication: Publication,
         trace: Option<trace::Context>,
+        deadline: Option<Instant>,
         span: &Span,
     ) -> Vec<Result<Published, broker::Error>> {
         if !trace::enabled() || targets.len() > MAX_SPANS {
             let name = format!("({} channels)", targets.len());
-            return self.send_traced(targets, &name, publication, trace, span).await;
+            return self
+                .send_traced(targets, &name, publication, trace, deadline, span)
+                .await;
         }
         let each = targets.iter().map(|target| {
             let (publication, trace) = (publication.clone(), trace.clone());
             let name = target.channel.as_str();
-            self.send_traced(std::slice::from_ref(target), name, publication, trace, span)
+            self.send_traced(
+                std::slice::from_ref(target),
+                name,
+                publication,
+                trace,
+                deadline,
+                span,
+            )
         });
         future::join_all(each).await.concat()
     }
@@ -381,6 +395,7 @@ impl Publish {
         name: &str,
         mut publication: Publication,
         trace: Option<trace::Context>,
+        deadline: Option<Instant>,
         span: &Span,
     ) -> Vec<Result<Published, broker::Error>> {
         let span = trace::publish(self.system, name, &publication.id, publication.data.len(), span);
@@ -388,7 +403,10 @@ impl Publish {
             traceparent: context.traceparent,
             tracestate: context.tracestate,
         });
-        let results = self.publisher.publish(targets, &publication).await;
+        let results = self
+            .publisher
+            .publish_within(targets, &publication, deadline)
+            .await;
         if results.iter().any(Result::is_err) {
             span.record("otel.status_code", "ERROR");
         }

@@ -9,6 +9,9 @@ use tonic::{Request, Status, metadata::MetadataMap};
 
 use super::{caller, caller_trace, status};
 
+/// How long an answer may take to its caller.
+const TO_SAY_SO: Duration = Duration::from_millis(100);
+
 /// A call, without its message.
 #[derive(Clone)]
 pub(super) struct Call {
@@ -38,6 +41,11 @@ impl Call {
             },
             None => work.await,
         }
+    }
+
+    /// Until when an event of this call may wait for the bus: long enough before its end that the caller hears why.
+    pub(super) fn patience(&self) -> Option<Instant> {
+        self.deadline?.checked_sub(TO_SAY_SO)
     }
 
     /// Completes when the caller no longer waits.
@@ -72,6 +80,31 @@ fn timeout(metadata: &MetadataMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_lasts_as_long_as_its_caller_waits() {
+        let mut request = Request::new(());
+        request
+            .metadata_mut()
+            .insert("grpc-timeout", "2S".parse().unwrap());
+        request.extensions_mut().insert(super::super::Caller(None));
+        let call = Call::of(&request).unwrap();
+        let start = Instant::now();
+        assert_eq!(call.patience(), Some(start + Duration::from_millis(1900)));
+        let never: Result<(), _> = call.within(std::future::pending()).await;
+        assert_eq!(never.unwrap_err().code(), tonic::Code::DeadlineExceeded);
+        assert_eq!(start.elapsed(), Duration::from_secs(2));
+        assert_eq!(
+            Call {
+                deadline: None,
+                ..call
+            }
+            .within(async { Ok(1) })
+            .await
+            .unwrap(),
+            1
+        );
+    }
 
     #[test]
     fn a_timeout_is_read_in_all_its_units_and_nonsense_is_none() {

@@ -131,8 +131,13 @@ impl Way {
         };
         let (key, trace) = (self.call.key.clone(), own.or_else(|| self.call.trace.clone()));
         let plan = super::plan(&self.publish, proto::PublishRequest { event }, key, trace);
-        plan.map(|(id, plan)| (id, plan, span))
-            .map_err(|status| (id, status))
+        match plan {
+            Ok((id, mut plan)) => {
+                plan.deadline = self.call.patience();
+                Ok((id, plan, span))
+            }
+            Err(status) => Err((id, status)),
+        }
     }
 
     /// Waits for room among all that is under way.

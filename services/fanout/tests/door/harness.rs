@@ -11,7 +11,7 @@ use prometheus_client::registry::Registry;
 use tidings_auth::keys;
 use tidings_broker::{Broker, Incoming, Subscriber};
 use tidings_core::{Channel, Namespaces, Publication};
-use tidings_fanout::{Config, Deps, Fanout, Payload, Route};
+use tidings_fanout::{Config, Deps, Fanout, Payload, Route, routing::live::Live};
 use tidings_proto::fanout as proto;
 use tidings_runtime::Shutdown;
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ pub(crate) struct Door {
     pub(crate) address: SocketAddr,
     pub(crate) registry: Registry,
     pub(crate) shutdown: Shutdown,
+    pub(crate) routes: Live,
     subscriber: Subscriber,
     heard: mpsc::Receiver<(Channel, Publication)>,
 }
@@ -43,11 +44,13 @@ impl Door {
         let mut registry = Registry::with_prefix("tidings");
         let fanout = Fanout::bind(config, routes, deps, &mut registry).expect("a good configuration");
         let (address, shutdown) = (fanout.local_addr(), Shutdown::new());
+        let routes = fanout.routes();
         drop(shutdown.spawn(fanout.run(shutdown.clone())));
         Self {
             address,
             registry,
             shutdown,
+            routes,
             subscriber,
             heard,
         }

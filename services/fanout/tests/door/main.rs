@@ -8,9 +8,11 @@
 mod control;
 mod harness;
 mod keys;
+mod many;
 mod presence;
 mod proxy;
 mod publish;
 mod refuse;
+mod routes;
 mod streams;
 mod surface;

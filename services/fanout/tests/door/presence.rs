@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use tidings_broker::Broker;
 use tidings_fanout::Deps;
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, Member, PresenceAck, StatsRequest, StatsResponse,
-    presence_client::PresenceClient, presence_server,
+    GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest, LookupResponse, Member, PresenceAck,
+    StatsRequest, StatsResponse, UserPresence, WatchRequest, WatchResponse, presence_client::PresenceClient, presence_server,
 };
 use tidings_runtime::{Shutdown, serve};
 use tonic::{Code, Request, Response, Status, Streaming, transport};
@@ -25,6 +25,7 @@ struct Echo;
 #[tonic::async_trait]
 impl presence_server::Presence for Echo {
     type AttachStream = tokio_stream::Empty<Result<PresenceAck, Status>>;
+    type WatchStream = tokio_stream::Once<Result<WatchResponse, Status>>;
 
     async fn attach(
         &self,
@@ -49,6 +50,25 @@ impl presence_server::Presence for Echo {
 
     async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
         Err(Status::not_found("as the service says it"))
+    }
+
+    async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
+        let users = request.into_inner().users.into_iter().map(|user| UserPresence {
+            user,
+            online: true,
+            ..UserPresence::default()
+        });
+        Ok(Response::new(LookupResponse {
+            users: users.collect(),
+        }))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let live = WatchResponse {
+            what: Some(watch_response::What::Live(Live {})),
+            token: request.into_inner().token,
+        };
+        Ok(Response::new(tokio_stream::once(Ok(live))))
     }
 }
 

@@ -45,6 +45,15 @@ fn named(id: &str, channels: &[&str]) -> proto::Event {
     }
 }
 
+/// The same, from channels that had it already.
+fn repeated(results: &[ChannelResult]) -> Vec<ChannelResult> {
+    let repeated = |result: &ChannelResult| ChannelResult {
+        duplicate: true,
+        ..result.clone()
+    };
+    results.iter().map(repeated).collect()
+}
+
 fn offsets(results: &[ChannelResult]) -> Vec<(&str, u64)> {
     results
         .iter()
@@ -117,7 +126,7 @@ async fn a_repeat_gets_the_first_answer_and_nobody_hears_it_again() {
         assert!(again.duplicate);
         assert_eq!(
             (&again.event_id, &again.results),
-            (&first.event_id, &first.results)
+            (&first.event_id, &repeated(&first.results))
         );
     }
     assert_eq!(door.heard(), []);
@@ -243,6 +252,7 @@ async fn a_retry_publishes_what_had_failed_and_nothing_else() {
         "+@all",
         "allchannels",
         "~*{open:*",
+        "~*:server",
     ];
     let Some(server) = RedisServer::start_with(&acl) else {
         return;
@@ -269,11 +279,11 @@ async fn a_retry_publishes_what_had_failed_and_nothing_else() {
     assert!(!retried.duplicate);
     assert_eq!(offsets(&retried.results), [("tasks:1", 1), ("open:1", 1)]);
     assert_eq!(retried.results[0].error, None);
-    assert_eq!(retried.results[1], partly.results[1]);
+    assert_eq!(retried.results[1..], repeated(&partly.results[1..]));
 
     let again = door.publish(told).await.unwrap();
     assert!(again.duplicate);
-    assert_eq!(again.results, retried.results);
+    assert_eq!(again.results, repeated(&retried.results));
     assert_eq!(kept(&broker, "tasks:1").await, ["e1"]);
     assert_eq!(kept(&broker, "open:1").await, ["e1", "e2"]);
 }
