@@ -252,6 +252,7 @@ fn replication(info: &Info, watched: bool, found: &mut Findings) {
         count if behind > 0 => found.warn(format!(
             "it is a primary, and {behind} of its {count} replicas are not in step yet; a failover now would lose data"
         )),
+        1 => found.ok("it is a primary with a replica in step"),
         count => found.ok(format!("it is a primary with {count} replicas in step")),
     }
 }

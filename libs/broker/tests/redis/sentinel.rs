@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 use tidings_broker::{
     Broker, Incoming, Target,
-    redis::{Config, RedisUrl, Sentinel},
+    redis::{Config, RedisUrl, Sentinel, Verdict},
     test_util::RedisServer,
 };
 use tidings_core::{Position, Publication};
@@ -101,11 +101,15 @@ impl Watched {
     }
 
     fn broker(&self) -> Broker {
+        Broker::redis(&self.config()).unwrap()
+    }
+
+    fn config(&self) -> Config {
         let nodes = self.watchers.iter().map(|watcher| watcher.port);
         // One that is away comes first.
         let nodes = std::iter::once(1).chain(nodes);
         let nodes = nodes.map(|port| RedisUrl::parse(&format!("redis://127.0.0.1:{port}")).unwrap());
-        let config = Config {
+        Config {
             url: None,
             sentinel: Some(Sentinel {
                 master: "main".to_owned(),
@@ -116,8 +120,7 @@ impl Watched {
                 tls_name: None,
             }),
             ..self.primary.config()
-        };
-        Broker::redis(&config).unwrap()
+        }
     }
 }
 
@@ -131,7 +134,7 @@ async fn try_publish(broker: &Broker) -> Option<Position> {
     results.pop().unwrap().ok()?.position
 }
 
-/// Publishes until it works, and tells how many failed.
+/// Publishes until it works.
 async fn publish(broker: &Broker) -> Position {
     let published = async {
         loop {
@@ -246,4 +249,51 @@ async fn sentinels_that_cannot_say_where_the_primary_is_are_named() {
     for part in ["\"other\"", &node, "it watches no"] {
         assert!(reason.contains(part), "{reason}");
     }
+}
+
+#[tokio::test]
+async fn what_waits_during_a_failover_is_published_once_at_the_new_primary() {
+    let Some(mut redis) = Watched::start().await else {
+        return;
+    };
+    let broker = redis.broker();
+    up(&broker).await;
+    publish(&broker).await;
+    redis.primary.kill();
+    let target = Target {
+        retention: Some(RETENTION),
+        ..Target::from(channel("b:1"))
+    };
+    let deadline = Some(tokio::time::Instant::now() + PATIENCE);
+    let (publisher, publication) = (broker.publisher(), publication("x"));
+    let targets = [target];
+    let waiting = (0..20).map(|_| publisher.publish_within(&targets, &publication, deadline));
+    let mut offsets = HashSet::new();
+    for mut published in futures_util::future::join_all(waiting).await {
+        offsets.insert(published.pop().unwrap().unwrap().position.unwrap().offset);
+    }
+    assert_eq!(offsets, (1..=20).collect());
+}
+
+#[tokio::test]
+async fn a_look_at_redis_says_which_sentinels_answer_and_where_the_primary_is() {
+    let Some(redis) = Watched::start().await else {
+        return;
+    };
+    let found = tidings_broker::redis::examine(&redis.config()).await;
+    let says = |verdict, part: &str| {
+        let mut of = found.iter().filter(|finding| finding.verdict == verdict);
+        assert!(
+            of.any(|finding| finding.text.contains(part)),
+            "{part}: {found:#?}"
+        );
+    };
+    let primary = format!("the primary is at 127.0.0.1:{}", redis.primary.port());
+    says(Verdict::Ok, &primary);
+    says(Verdict::Warn, "Sentinel redis://127.0.0.1:1:");
+    says(Verdict::Ok, "a primary with a replica in step");
+    assert!(
+        found.iter().all(|finding| finding.verdict != Verdict::Fail),
+        "{found:#?}"
+    );
 }
