@@ -11,6 +11,7 @@ mod mirror;
 
 use std::{sync::Arc, time::Duration};
 
+use prometheus_client::registry::Registry;
 use tidings_core::{Channel, ClientId, ClientInfo};
 use tidings_runtime::{Shutdown, health::Component};
 use tidings_session::Seen;
@@ -81,6 +82,15 @@ impl Members {
             ended,
             _abandon: Arc::new(abandon),
         }
+    }
+
+    /// Makes the number of this gateway's members known to `registry`.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "members",
+            "Members of channels that this gateway reports to presence",
+            self.shared.count(),
+        );
     }
 
     /// A client came to a channel that keeps presence, or is `seen` there in another way. Never blocks; from any

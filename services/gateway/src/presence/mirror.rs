@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tidings_core::{Channel, ClientId, ClientInfo};
 use tidings_session::Seen;
 use tokio::sync::Notify;
@@ -89,6 +90,11 @@ impl Shared {
         self.changed.notify_one();
     }
 
+    /// How many members there are, now and later.
+    pub(super) fn count(&self) -> Gauge {
+        self.mirror.lock().count.clone()
+    }
+
     /// Completes when something changed since it last completed.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
@@ -104,6 +110,8 @@ impl Shared {
 pub(super) struct Mirror {
     members: BTreeMap<Id, Kept>,
     untold: Untold,
+    /// How many members there are, for the metrics.
+    count: Gauge,
 }
 
 #[derive(Debug)]
@@ -150,6 +158,7 @@ impl Mirror {
             // Still the same stay.
             Some(kept) => kept.seen = seen,
             None => {
+                self.count.inc();
                 self.members.insert(
                     id.clone(),
                     Kept {
@@ -165,6 +174,7 @@ impl Mirror {
     fn left(&mut self, channel: &Channel, client: ClientId) {
         let id = (channel.clone(), client);
         if self.members.remove(&id).is_some() {
+            self.count.dec();
             self.note(id);
         }
     }
