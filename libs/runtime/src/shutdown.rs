@@ -108,6 +108,15 @@ impl Shutdown {
     }
 }
 
+/// Completes at the next SIGTERM or SIGINT, for what is done after a [`Shutdown`] has ended. Never, when the operating system
+/// does not hand them over. Must be called inside a tokio runtime.
+pub async fn next_signal() {
+    match signals() {
+        Ok(mut signals) => signals.recv().await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// Keeps [`Shutdown::wait`] waiting.
 #[derive(Debug)]
 pub struct Hold {

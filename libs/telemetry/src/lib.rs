@@ -11,7 +11,7 @@ pub mod metrics;
 mod spans;
 pub mod trace;
 
-use std::{collections::BTreeMap, io, time::Duration};
+use std::{collections::BTreeMap, io, thread, time::Duration};
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::trace::SdkTracerProvider;
@@ -101,9 +101,15 @@ impl Telemetry {
     pub async fn shutdown(self) {
         let Some(provider) = self.provider else { return };
         trace::set_enabled(false);
-        // It blocks its thread, and the exporter needs the runtime meanwhile.
-        let flushed =
-            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
+        // It blocks its thread, and the exporter needs the runtime meanwhile. A thread of its own, which nobody waits for when
+        // this is dropped; a runtime waits for its blocking tasks.
+        let (done, flushed) = tokio::sync::oneshot::channel();
+        let flush = move || drop(done.send(provider.shutdown_with_timeout(FLUSH_TIMEOUT)));
+        if thread::Builder::new().name("flush".to_owned()).spawn(flush).is_err() {
+            tracing::warn!("the last spans are lost: there is no thread to hand them over");
+            return;
+        }
+        let flushed = flushed.await;
         if let Ok(Err(error)) = flushed {
             tracing::warn!(%error, "the last spans may be lost");
         }

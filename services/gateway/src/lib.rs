@@ -153,6 +153,7 @@ impl Gateway {
             .collect();
         let table = Arc::new(Table::new());
         let metrics = Arc::new(Metrics::register(registry));
+        members.register(registry);
         let name: Arc<str> = name.into();
         let control = Arc::new(Control::new(
             name.clone(),
