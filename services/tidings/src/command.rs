@@ -4,6 +4,7 @@ mod config;
 mod dev;
 mod doctor;
 mod listen;
+mod probe;
 mod publish;
 mod serve;
 mod token;
@@ -65,6 +66,7 @@ enum Command {
     Publish(publish::Publish),
     Listen(listen::Listen),
     Token(token::Token),
+    Probe(probe::Probe),
     Doctor(doctor::Doctor),
     /// Look at the configuration
     #[command(subcommand)]
@@ -84,6 +86,7 @@ impl Cli {
             Command::Publish(publish) => publish.run(&global).await,
             Command::Listen(listen) => listen.run(&global).await,
             Command::Token(token) => token.run(&global),
+            Command::Probe(probe) => probe.run(&global).await,
             Command::Doctor(doctor) => doctor.run(&global).await,
             Command::Config(config) => config.run(&global),
         }

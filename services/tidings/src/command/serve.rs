@@ -1,5 +1,6 @@
 //! `tidings standalone`, `gateway`, `fanout` and `presence`: the same node, with other roles.
 
+use tidings_runtime::shutdown::next_signal;
 use uuid::Uuid;
 
 use super::Global;
@@ -26,6 +27,10 @@ pub(super) async fn run(global: &Global, roles: Roles) -> Result<(), Failure> {
         id,
     })?;
     let left = node.run(|| tracing::info!(node = %id, "ready")).await;
-    telemetry.shutdown().await;
+    // Whoever signals again does not wait for the collector.
+    tokio::select! {
+        () = telemetry.shutdown() => {}
+        () = next_signal() => {}
+    }
     left
 }

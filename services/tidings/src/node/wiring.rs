@@ -35,6 +35,8 @@ impl Wiring {
         let stages = Stages::on_signals(config.drain.over).map_err(anyhow::Error::new)?;
         let health = Health::new();
         let broker = broker(config)?;
+        let metrics = Metrics::new();
+        metrics.register(|registry| broker.register(registry));
         if config.redis.is_some() {
             let component = health.component("redis");
             let report = reports::redis(broker.clone(), component, stages.services.clone());
