@@ -123,7 +123,7 @@ async fn look(config: &Config, found: &mut Findings) -> Result<(), Error> {
         Err(why) => return Err(server.peer.error(&why)),
     }
     server.clock(found).await;
-    permissions::examine(&mut server, found).await
+    permissions::examine(&mut server, config.sentinel.is_some(), found).await
 }
 
 /// A connection to who is examined.

@@ -76,8 +76,11 @@ impl Line {
         };
         if let Some(settle) = settle
             && !loan.settled
+            && let Err(failure) = loan.settle(settle).await
         {
-            loan.settle(settle).await?;
+            // It may lead to a primary that is one no more: the pool must not lend it again.
+            drop(Connection::take(loan.connection));
+            return Err(failure);
         }
         loan.used = Instant::now();
         Ok(line.insert(loan).share())

@@ -9,7 +9,7 @@ use crate::Error;
 /// of `ACL SETUSER`. (`+role` only where there are Sentinels.)
 pub const PERMISSIONS: &str = "+@connection +info +role +eval +evalsha +script|load +unwatch +publish +subscribe +unsubscribe \
     +time +exists +del +get +set +pexpire +pexpireat +persist +pttl +hget +hmget +hset +hdel +hgetall +hincrby +hkeys \
-    +hlen +xadd +xtrim +xrange +xrevrange +zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore";
+    +hlen +xadd +xtrim +xrange +xrevrange +xlen +sadd +srem +sscan +srandmember +zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore";
 
 /// What is done to keys. No key has the type that a command is for, or there is none: an answer
 /// that says so is as good as one that works.
@@ -34,6 +34,11 @@ const ON_KEYS: &[(&str, &[&str])] = &[
     ("XTRIM", &["MAXLEN", "~", "1"]),
     ("XRANGE", &["-", "+", "COUNT", "1"]),
     ("XREVRANGE", &["+", "-", "COUNT", "1"]),
+    ("XLEN", &[]),
+    ("SADD", &["x"]),
+    ("SRANDMEMBER", &[]),
+    ("SSCAN", &["0"]),
+    ("SREM", &["x"]),
     ("ZADD", &["1", "x"]),
     ("ZSCORE", &["x"]),
     ("ZRANGE", &["0", "0"]),
@@ -52,12 +57,11 @@ const WITHOUT_KEYS: &[(&str, &[&str])] = &[
     ("SCRIPT", &["LOAD", "return 1"]),
 ];
 
-/// Tries everything, and says what is refused.
-pub(super) async fn examine(server: &mut Server, found: &mut Findings) -> Result<(), Error> {
+/// Tries everything, and says what is refused. `watched`: by Sentinels.
+pub(super) async fn examine(server: &mut Server, watched: bool, found: &mut Findings) -> Result<(), Error> {
     let prefix = server.keys.prefix().to_owned();
     let key = format!("{prefix}:doctor:{{{}}}", tidings_core::ClientId::random());
     let mut missing = Vec::new();
-
     let with_key = ON_KEYS.iter().map(|(name, arguments)| {
         let mut command = redis::cmd(name);
         command.arg(&key).arg(*arguments);
@@ -70,6 +74,9 @@ pub(super) async fn examine(server: &mut Server, found: &mut Findings) -> Result
     });
     for (name, command) in with_key.chain(without_key).collect::<Vec<_>>() {
         server.attempt(name, &command, &mut missing).await?;
+    }
+    if watched {
+        server.attempt("ROLE", &redis::cmd("ROLE"), &mut missing).await?;
     }
     let channel = format!("{prefix}:ch:{{doctor}}");
     let mut publish = redis::cmd("PUBLISH");
