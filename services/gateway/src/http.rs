@@ -111,10 +111,7 @@ impl Door {
 
     /// What is kept of how a client came.
     fn about(&self, transport: &'static str, remote: SocketAddr, headers: &HeaderMap) -> Arc<About> {
-        let kept = |name: &HeaderName| {
-            let value = headers.get(name)?.to_str().ok()?;
-            Some((name.as_str().to_owned(), value.to_owned()))
-        };
+        let kept = |name| request::whole_header(headers, name).map(|value| (name.to_string(), value));
         Arc::new(About {
             transport,
             headers: self.kept_headers.iter().filter_map(kept).collect(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -40,6 +40,18 @@ pub(super) fn malformed(why: &dyn std::error::Error) -> Refused {
     Refused::new(StatusCode::BAD_REQUEST, why.to_string())
 }
 
+/// A header with all its lines: one list (RFC 9110 section 5.3), of which a cookie's crumbs are joined in their own way
+/// (RFC 9113 section 8.2.3). Lines that are not text are left out.
+pub(super) fn whole_header(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let lines: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
+    let between = if *name == header::COOKIE { "; " } else { ", " };
+    (!lines.is_empty()).then(|| lines.join(between))
+}
+
 /// Whether a body is Protobuf, and the answer shall be: everything else is JSON.
 pub(super) fn is_protobuf(headers: &HeaderMap) -> bool {
     headers
@@ -57,4 +69,35 @@ pub(super) fn bearer(headers: &HeaderMap) -> Option<String> {
     scheme
         .eq_ignore_ascii_case("bearer")
         .then(|| token.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_header_is_all_its_lines_and_a_cookies_are_joined_as_cookies_are() {
+        let lines = [
+            ("x-forwarded-for", "9.9.9.9"),
+            ("x-forwarded-for", "203.0.113.1"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("x-empty", ""),
+        ];
+        let headers: HeaderMap = lines
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .into_iter()
+            .collect();
+        let mut headers = headers;
+        let bytes = HeaderValue::from_bytes(b"\xff").expect("legal");
+        headers.append("x-forwarded-for", bytes.clone());
+        headers.append("x-bytes", bytes);
+        let whole = |name| whole_header(&headers, &HeaderName::from_static(name));
+        assert_eq!(whole("x-forwarded-for").as_deref(), Some("9.9.9.9, 203.0.113.1"));
+        assert_eq!(whole("cookie").as_deref(), Some("a=1; b=2"));
+        assert_eq!(whole("x-empty").as_deref(), Some(""));
+        assert_eq!((whole("x-bytes"), whole("absent")), (None, None));
+    }
 }
