@@ -6,6 +6,7 @@ mod doctor;
 mod listen;
 mod probe;
 mod publish;
+mod route;
 mod serve;
 mod token;
 
@@ -67,6 +68,9 @@ enum Command {
     Listen(listen::Listen),
     Token(token::Token),
     Probe(probe::Probe),
+    /// Look at the routes
+    #[command(subcommand)]
+    Route(route::Route),
     Doctor(doctor::Doctor),
     /// Look at the configuration
     #[command(subcommand)]
@@ -87,6 +91,7 @@ impl Cli {
             Command::Listen(listen) => listen.run(&global).await,
             Command::Token(token) => token.run(&global),
             Command::Probe(probe) => probe.run(&global).await,
+            Command::Route(route) => route.run(&global),
             Command::Doctor(doctor) => doctor.run(&global).await,
             Command::Config(config) => config.run(&global),
         }

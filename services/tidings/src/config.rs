@@ -80,6 +80,10 @@ impl Config {
         config.redis = platform::redis(config.redis, &source.environment)?;
         config.place(Doors::load(source)?);
         config.check()?;
+        config
+            .routes()?
+            .check(&config.namespaces()?)
+            .map_err(Failure::usage)?;
         Ok(config)
     }
 
@@ -132,10 +136,15 @@ impl Config {
         }
         self.namespaces()?;
         self.personal_namespace()?;
-        fanout::Routes::compile(&self.route).map_err(Failure::usage)?;
+        self.routes()?;
         if !presence::member::LEASE.contains(&self.presence.lease) {
             return Err(Failure::usage(
                 "`presence.lease`: expected a duration from 1s to 10m",
+            ));
+        }
+        if self.presence.leave_delay > presence::config::LEAVE_DELAY {
+            return Err(Failure::usage(
+                "`presence.leave_delay`: expected a duration up to 1h",
             ));
         }
         if let Some(url) = &self.presence.url {
@@ -176,6 +185,11 @@ impl Config {
         Ok(())
     }
 
+    /// Which channels hear of which events.
+    pub(crate) fn routes(&self) -> Result<fanout::Routes, Failure> {
+        fanout::Routes::compile(&self.route).map_err(Failure::usage)
+    }
+
     /// What channels offer.
     pub(crate) fn namespaces(&self) -> Result<Namespaces, Failure> {
         Namespaces::new(self.namespace.clone()).map_err(Failure::usage)
@@ -196,10 +210,7 @@ impl Config {
 
     /// What checks connection tokens; `None` when no key is configured.
     pub(crate) fn verifier(&self) -> Result<Option<Verifier>, Failure> {
-        self.clients
-            .token
-            .verifier()
-            .map_err(token_failure(TOKEN))
+        self.clients.token.verifier().map_err(token_failure(TOKEN))
     }
 
     /// What checks subscription tokens; `None` when they have no keys of their own.
@@ -219,10 +230,7 @@ impl Config {
 
     /// What signs connection tokens; `None` when there is no secret to sign with.
     pub(crate) fn minter(&self) -> Result<Option<Minter>, Failure> {
-        self.clients
-            .token
-            .minter()
-            .map_err(token_failure(TOKEN))
+        self.clients.token.minter().map_err(token_failure(TOKEN))
     }
 
     /// What signs subscription tokens; `None` when there is no secret to sign with.

@@ -24,6 +24,14 @@ impl Failure {
         Self::Runtime(anyhow::Error::msg(message.to_string()))
     }
 
+    /// What it says, on one line.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Usage(message) => message.clone(),
+            Self::Runtime(error) => one_line(error),
+        }
+    }
+
     /// Says it on stderr, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         match self {

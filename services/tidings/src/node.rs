@@ -3,6 +3,7 @@
 //! [`Node::open`] opens every door or none ([`wiring`]); [`Node::run`] answers at them until the process is told to
 //! stop, or one of them ends by itself, and leaves in [`stages`]. Roles in one process talk gRPC over an in-memory pipe, as over a network.
 
+pub(crate) mod reload;
 mod reports;
 mod stages;
 mod wiring;
@@ -29,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
     /// Unique to this run of this process.
     pub(crate) id: Uuid,
+    /// Where the configuration is from, to be read again.
+    pub(crate) origin: reload::Origin,
 }
 
 /// A node whose doors are open, though nobody answers yet.
@@ -145,17 +148,21 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_component_that_ends_by_itself_ends_the_node() {
-        let config = Config::load_for_dev(&Source {
+        let source = Source {
             environment: [("PORT", "0")].into_iter().collect(),
             ..Source::default()
-        })
-        .unwrap();
+        };
+        let config = Config::load_for_dev(&source).unwrap();
         let namespaces = config.namespaces().unwrap();
         let mut node = Node::open(Plan {
             config,
             roles: Roles::ALL,
             namespaces,
             id: Uuid::nil(),
+            origin: reload::Origin {
+                source,
+                load: Config::load_for_dev,
+            },
         })
         .unwrap();
         node.services.push(Service {

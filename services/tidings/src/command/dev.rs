@@ -13,7 +13,7 @@ use super::Global;
 use crate::{
     config::Config,
     failure::Failure,
-    node::{Addresses, Node, Plan},
+    node::{Addresses, Node, Plan, reload::Origin},
     roles::Roles,
 };
 
@@ -30,6 +30,10 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
         roles: Roles::ALL,
         namespaces,
         id,
+        origin: Origin {
+            source: source.clone(),
+            load: Config::load_for_dev,
+        },
     })?;
     let welcome = welcome(
         node.addresses,

@@ -7,7 +7,7 @@ use super::Global;
 use crate::{
     config::Config,
     failure::Failure,
-    node::{Node, Plan},
+    node::{Node, Plan, reload::Origin},
     roles::Roles,
 };
 
@@ -25,6 +25,10 @@ pub(super) async fn run(global: &Global, roles: Roles) -> Result<(), Failure> {
         roles,
         namespaces,
         id,
+        origin: Origin {
+            source,
+            load: Config::load,
+        },
     })?;
     let left = node.run(|| tracing::info!(node = %id, "ready")).await;
     // Whoever signals again does not wait for the collector.

@@ -13,7 +13,7 @@ use tidings_runtime::{
 use tidings_telemetry::Metrics;
 use tonic::transport::Channel;
 
-use super::{Addresses, Node, Plan, Service, reports, stages::Stages};
+use super::{Addresses, Node, Plan, Service, reload, reports, stages::Stages};
 use crate::{config::Config, failure::Failure, grpc};
 
 /// A node in the making.
@@ -46,7 +46,7 @@ impl Wiring {
             plan,
             broker,
             health,
-            metrics: Metrics::new(),
+            metrics,
             stages,
             services: Vec::new(),
             counter: None,
@@ -57,9 +57,10 @@ impl Wiring {
     /// Presence runs here: behind its own door when it runs alone, and in memory for the others. Gives the way to it.
     pub(super) fn presence(&mut self) -> Result<Channel, Failure> {
         let stage = self.stages.services.clone();
+        let options = self.plan.config.presence.options();
         let presence = self
             .metrics
-            .register(|registry| Presence::new(Store::new(&self.broker), registry));
+            .register(|registry| Presence::new(Store::with(&self.broker, options), registry));
         let channel = presence.connect_in_process(&stage);
         let run: Pin<Box<dyn Future<Output = ()> + Send>> = if self.plan.roles.all() {
             Box::pin(presence.run_sweeper(stage.clone()))
@@ -137,6 +138,8 @@ impl Wiring {
         let fanout = bound.map_err(unopened)?;
         self.addresses.backends = Some(fanout.local_addr());
         let stage = self.stages.services.clone();
+        let reload = reload::run(self.plan.origin.clone(), fanout.routes(), stage.clone());
+        drop(stage.spawn(reload));
         self.services.push(Service {
             name: "fanout",
             stage: stage.clone(),

@@ -24,7 +24,11 @@ pub(super) fn accepted(answer: &PublishResponse) -> String {
         duplicate,
     } in &answer.results
     {
-        let published = if *duplicate { "published before" } else { "published" };
+        let published = if *duplicate {
+            "published before"
+        } else {
+            "published"
+        };
         let _ = match (error, offset) {
             (Some(error), _) => writeln!(text, "{channel}  failed: {}: {}", code(error.code), error.message),
             (None, 0) => writeln!(text, "{channel}  {published}"),
