@@ -1,9 +1,11 @@
 //! The one accept loop behind every HTTP door: clients', backends' and operators'.
 //!
 //! HTTP/1.1 and cleartext HTTP/2 on one port, upgrades included. A peer can hold neither memory nor a place
-//! without saying anything: a connection has [`Limits::header_timeout`] to bring its first request, and at most
-//! [`Limits::max_connections`] are open. After an upgrade the plain socket comes back out of hyper with
+//! without saying anything: a connection has [`Limits::header_timeout`] to bring its first request and, in HTTP/2,
+//! [`Limits::idle_timeout`] to bring another; and at most [`Limits::max_connections`] are open. After an upgrade the plain socket comes back out of hyper with
 //! `hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>`.
+
+mod streams;
 
 use std::{
     io,
@@ -19,7 +21,7 @@ use std::{
 use axum::{Router, extract::ConnectInfo};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -29,6 +31,8 @@ use tokio::{
 };
 use tower::ServiceExt as _;
 
+pub use self::streams::Farewell;
+use self::streams::{Activity, Streams};
 use crate::Shutdown;
 
 /// What one door allows.
@@ -41,6 +45,11 @@ pub struct Limits {
     /// idle keep-alive connection is closed after it too. A peer that does not let itself be closed politely is
     /// dropped after as long again. Default 10 s.
     pub header_timeout: Duration,
+    /// How long an HTTP/2 connection may have no request under way, however alive it is otherwise. Then it is closed,
+    /// politely first: who calls again opens another. Default 5 min.
+    pub idle_timeout: Duration,
+    /// How large the headers of one request may be, its URL included, in bytes. Default 16 KiB.
+    pub header_size: u32,
     /// How long a peer may leave what was sent to it untaken, where the system can tell (Linux can, RFC 5482). Then the
     /// connection is dropped, with whatever waits for it. It goes with the socket when the connection is upgraded.
     /// Default 30 s.
@@ -52,6 +61,8 @@ impl Limits {
     pub const DEFAULT: Self = Self {
         max_connections: 10_000,
         header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_mins(5),
+        header_size: 16 * 1024,
         write_timeout: Duration::from_secs(30),
     };
 }
@@ -74,9 +85,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often a door that stays full says so.
 const FULL_AGAIN: Duration = Duration::from_secs(60);
-
-/// How large the headers of one request may be, in bytes.
-const HEADER_SIZE: u32 = 16 * 1024;
 
 /// A door that could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -148,7 +156,6 @@ fn hint(door: &str, error: &io::Error) -> String {
 /// connection is no longer a task of this loop: its new owner keeps a [`Hold`](crate::shutdown::Hold).
 pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
     let places = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
-    let http = http(limits);
     let mut last_told: Option<Instant> = None;
     loop {
         if places.available_permits() == 0 && last_told.is_none_or(|told| told.elapsed() >= FULL_AGAIN) {
@@ -180,28 +187,20 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
         let Some((socket, peer, place)) = accepted else {
             return;
         };
-        let connection = connection(
-            http.clone(),
-            socket,
-            peer,
-            place,
-            router.clone(),
-            limits,
-            shutdown.clone(),
-        );
+        let connection = connection(socket, peer, place, router.clone(), limits, shutdown.clone());
         drop(shutdown.spawn(connection));
     }
 }
 
-fn http(limits: Limits) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
+fn http(limits: Limits, streams: Streams) -> auto::Builder<Streams> {
+    let mut http = auto::Builder::new(streams);
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .max_buf_size(HEADER_SIZE as usize);
+        .max_buf_size(usize::try_from(limits.header_size).unwrap_or(usize::MAX));
     http.http2()
         .timer(TokioTimer::new())
-        .max_header_list_size(HEADER_SIZE)
+        .max_header_list_size(limits.header_size)
         .keep_alive_interval(HTTP2_PING.0)
         .keep_alive_timeout(HTTP2_PING.1);
     http
@@ -228,9 +227,8 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
-/// Answers one connection until it ends, is upgraded, or has brought no request in time.
+/// Answers one connection until it ends, is upgraded, or has brought no request for too long.
 async fn connection(
-    http: auto::Builder<TokioExecutor>,
     socket: TcpStream,
     peer: SocketAddr,
     place: Place,
@@ -242,17 +240,24 @@ async fn connection(
     let _ = socket.set_nodelay(true);
     #[cfg(target_os = "linux")]
     let _ = socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(limits.write_timeout));
-    let asked = AtomicBool::new(false);
+    let (asked, streams) = (AtomicBool::new(false), Streams::default());
     let service = service_fn(|mut request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(place.clone());
-        router.clone().oneshot(request)
+        let router = router.clone();
+        async move {
+            if let Some(farewell) = Farewell::current() {
+                request.extensions_mut().insert(farewell);
+            }
+            router.oneshot(request).await
+        }
     });
+    let http = http(limits, streams.clone());
     let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    // hyper times headers, but neither the bytes before it knows which HTTP this is, nor HTTP/2's handshake.
-    let mut first_request = pin!(tokio::time::sleep(limits.header_timeout));
-    let (mut waiting, mut late, mut ending) = (true, false, false);
+    // hyper times HTTP/1's headers, but neither the bytes before it knows which HTTP this is, nor HTTP/2 at all.
+    let mut overdue = pin!(tokio::time::sleep(limits.header_timeout));
+    let (mut timed, mut late, mut ending) = (true, false, false);
     loop {
         tokio::select! {
             result = connection.as_mut() => {
@@ -261,17 +266,27 @@ async fn connection(
                 }
                 return;
             }
-            () = first_request.as_mut(), if waiting => {
-                waiting = !asked.load(Ordering::Relaxed);
-                if waiting && late {
+            () = overdue.as_mut(), if timed => {
+                let now = Instant::now();
+                let by = match streams.activity() {
+                    Activity::Busy => now + limits.idle_timeout,
+                    Activity::QuietSince(since) => since + limits.idle_timeout,
+                    Activity::None if asked.load(Ordering::Relaxed) => {
+                        timed = false;
+                        continue;
+                    }
+                    Activity::None => now,
+                };
+                if by > now {
+                    overdue.as_mut().reset(by);
+                } else if late {
                     tracing::debug!(%peer, "connection dropped: no request in time");
                     return;
-                }
-                if waiting {
+                } else {
                     // Politely first: gRPC clients open connections ahead of their calls, and come back.
                     late = true;
                     connection.as_mut().graceful_shutdown();
-                    first_request.as_mut().reset(Instant::now() + limits.header_timeout);
+                    overdue.as_mut().reset(now + limits.header_timeout);
                 }
             }
             () = shutdown.requested(), if !ending => {

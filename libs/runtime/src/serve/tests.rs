@@ -4,7 +4,7 @@ use axum::{
     extract::{ConnectInfo, Request},
     routing::{any, get, post},
 };
-use hyper_util::server::conn::auto::upgrade::downcast;
+use hyper_util::{rt::TokioExecutor, server::conn::auto::upgrade::downcast};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
@@ -123,6 +123,81 @@ async fn an_http2_connection_that_was_opened_ahead_of_its_calls_is_closed_withou
     shutdown.wait().await;
 }
 
+/// A client of cleartext HTTP/2 that gives each response so many bytes of room.
+async fn http2(
+    address: SocketAddr,
+    window: u32,
+) -> (
+    hyper::client::conn::http2::SendRequest<String>,
+    impl Future<Output = hyper::Result<()>>,
+) {
+    let socket = TcpStream::connect(address).await.unwrap();
+    hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(window)
+        .handshake(TokioIo::new(socket))
+        .await
+        .unwrap()
+}
+
+fn request(address: SocketAddr) -> hyper::Request<String> {
+    let request = hyper::Request::get(format!("http://{address}/"));
+    request.body(String::new()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_connection_without_requests_is_closed_and_one_with_a_long_answer_is_not() {
+    let slow = Router::new().route(
+        "/",
+        get(|| async {
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            "late"
+        }),
+    );
+    let limits = Limits {
+        idle_timeout: Duration::from_secs(5),
+        ..Limits::DEFAULT
+    };
+    let (address, shutdown) = open(slow, limits);
+    let (mut requests, connection) = http2(address, 1000).await;
+    let running = shutdown.spawn(connection);
+    let response = requests.send_request(request(address)).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let body = axum::body::to_bytes(axum::body::Body::new(response.into_body()), 100).await;
+    assert_eq!(body.unwrap(), "late");
+    running.await.unwrap().unwrap().unwrap();
+    assert!(requests.is_closed());
+    shutdown.request();
+    shutdown.wait().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_peer_has_a_while_for_what_is_left_of_a_response_that_is_over() {
+    let (held, holds) = tokio::sync::oneshot::channel::<()>();
+    let held = Arc::new(parking_lot::Mutex::new(Some(held)));
+    let endless = Router::new().route(
+        "/",
+        get(move |farewell: axum::Extension<Farewell>| async move {
+            farewell.begin();
+            let held = held.lock().take();
+            let more = futures_util::stream::repeat_with(move || {
+                let _ = &held;
+                Ok::<_, std::convert::Infallible>("x")
+            });
+            axum::body::Body::from_stream(more)
+        }),
+    );
+    let (address, shutdown) = open(endless, Limits::DEFAULT);
+    let (mut requests, connection) = http2(address, 0).await;
+    drop(shutdown.spawn(async { drop(connection.await) }));
+    let response = requests.send_request(request(address)).await.unwrap();
+    assert!(holds.await.is_err(), "the response is let go of");
+    let body = axum::body::to_bytes(axum::body::Body::new(response.into_body()), 100).await;
+    assert!(body.is_err(), "its stream was reset");
+    drop(requests);
+    shutdown.request();
+    shutdown.wait().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_keep_alive_connection_is_closed_in_time() {
     let (address, shutdown) = open(hello(), Limits::DEFAULT);
@@ -157,7 +232,7 @@ async fn headers_that_are_too_large_are_refused() {
     let mut socket = TcpStream::connect(address).await.unwrap();
     let request = format!(
         "GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
-        "x".repeat(HEADER_SIZE as usize)
+        "x".repeat(16 * 1024)
     );
     socket.write_all(request.as_bytes()).await.unwrap();
     let text = response(&mut socket).await;
