@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    fs,
     net::TcpListener,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -214,4 +216,44 @@ fn without_redis_there_is_nothing_to_fail() {
     let (code, lines) = doctor(&[]);
     assert_eq!(code, 0, "{lines:#?}");
     assert_says(&lines, "OK", "embedded broker");
+}
+
+/// Every command that is sent to Redis or called by a script, which Redis allows or not as if it had been sent.
+#[test]
+fn what_is_used_is_among_what_is_documented() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let documented: Vec<_> = tidings_broker::redis::PERMISSIONS.split_whitespace().collect();
+    let mut used = 0;
+    for folder in [
+        "libs/broker/src/redis",
+        "libs/broker/src/redis/scripts",
+        "services/presence/src/store/redis",
+    ] {
+        for entry in fs::read_dir(root.join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let begins = match path.extension().and_then(|extension| extension.to_str()) {
+                Some("lua") => "redis.call('",
+                Some("rs") => "cmd(\"",
+                _ => continue,
+            };
+            let code = fs::read_to_string(&path).unwrap();
+            for call in code.split(begins).skip(1) {
+                let command = call.split(['\'', '"']).next().unwrap().to_lowercase();
+                let permission = match command.as_str() {
+                    "ping" => "+@connection".to_owned(),
+                    "script" => "+script|load".to_owned(),
+                    // It is not Redis who is asked.
+                    "sentinel" => continue,
+                    command => format!("+{command}"),
+                };
+                used += 1;
+                assert!(
+                    documented.contains(&permission.as_str()),
+                    "{} uses {command}, and {permission} is not documented",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(used >= 30, "what talks to Redis is elsewhere");
 }
