@@ -10,7 +10,8 @@ use std::{
 
 /// Where it is: what `TIDINGS_BIN` names, or the one beside the test's own executable. That one is built first
 /// when it is missing or older than its sources, so that no test speaks of a program that is no more.
-pub(crate) fn path() -> &'static Path {
+#[must_use]
+pub fn path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| env::var_os("TIDINGS_BIN").map_or_else(beside, PathBuf::from))
 }

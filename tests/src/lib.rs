@@ -26,6 +26,7 @@ mod way;
 pub use application::{Application, Asked};
 pub use backend::{Backend, event};
 pub use balancer::Balancer;
+pub use binary::path as binary;
 pub use client::{Client, Plain, handshake};
 pub use collector::{Collector, text};
 pub use eventually::{PATIENCE, eventually, in_time};

@@ -1,6 +1,7 @@
-//! What the people who run Tidings see: metrics as the documentation has them, and dashboards and alerts over a real
+//! What the people who run Tidings see: metrics as the documentation has them, dashboards and alerts over a real
 //! Prometheus.
 
+mod compose;
 mod load;
 mod metrics;
 mod prometheus;
