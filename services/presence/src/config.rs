@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use crate::store::{Options, Per};
+
 /// Where presence is, and how long it waits before it believes that somebody is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,14 +22,52 @@ pub struct Config {
     /// attach. Shorter notices a dead gateway sooner; longer forgives longer pauses. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub lease: Duration,
+    /// Whether each client of a user joins and leaves as others hear of it (`"client"`), or the user with its first and
+    /// last (`"user"`). Default `"client"`.
+    pub per: Per,
+    /// How long after it a leave is announced, unless who left is back: hides page reloads and restarts of gateways where
+    /// `per` is `"user"`. At most an hour. Default 0 s.
+    #[serde(with = "humantime_serde")]
+    pub leave_delay: Duration,
+    /// How long it is kept when a user was last there; 0 s: not at all. Default 24 h.
+    #[serde(with = "humantime_serde")]
+    pub last_seen: Duration,
+    /// How many joins and leaves are kept for those who watch, about; 0: nobody can. Default 100,000.
+    pub log: usize,
+}
+
+/// The longest `leave_delay`.
+pub const LEAVE_DELAY: Duration = Duration::from_secs(60 * 60);
+
+impl Config {
+    /// How the store behaves under this configuration.
+    #[must_use]
+    pub const fn options(&self) -> Options {
+        Options {
+            per: self.per,
+            leave_delay: self.leave_delay,
+            last_seen: self.last_seen,
+            log: self.log,
+        }
+    }
 }
 
 impl Default for Config {
     fn default() -> Self {
+        let Options {
+            per,
+            leave_delay,
+            last_seen,
+            log,
+        } = Options::default();
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9001)),
             url: None,
             lease: Duration::from_secs(10),
+            per,
+            leave_delay,
+            last_seen,
+            log,
         }
     }
 }
@@ -43,6 +83,10 @@ mod tests {
             listen: SocketAddr::from(([127, 0, 0, 1], 7001)),
             url: Some("http://presence:9001".to_owned()),
             lease: Duration::from_millis(2500),
+            per: Per::User,
+            leave_delay: Duration::from_secs(5),
+            last_seen: Duration::ZERO,
+            log: 7,
         };
         let text = toml::to_string(&full).unwrap();
         assert!(text.contains(r#"lease = "2s 500ms""#), "{text}");

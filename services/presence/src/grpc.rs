@@ -1,6 +1,7 @@
 //! `tidings.presence.v1.Presence` over gRPC: wire types become members here, and errors become statuses. With
 //! the files below it, the only part of the service that knows tonic.
 
+mod backends;
 pub(crate) mod in_process;
 pub(crate) mod routes;
 mod status;
@@ -9,12 +10,13 @@ mod wire;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use prost::Message as _;
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, PresenceAck, StatsRequest, StatsResponse,
+    GatewayUpdate, ListRequest, ListResponse, LookupRequest, LookupResponse, PresenceAck, StatsRequest,
+    StatsResponse, WatchRequest, WatchResponse,
     presence_server::{Presence as Rpc, PresenceServer},
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Presence, attach::Attachment};
+use crate::{Presence, attach::Attachment, watch::Watcher};
 
 /// How many bytes of members one answer of `List` holds, about; a page ends there even when it could have more.
 /// Well under the 4 MiB that gRPC clients accept by default.
@@ -49,6 +51,7 @@ impl Service {
 #[tonic::async_trait]
 impl Rpc for Service {
     type AttachStream = BoxStream<'static, Result<PresenceAck, Status>>;
+    type WatchStream = BoxStream<'static, Result<WatchResponse, Status>>;
 
     async fn attach(
         &self,
@@ -105,6 +108,42 @@ impl Rpc for Service {
             clients: count(stats.clients),
             users: count(stats.users),
         }))
+    }
+
+    async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
+        let users = backends::users(request.into_inner().users)?;
+        let found = self.presence.store.lookup(&users, backends::PLACES).await?;
+        let users = users
+            .iter()
+            .zip(found)
+            .map(|(user, found)| backends::user(user, found));
+        Ok(Response::new(LookupResponse {
+            users: users.collect(),
+        }))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let (wanted, from) = backends::wanted(request.into_inner())?;
+        let Presence {
+            store,
+            watchers,
+            closing,
+            ..
+        } = &self.presence;
+        if !store.has_log() {
+            return Err(status::no_log());
+        }
+        let place = watchers.enter().ok_or_else(status::too_many_watch)?;
+        let watcher = Watcher::new(store.clone(), wanted, from, place);
+        let state = (watcher, closing.clone());
+        let heard = stream::try_unfold(state, |(mut watcher, closing)| async move {
+            let heard = tokio::select! {
+                () = closing.cancelled() => return Err(status::closing()),
+                heard = watcher.next() => heard?,
+            };
+            Ok(Some((backends::heard(heard), (watcher, closing))))
+        });
+        Ok(Response::new(heard.boxed()))
     }
 }
 

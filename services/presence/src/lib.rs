@@ -5,7 +5,7 @@
 //! not clients. When a lease ends, readers stop seeing its members at once, and the sweeper removes them.
 //!
 //! In reading order: [`member`] is the vocabulary, [`store`] keeps it (in memory or in Redis), `attach` is the
-//! protocol's order, `grpc` the only part that knows tonic, `sweeper` cleans up after dead gateways, and
+//! protocol's order, `watch` follows the log, `grpc` is the only part that knows tonic, `sweeper` cleans up after dead gateways, and
 //! [`server`] is the internal door. Any number of replicas share one store; none of them remembers anything.
 
 pub mod config;
@@ -17,6 +17,7 @@ pub mod store;
 mod attach;
 mod grpc;
 mod sweeper;
+mod watch;
 
 use prometheus_client::registry::Registry;
 use tidings_proto::presence::presence_server::PresenceServer;
@@ -26,10 +27,11 @@ use tokio_util::sync::CancellationToken;
 pub use config::Config;
 pub use grpc::Service;
 pub use server::Server;
-pub use store::Store;
+pub use store::{Options, Per, Store};
 
 use grpc::Door;
 use metrics::Metrics;
+use watch::Watchers;
 
 /// One replica of the presence service. Clones are the same replica.
 #[derive(Debug, Clone)]
@@ -38,6 +40,7 @@ pub struct Presence {
     metrics: Metrics,
     /// Cancelled when this replica stops: attached gateways are told to attach elsewhere.
     closing: CancellationToken,
+    watchers: Watchers,
 }
 
 impl Presence {
@@ -48,6 +51,7 @@ impl Presence {
             store,
             metrics: Metrics::register(registry),
             closing: CancellationToken::new(),
+            watchers: Watchers::default(),
         }
     }
 

@@ -9,25 +9,36 @@
 //! - A lease that has ended stays ended. Its gateway has to attach again and report everyone.
 //! - The bus hears of each member that is announced as it comes and as it goes, exactly when that changes what is kept:
 //!   once each, in turns, whoever wrote or removed it and wherever that one was stopped. Writing again what is there, in a
-//!   snapshot or with a new info, announces nothing.
+//!   snapshot or with a new info, announces nothing. Of a user with several clients it hears once, where [`Per::User`] says so,
+//!   and of a leave only after [`Options::leave_delay`], unless who left is back by then.
+//! - What is counted is what is there: counts change in the same step as members do.
+//! - The log has each join and each leave once, in the order in which each channel changed.
 
+mod log;
 mod memory;
+mod options;
 mod redis;
 
 #[cfg(test)]
 mod announcements;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod leaving;
 
 use std::{
-    collections::{BTreeMap, HashSet},
-    time::Duration,
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use tidings_broker::Broker;
 use tidings_core::{Channel, ClientId};
 
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
+
+pub use log::{Event, Position};
+pub use options::{Options, Per};
 
 /// How many members one call of [`Store::sweep`] removes at most.
 pub const SWEEP_PAGE: usize = 1_000;
@@ -92,6 +103,26 @@ pub struct Stats {
     pub users: usize,
 }
 
+/// Where a user is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Its members, ordered by channel and client; each with the gateway that holds the connection.
+    pub places: Vec<(Member, GatewayId)>,
+    /// There may be more than these.
+    pub truncated: bool,
+    /// When it was last there, as far as that is still kept; `None` while it is.
+    pub last_seen: Option<SystemTime>,
+}
+
+/// How far a walk over everyone has come; the default is the beginning.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// Those that are still to be walked; `None`: not begun.
+    leases: Option<Vec<Lease>>,
+    cursor: u64,
+    after: Option<MemberId>,
+}
+
 /// Which leases to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Which {
@@ -104,9 +135,15 @@ impl Store {
     /// with it. Joins and leaves are announced on its bus.
     #[must_use]
     pub fn new(broker: &Broker) -> Self {
+        Self::with(broker, Options::default())
+    }
+
+    /// Likewise. Every replica needs the same options.
+    #[must_use]
+    pub fn with(broker: &Broker, options: Options) -> Self {
         Self(match (broker.redis_pool(), broker.prefix()) {
-            (Some(pool), Some(prefix)) => Backend::Redis(redis::Redis::new(pool, prefix)),
-            _ => Backend::Memory(memory::Memory::new(broker.publisher())),
+            (Some(pool), Some(prefix)) => Backend::Redis(redis::Redis::new(pool, prefix, options)),
+            _ => Backend::Memory(memory::Memory::new(broker.publisher(), options)),
         })
     }
 
@@ -208,7 +245,23 @@ impl Store {
         }
     }
 
-    /// Up to `limit` members of a channel, those with a client id after `after`.
+    /// Announces the leaves that are due, of those who are not back; some of them, and says whether there may be more. Any
+    /// number of replicas may do it at the same time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; call it again.
+    pub async fn settle(&self) -> Result<bool, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => {
+                memory.settle().await;
+                Ok(false)
+            }
+            Backend::Redis(redis) => redis.settle().await,
+        }
+    }
+
+    /// Up to `limit` members of a channel, those with a client id after `after`. Costs as much as there are on the page,
+    /// however many are in the channel. When there are more, the page is not empty.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -224,7 +277,8 @@ impl Store {
         }
     }
 
-    /// How many members a channel has.
+    /// How many members a channel has. Costs as much as there are gateways with members in it; only from the end of a
+    /// lease until it is swept, as much as there are members.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -234,16 +288,63 @@ impl Store {
             Backend::Redis(redis) => redis.stats(channel).await,
         }
     }
-}
 
-impl Stats {
-    /// Counts one client per user given.
-    fn count<U: std::hash::Hash + Eq>(users: impl Iterator<Item = U>) -> Self {
-        let mut clients = 0;
-        let users: HashSet<U> = users.inspect(|_| clients += 1).collect();
-        Self {
-            clients,
-            users: users.len(),
+    /// Where these users are, in the order asked for, with up to `limit` places of all of them together and at least one
+    /// of each that has one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn lookup(&self, users: &[Arc<str>], limit: usize) -> Result<Vec<Whereabouts>, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.lookup(users, limit)),
+            Backend::Redis(redis) => redis.lookup(users, limit).await,
+        }
+    }
+
+    /// Some more of everyone, in no order; `None` after the last. Whoever is there all the time is given at least once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; may be called again.
+    pub async fn scan(&self, scan: &mut Scan) -> Result<Option<Vec<(Member, GatewayId)>>, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.scan(scan)),
+            Backend::Redis(redis) => redis.scan(scan).await,
+        }
+    }
+
+    /// Whether there is a log.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(memory) => memory.has_log(),
+            Backend::Redis(redis) => redis.has_log(),
+        }
+    }
+
+    /// Where the log ends now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn log_end(&self) -> Result<Position, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.log_end()),
+            Backend::Redis(redis) => redis.log_end().await,
+        }
+    }
+
+    /// Up to `limit` events after a position, each with its own; `None` when some of what came after it is lost, because the
+    /// log is kept no longer or is another one.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn log_after(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Option<Vec<(Position, Event)>>, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.log_after(after, limit)),
+            Backend::Redis(redis) => redis.log_after(after, limit).await,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     store::{self, Store},
 };
 
-/// How often to look: one command per replica and look.
+/// How often to look: one command per replica and look, and one more where leaves are announced later.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
@@ -27,7 +27,7 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
         }
         let swept = tokio::select! {
             () = shutdown.requested() => return,
-            swept = sweep(store, metrics) => swept,
+            swept = tidy(store, metrics) => swept,
         };
         match swept {
             Ok(()) => failing = false,
@@ -36,13 +36,20 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
                 if !failing {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
-                        "cannot sweep ended leases; trying on"
+                        "cannot sweep ended leases, or announce leaves; trying on"
                     );
                 }
                 failing = true;
             }
         }
     }
+}
+
+/// Sweeps, and announces what is due. One that fails keeps not the other from it.
+async fn tidy(store: &Store, metrics: &Metrics) -> Result<(), store::Error> {
+    let swept = sweep(store, metrics).await;
+    while store.settle().await? {}
+    swept
 }
 
 /// Sweeps everything that has ended by now. What cannot be swept keeps nothing else from it; the first error is returned.
@@ -91,7 +98,7 @@ mod tests {
         }
         assert_eq!(store.ended().await.unwrap(), leases);
         redis::cmd("SET") // where a set should be
-            .arg(format!("tidings:gateway:{{{}}}:members", leases[0]))
+            .arg(format!("tidings:gateway:{{{}}}:users", leases[0]))
             .arg("x")
             .exec_async(&mut broker.redis_pool().unwrap().get().await.unwrap())
             .await

@@ -6,7 +6,8 @@ use tidings_broker::Broker;
 use tidings_fanout::Deps;
 use tidings_proto::presence::{
     GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest, LookupResponse, Member, PresenceAck,
-    StatsRequest, StatsResponse, UserPresence, WatchRequest, WatchResponse, presence_client::PresenceClient, presence_server,
+    StatsRequest, StatsResponse, UserPresence, WatchRequest, WatchResponse, presence_client::PresenceClient,
+    presence_server,
 };
 use tidings_runtime::{Shutdown, serve};
 use tonic::{Code, Request, Response, Status, Streaming, transport};
@@ -155,6 +156,42 @@ async fn who_may_not_publish_to_a_channel_may_not_look_into_it() {
     assert_eq!(code(&mut client, "user:1", &KEY).await, Code::PermissionDenied);
     assert_eq!(code(&mut client, "", &KEY).await, Code::InvalidArgument);
     assert_eq!(code(&mut client, "tasks:1", &[]).await, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_key_for_some_channels_does_not_ask_where_users_are_and_one_for_all_does() {
+    for (scope, expected) in [
+        (None, Code::Ok),
+        (Some(&["tasks:*"][..]), Code::PermissionDenied),
+    ] {
+        let (presence, _echo) = echo();
+        let door = Door::open_with(asking(presence), &keyed(None, scope), &[]);
+        let mut client = PresenceClient::new(door.channel().await);
+        let lookup = LookupRequest {
+            users: vec!["ada".to_owned()],
+        };
+        let found = client.lookup(with(lookup, &KEY)).await;
+        let code = found.map_or_else(
+            |status| status.code(),
+            |found| {
+                assert!(found.into_inner().users[0].online);
+                Code::Ok
+            },
+        );
+        assert_eq!(code, expected);
+        let request = WatchRequest {
+            token: "1-2".to_owned(),
+            ..WatchRequest::default()
+        };
+        match client.watch(with(request, &KEY)).await {
+            Ok(stream) => {
+                let heard = stream.into_inner().message().await.unwrap().unwrap();
+                assert_eq!(heard.token, "1-2");
+                assert_eq!(expected, Code::Ok);
+            }
+            Err(status) => assert_eq!(status.code(), expected),
+        }
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::{attach::Refusal, store};
+use crate::{attach::Refusal, store, watch::WATCHERS};
 
 /// What callers are asked to wait before they try again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -24,7 +24,7 @@ pub(super) fn wrong_door() -> Status {
 }
 
 pub(super) fn closing() -> Status {
-    unavailable("this presence replica is stopping; attach to another")
+    unavailable("this presence replica is stopping; go to another")
 }
 
 pub(super) fn silent(patience: Duration) -> Status {
@@ -32,6 +32,19 @@ pub(super) fn silent(patience: Duration) -> Status {
         "nothing came for {} ms; attach again",
         patience.as_millis()
     ))
+}
+
+pub(super) fn no_log() -> Status {
+    Status::failed_precondition("nothing is kept for those who watch: `presence.log` is 0")
+}
+
+pub(super) fn too_many_watch() -> Status {
+    let why = format!("{WATCHERS} watch this replica already, which is as many as may");
+    Status::with_error_details(
+        Code::ResourceExhausted,
+        why,
+        ErrorDetails::with_retry_info(Some(RETRY)),
+    )
 }
 
 fn unavailable(why: impl Into<String>) -> Status {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tidings_core::{Channel, ClientId, ClientInfo};
@@ -19,7 +19,7 @@ use crate::{
 const PAGE: usize = 1_000;
 
 /// How large a user id, and each info, may be, in bytes.
-const USER_MAX: usize = 1024;
+pub(super) const USER_MAX: usize = 1024;
 const INFO_MAX: usize = 64 * 1024;
 
 pub(super) fn update(update: wire::GatewayUpdate) -> Result<Update, Status> {
@@ -139,17 +139,21 @@ pub(super) fn from_member(member: &Member, gateway: &GatewayId) -> wire::Member 
         joined_at,
         announced,
     } = member;
-    let since = joined_at.duration_since(UNIX_EPOCH).unwrap_or_default();
     wire::Member {
         channel: channel.to_string(),
         client: info.client.to_string(),
         user: info.user.to_string(),
         conn_info: info.conn_info.clone(),
         chan_info: info.chan_info.clone(),
-        joined_at_ms: since.as_millis().try_into().unwrap_or(i64::MAX),
+        joined_at_ms: unix_ms(*joined_at),
         gateway: gateway.to_string(),
         announced: *announced,
     }
+}
+
+pub(super) fn unix_ms(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(i64::MAX)
 }
 
 pub(super) fn channel(name: &str) -> Result<Channel, Status> {

@@ -12,7 +12,7 @@ use tidings_core::ClientInfo;
 
 use super::{
     Store,
-    contract::{LONG, attach, channel, command, joins, keys, leave, member, sweep},
+    contract::{LONG, attach, bare, channel, command, joins, keys, leave, member, sweep},
 };
 use crate::member::{Change, Member};
 
@@ -48,7 +48,7 @@ contract!(
 );
 
 async fn who_comes_and_goes_is_heard_once_and_who_stays_is_not(broker: Broker) {
-    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &["tasks"]).await);
     let first = attach(&store, "g1", LONG).await;
     let ada = announced("tasks", "ada");
     store.apply(&first, joins([&ada])).await.unwrap();
@@ -77,10 +77,7 @@ async fn who_comes_and_goes_is_heard_once_and_who_stays_is_not(broker: Broker) {
 }
 
 async fn who_is_not_announced_is_not_heard(broker: Broker) {
-    let (store, recorder) = (
-        Store::new(&broker),
-        Recorder::new(&broker, &["tasks", "news"]).await,
-    );
+    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &["tasks", "news"]).await);
     let lease = attach(&store, "g1", LONG).await;
     let (ada, bob, eve) = (
         member(&channel("tasks"), "ada"),
@@ -95,7 +92,7 @@ async fn who_is_not_announced_is_not_heard(broker: Broker) {
 }
 
 async fn who_begins_to_be_announced_is_heard_coming_and_who_ceases_to_be_going(broker: Broker) {
-    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &["tasks"]).await);
     let lease = attach(&store, "g1", LONG).await;
     let quiet = member(&channel("tasks"), "ada");
     let loud = Member {
@@ -117,7 +114,7 @@ async fn who_begins_to_be_announced_is_heard_coming_and_who_ceases_to_be_going(b
 }
 
 async fn who_comes_and_goes_in_one_batch_is_not_heard(broker: Broker) {
-    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &["tasks"]).await);
     let lease = attach(&store, "g1", LONG).await;
     let ada = announced("tasks", "ada");
     let passing = vec![Change::Joined(ada.clone()), Change::Left(ada.id())];
@@ -127,7 +124,7 @@ async fn who_comes_and_goes_in_one_batch_is_not_heard(broker: Broker) {
 }
 
 async fn every_info_is_heard_as_it_was_told(broker: Broker) {
-    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &["tasks"]).await);
     let lease = attach(&store, "g1", LONG).await;
     // Lengths around those where a length takes another byte, and bytes that mean something elsewhere.
     for len in [0, 1, 80, 88, 89, 127, 128, 16_300, 16_384, 64 * 1024] {
@@ -151,7 +148,7 @@ async fn every_info_is_heard_as_it_was_told(broker: Broker) {
 }
 
 async fn an_old_attachment_is_not_heard_where_it_changes_nothing(broker: Broker) {
-    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &["tasks"]).await);
     let first = attach(&store, "g1", LONG).await;
     let second = attach(&store, "g1", LONG).await;
     let ada = announced("tasks", "ada");
@@ -172,7 +169,7 @@ async fn an_old_attachment_is_not_heard_where_it_changes_nothing(broker: Broker)
 }
 
 async fn three_sweepers_at_once_are_heard_once_for_each_member(broker: Broker) {
-    let (store, crowd) = (Store::new(&broker), Crowd::new());
+    let (store, crowd) = (bare(&broker), Crowd::new());
     let recorder = Recorder::new(&broker, Crowd::CHANNELS).await;
     let lease = attach(&store, "g1", LONG).await;
     crowd.comes(&store, &lease, &recorder).await;
@@ -186,7 +183,7 @@ async fn three_sweepers_at_once_are_heard_once_for_each_member(broker: Broker) {
 }
 
 async fn sweepers_that_are_stopped_anywhere_are_heard_once_for_each_member(broker: Broker) {
-    let (store, crowd) = (Store::new(&broker), Crowd::new());
+    let (store, crowd) = (bare(&broker), Crowd::new());
     let recorder = Recorder::new(&broker, Crowd::CHANNELS).await;
     let lease = attach(&store, "g1", LONG).await;
     crowd.comes(&store, &lease, &recorder).await;
@@ -200,7 +197,7 @@ async fn sweepers_that_are_stopped_anywhere_are_heard_once_for_each_member(broke
 }
 
 async fn a_member_that_many_write_and_remove_at_once_is_heard_in_turns(broker: Broker) {
-    let (store, recorder) = (Store::new(&broker), Recorder::new(&broker, &["tasks"]).await);
+    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &["tasks"]).await);
     let ada = announced("tasks", "ada");
     let leases = [
         attach(&store, "g1", LONG).await,
@@ -230,7 +227,7 @@ async fn a_redis_that_lets_nothing_be_announced_keeps_nobody_from_coming_and_goi
         return;
     };
     command::<()>(&server, &["ACL", "SETUSER", "default", "resetchannels"]).await;
-    let store = Store::new(&Broker::redis(&server.config()).unwrap());
+    let store = bare(&Broker::redis(&server.config()).unwrap());
     let lease = attach(&store, "g1", LONG).await;
     let ada = announced("tasks", "ada");
     assert_eq!(

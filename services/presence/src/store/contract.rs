@@ -11,7 +11,7 @@ use redis::FromRedisValue;
 use tidings_broker::{Broker, test_util::RedisServer};
 use tidings_core::{Channel, ClientId, ClientInfo};
 
-use super::{Applied, Error, Stats, Store};
+use super::{Applied, Error, Options, Per, Scan, Stats, Store};
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 
 /// A lease that does not end in a test, and one that ends soon.
@@ -24,7 +24,7 @@ macro_rules! contract {
         mod in_memory {
             $(#[tokio::test(start_paused = true)]
             async fn $rule() {
-                super::$rule(super::Store::new(&super::Broker::memory())).await;
+                super::$rule(super::bare(&super::Broker::memory())).await;
             })+
         }
         mod in_redis {
@@ -50,6 +50,10 @@ contract!(
     an_old_attachment_undoes_nothing_of_a_newer_one,
     what_is_written_after_the_sweep_is_not_seen_and_swept_again,
     gateways_do_not_touch_each_others_members,
+    many_members_are_seen_page_by_page_too_also_when_most_are_a_dead_gateways,
+    counts_are_the_truth_whatever_came_and_went,
+    a_user_is_found_on_every_device_and_in_every_channel,
+    everyone_is_walked,
 );
 
 async fn members_are_seen_in_the_order_of_their_ids_and_page_by_page(store: Store) {
@@ -286,6 +290,197 @@ async fn gateways_do_not_touch_each_others_members(store: Store) {
     leave(&store, &ten).await;
 }
 
+async fn many_members_are_seen_page_by_page_too_also_when_most_are_a_dead_gateways(store: Store) {
+    let (one, two) = (attach(&store, "g1", LONG).await, attach(&store, "g2", LONG).await);
+    let tasks = channel("tasks");
+    let mut all: Vec<(Member, bool)> = (0..2_600)
+        .map(|n| (member(&tasks, &format!("user{n}")), n % 10 == 0))
+        .collect();
+    for part in all.chunks(1_000) {
+        let of = |dies: bool| part.iter().filter(move |(_, its)| *its != dies);
+        let of = |dies| joins(of(dies).map(|(member, _)| member));
+        store.apply(&one, of(false)).await.unwrap();
+        store.apply(&two, of(true)).await.unwrap();
+    }
+    all.sort_by_key(|(member, _)| member.info.client);
+    let everyone: Vec<ClientId> = all.iter().map(|(member, _)| member.info.client).collect();
+    assert_eq!(pages(&store, "tasks", 700).await, everyone);
+    assert_eq!(
+        store.stats(&tasks).await.unwrap(),
+        Stats {
+            clients: 2_600,
+            users: 2_600
+        }
+    );
+
+    // Not swept yet.
+    store.end(&two).await.unwrap();
+    let rest: Vec<ClientId> = all
+        .iter()
+        .filter(|(_, stays)| *stays)
+        .map(|(member, _)| member.info.client)
+        .collect();
+    assert_eq!(pages(&store, "tasks", 7).await, rest);
+    assert_eq!(
+        store.stats(&tasks).await.unwrap(),
+        Stats {
+            clients: 260,
+            users: 260
+        }
+    );
+    leave(&store, &two).await;
+    assert_eq!(pages(&store, "tasks", 100).await, rest);
+    leave(&store, &one).await;
+}
+
+/// Joins, leaves, new attachments and sweeps by a fixed lot; what is counted is compared with what is listed after each.
+async fn counts_are_the_truth_whatever_came_and_went(store: Store) {
+    let mut lot = 7_u32;
+    let mut draw = move |of: usize| {
+        lot = lot.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (lot >> 8) as usize % of
+    };
+    let names = ["tasks", "news", "room:1"];
+    let mut members: Vec<Member> = Vec::new();
+    for n in 0..60 {
+        let user = ["ada", "bob", "eve", "", "zoe"][n % 5];
+        members.push(member(&channel(names[n % 3]), user));
+    }
+    let mut leases = Vec::new();
+    for gateway in ["g1", "g2", "g3"] {
+        leases.push(attach(&store, gateway, LONG).await);
+    }
+    for _ in 0..300 {
+        let at = draw(3);
+        match draw(10) {
+            0 => {
+                let newer = attach(&store, leases[at].gateway.as_str(), LONG).await;
+                let old = std::mem::replace(&mut leases[at], newer);
+                let mine = members.iter().skip(at * 20).take(20).filter(|_| draw(2) == 0);
+                store.apply(&leases[at], joins(mine)).await.unwrap();
+                store.supersede(&leases[at]).await.unwrap();
+                agree(&store, &names).await;
+                sweep(&store, &old).await;
+            }
+            1 => {
+                store.end(&leases[at]).await.unwrap();
+                agree(&store, &names).await;
+                sweep(&store, &leases[at]).await;
+                leases[at] = attach(&store, leases[at].gateway.as_str(), LONG).await;
+            }
+            _ => {
+                let changes = (0..=draw(8)).map(|_| {
+                    let member = &members[at * 20 + draw(20)];
+                    if draw(2) == 0 {
+                        Change::Left(member.id())
+                    } else {
+                        Change::Joined(member.clone())
+                    }
+                });
+                let changes = changes.collect();
+                store.apply(&leases[at], changes).await.unwrap();
+            }
+        }
+        agree(&store, &names).await;
+    }
+    for lease in &leases {
+        leave(&store, lease).await;
+    }
+    agree(&store, &names).await;
+}
+
+/// What is counted, found and walked is what is listed.
+async fn agree(store: &Store, names: &[&str]) {
+    let mut listed = BTreeSet::new();
+    for name in names {
+        let there = seen(store, name).await;
+        let users: BTreeSet<&str> = there.iter().map(|member| &*member.info.user).collect();
+        let expected = Stats {
+            clients: there.len(),
+            users: users.len(),
+        };
+        assert_eq!(store.stats(&channel(name)).await.unwrap(), expected, "{name}");
+        listed.extend(
+            there
+                .iter()
+                .map(|member| (member.info.user.to_string(), member.id())),
+        );
+    }
+    let mut walked = BTreeSet::new();
+    let mut scan = Scan::default();
+    while let Some(members) = store.scan(&mut scan).await.unwrap() {
+        walked.extend(
+            members
+                .iter()
+                .map(|(member, _)| (member.info.user.to_string(), member.id())),
+        );
+    }
+    assert_eq!(walked, listed);
+    let users = ["ada", "bob", "eve", "zoe"].map(std::sync::Arc::from);
+    let found = store.lookup(&users, 1_000).await.unwrap();
+    let found = found.into_iter().flat_map(|found| found.places);
+    let found: BTreeSet<_> = found
+        .map(|(member, _)| (member.info.user.to_string(), member.id()))
+        .collect();
+    listed.retain(|(user, _)| !user.is_empty());
+    assert_eq!(found, listed);
+}
+
+async fn a_user_is_found_on_every_device_and_in_every_channel(store: Store) {
+    let (one, two) = (attach(&store, "g1", LONG).await, attach(&store, "g2", LONG).await);
+    let phone = member(&channel("tasks"), "a}{da");
+    let laptop = member(&channel("tasks"), "a}{da");
+    let also = Member {
+        channel: channel("news"),
+        ..phone.clone()
+    };
+    store.apply(&one, joins([&phone, &also])).await.unwrap();
+    store.apply(&two, joins([&laptop])).await.unwrap();
+    let users = ["bob", "a}{da"].map(std::sync::Arc::from);
+    let found = store.lookup(&users, 10).await.unwrap();
+    assert_eq!(found[0], super::Whereabouts::default());
+    let mut expected = vec![phone.clone(), also, laptop.clone()];
+    expected.sort_by_key(Member::id);
+    let places = found[1].places.iter().map(|(member, _)| member.clone());
+    assert_eq!(places.collect::<Vec<_>>(), expected);
+    let few = store.lookup(&users, 2).await.unwrap();
+    assert_eq!((few[1].places.len(), few[1].truncated), (2, true));
+
+    // A dead gateway's are not there, though they are not swept.
+    store.end(&one).await.unwrap();
+    let found = store.lookup(&users, 10).await.unwrap();
+    assert_eq!(found[1].places, [(laptop, two.gateway.clone())]);
+    leave(&store, &one).await;
+    leave(&store, &two).await;
+    assert_eq!(
+        store.lookup(&users, 10).await.unwrap()[1],
+        super::Whereabouts::default()
+    );
+}
+
+async fn everyone_is_walked(store: Store) {
+    let leases = [attach(&store, "g1", LONG).await, attach(&store, "g2", LONG).await];
+    let all: Vec<Member> = (0..2_500)
+        .map(|n| {
+            member(
+                &channel(&format!("tasks:{}", n % 70)),
+                &format!("user{}", n % 900),
+            )
+        })
+        .collect();
+    for (n, part) in all.chunks(500).enumerate() {
+        store.apply(&leases[n % 2], joins(part)).await.unwrap();
+    }
+    let (mut walked, mut scan) = (BTreeSet::new(), Scan::default());
+    while let Some(members) = store.scan(&mut scan).await.unwrap() {
+        walked.extend(members.iter().map(|(member, _)| member.id()));
+    }
+    assert_eq!(walked, all.iter().map(Member::id).collect());
+    for lease in &leases {
+        leave(&store, lease).await;
+    }
+}
+
 #[tokio::test]
 async fn keeping_a_lease_touches_no_member() {
     let Some(server) = RedisServer::start() else {
@@ -376,8 +571,20 @@ async fn a_redis_that_hangs_is_an_error() {
     store.renew(&lease, LONG).await.unwrap();
 }
 
-fn on(server: &RedisServer) -> Store {
-    Store::new(&Broker::redis(&server.config()).unwrap())
+pub(super) fn on(server: &RedisServer) -> Store {
+    bare(&Broker::redis(&server.config()).unwrap())
+}
+
+/// Keeps nothing of who is gone.
+pub(super) const BARE: Options = Options {
+    per: Per::Client,
+    leave_delay: Duration::ZERO,
+    last_seen: Duration::ZERO,
+    log: 0,
+};
+
+pub(super) fn bare(broker: &Broker) -> Store {
+    Store::with(broker, BARE)
 }
 
 pub(super) async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
@@ -426,6 +633,21 @@ pub(super) async fn leave(store: &Store, lease: &Lease) {
 async fn seen(store: &Store, name: &str) -> Vec<Member> {
     let page = store.members(&channel(name), None, 1_000).await.unwrap();
     page.members.into_iter().map(|(member, _)| member).collect()
+}
+
+/// The clients of a channel, read in pages.
+async fn pages(store: &Store, name: &str, limit: usize) -> Vec<ClientId> {
+    let (mut clients, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.members(&channel(name), after, limit).await.unwrap();
+        assert!(page.members.len() <= limit);
+        assert!(!page.more || !page.members.is_empty());
+        clients.extend(page.members.iter().map(|(member, _)| member.info.client));
+        after = clients.last().copied();
+        if !page.more {
+            return clients;
+        }
+    }
 }
 
 pub(super) fn channel(name: &str) -> Channel {

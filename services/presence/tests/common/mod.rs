@@ -12,7 +12,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use prometheus_client::registry::Registry;
 use tidings_broker::{Broker, test_util::RedisServer};
 use tidings_core::ClientId;
-use tidings_presence::{Config, Presence, Server, Store};
+use tidings_presence::{Config, Options, Presence, Server, Store};
 use tidings_proto::presence::{
     Change, Changes, GatewayUpdate, Goodbye, Heartbeat, Hello, Left, ListRequest, Member, PresenceAck,
     Snapshot, change, gateway_update::Update, presence_client::PresenceClient,
@@ -28,8 +28,14 @@ pub fn presence(store: &Store) -> Presence {
     Presence::new(store.clone(), &mut Registry::default())
 }
 
+/// A store that keeps nothing of who is gone.
 pub fn redis_store(server: &RedisServer) -> Store {
-    Store::new(&Broker::redis(&server.config()).unwrap())
+    let options = Options {
+        last_seen: Duration::ZERO,
+        log: 0,
+        ..Options::default()
+    };
+    Store::with(&Broker::redis(&server.config()).unwrap(), options)
 }
 
 /// A replica with its door open on a free port, and a channel to it.

@@ -1,25 +1,47 @@
--- Writes and removes members of one channel under one lease, and tells who listens to the channel, in the same step: what
--- is here and what they heard always agree, wherever a caller dies and however many remove the same member.
+-- Writes and removes members of one channel under one lease, keeps the counts, and tells who listens to the channel, all in
+-- the same step: what is here, what is counted and what they heard always agree, wherever a caller dies and however many
+-- remove the same member.
 --
--- A value is a head of words: the member's lease, since when, and `+` when it is announced; then a line feed and a
--- tidings.bus.v1.ClientInfo without `client`. An empty value removes.
+-- A value is a head of words: the serial of the member's lease, since when, and `+` when it is announced; then a line feed and
+-- a tidings.bus.v1.ClientInfo without `client`. An empty value removes.
 --
--- KEYS: 1 the members
--- ARGV: 1 the lease, 2 PUBLISH or SPUBLISH, 3 the channel in Redis, 4.. client, value, client, value, …
--- Returns for each: 1 it was not there, -1 it was there and is not, 0 neither; and why Redis would not let an
--- announcement out, or ''.
-local members, lease, publish, channel = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local gateway = string.match(lease, '^.*/')
+-- KEYS: 1 the members, 2 leases, 3 users, 4 order, 5 announced, 6 leaving, 7 the log, if there is one
+-- ARGV: 1 the lease's serial, 2 PUBLISH or SPUBLISH, 3 the channel in Redis, 4 the channel, 5 'user' or 'client': who is
+--       announced once, 6 for how long a leave is held, in ms, 7 the log's length, 8 how many members need no order,
+--       9.. client, value, client, value, …
+-- Returns for each: '+' it was not there, '-' and its user: it was there and is not, '' neither; and why Redis would not
+-- let an announcement out, or ''.
+local members, leases, users, order, announced, leaving, log = unpack(KEYS)
+local lease, publish, bus, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local per_user, delay, log_length, small = ARGV[5] == 'user', tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
 local refused = ''
 
--- A field of bytes as protobuf: what it is, how long it is, the bytes.
-local function field(tag, bytes)
-  local rest, size = #bytes, ''
-  while rest > 127 do
-    size = size .. string.char(128 + rest % 128)
-    rest = math.floor(rest / 128)
+local function info_of(value)
+  return string.sub(value, (string.find(value, '\n', 1, true) or #value) + 1)
+end
+
+-- The first field of the info; '': anonymous.
+local function user_of(value)
+  local info = info_of(value)
+  if string.byte(info, 1) ~= 10 then
+    return ''
   end
-  return string.char(tag) .. size .. string.char(rest) .. bytes
+  local at, len, shift = 1, 0, 1
+  repeat
+    at = at + 1
+    local byte = string.byte(info, at) or 0
+    len, shift = len + byte % 128 * shift, shift * 128
+  until byte < 128
+  return string.sub(info, at + 1, at + len)
+end
+
+-- Counts one more or less; nothing is kept of none. Returns how many there are.
+local function count(key, of, by)
+  local n = redis.call('HINCRBY', key, of, by)
+  if n <= 0 then
+    redis.call('HDEL', key, of)
+  end
+  return n
 end
 
 -- The fields of a tidings.bus.v1.Envelope.
@@ -27,36 +49,109 @@ local JOIN, LEAVE = 18, 26
 
 -- Says that a member came or left. When Redis does not allow it, the member must come and go all the same.
 local function announce(what, client, value)
-  local info = field(18, client) .. string.sub(value, string.find(value, '\n', 1, true) + 1)
-  local heard = redis.pcall(publish, channel, field(what, field(10, info)))
+  local info = field(18, client) .. info_of(value)
+  local heard = redis.pcall(publish, bus, field(what, field(10, info)))
   if type(heard) == 'table' and heard.err then
     refused = heard.err
   end
 end
 
+-- Whoever is announced once: the client, or the user with all its clients.
+local function who(client, user)
+  if per_user and user ~= '' then
+    return 'user:' .. user
+  end
+  return 'client:' .. client
+end
+
+local function arrive(client, user, value)
+  if per_user and user ~= '' and count(announced, user, 1) > 1 then
+    return
+  end
+  -- Back before its leave was due: it was never away.
+  if redis.call('HDEL', leaving, who(client, user)) == 0 then
+    announce(JOIN, client, value)
+  end
+end
+
+local function depart(client, user, value)
+  if per_user and user ~= '' and count(announced, user, -1) > 0 then
+    return
+  end
+  if delay == 0 then
+    return announce(LEAVE, client, value)
+  end
+  local time = redis.call('TIME')
+  local due = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + delay)
+  redis.call('HSET', leaving, who(client, user), due .. ' ' .. client .. '\n' .. info_of(value))
+end
+
+local function is_announced(value)
+  return string.find(value, '^[^\n]*%+\n') ~= nil
+end
+
+local ordered = redis.call('EXISTS', order) == 1
 local effects = {}
-for i = 4, #ARGV, 2 do
+for i = 9, #ARGV, 2 do
   local client, value = ARGV[i], ARGV[i + 1]
   local old = redis.call('HGET', members, client) or ''
   local holder = string.match(old, '^[^ \n]*')
-  local effect, now = 0, old
+  local new = old
   if value == '' then
     -- Only what is still under this lease: a newer one may have taken it over.
     if holder == lease then
-      redis.call('HDEL', members, client)
-      effect, now = -1, value
+      new = ''
     end
   -- A late write of an old attachment must not take it back.
-  elseif string.sub(holder, 1, #gateway) ~= gateway or holder <= lease then
-    redis.call('HSET', members, client, value)
-    effect, now = old == '' and 1 or 0, value
+  elseif holder <= lease then
+    new = value
   end
-  local was, is = string.find(old, '^[^\n]*%+\n'), string.find(now, '^[^\n]*%+\n')
-  if is and not was then
-    announce(JOIN, client, now)
-  elseif was and not is then
-    announce(LEAVE, client, old)
+  local effect = ''
+  if new ~= old then
+    local old_user, user = user_of(old), user_of(new)
+    if new == '' then
+      redis.call('HDEL', members, client)
+      effect = '-' .. old_user
+    else
+      redis.call('HSET', members, client, new)
+      count(leases, lease, 1)
+      count(users, user, 1)
+    end
+    if old == '' then
+      effect = '+'
+    else
+      count(leases, holder, -1)
+      count(users, old_user, -1)
+    end
+    if ordered and old == '' then
+      redis.call('ZADD', order, 0, client)
+    elseif ordered and new == '' then
+      redis.call('ZREM', order, client)
+    end
+
+    local was, is, same = is_announced(old), is_announced(new), old_user == user
+    if was and not (is and same) then
+      depart(client, old_user, old)
+    end
+    if is and not (was and same) then
+      arrive(client, user, new)
+    end
+    if log and effect ~= '' then
+      local event, whose = effect == '+' and 'joined' or 'left', effect == '+' and user or old_user
+      redis.call('XADD', log, 'MAXLEN', '~', log_length, '*',
+        'event', event, 'channel', channel, 'client', client, 'user', whose)
+    end
   end
   effects[#effects + 1] = effect
+end
+
+-- Few members are read whole; only of many is it worth to keep them in order.
+local size = redis.call('HLEN', members)
+if not ordered and size > small then
+  for _, client in ipairs(redis.call('HKEYS', members)) do
+    redis.call('ZADD', order, 0, client)
+  end
+elseif ordered and size <= small / 2 then
+  redis.call('DEL', order)
 end
 return {effects, refused}
