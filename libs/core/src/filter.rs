@@ -16,6 +16,12 @@ pub const MAX_NODES: usize = 128;
 /// How deep nodes may be nested; a filter that is one comparison is 1 deep.
 pub const MAX_DEPTH: usize = 16;
 
+/// The most values of all comparisons of one filter, in total.
+pub const MAX_VALS: usize = 128;
+
+/// The most bytes of all texts of one filter, in total.
+pub const MAX_BYTES: usize = 8 * 1024;
+
 /// A condition as a client writes it, not yet checked. The names are those of the protocol's `FilterNode`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Node {
@@ -75,6 +81,12 @@ pub enum Error {
     /// There are more than [`MAX_NODES`].
     #[error("filter has more than {MAX_NODES} nodes")]
     TooMany,
+    /// There are more than [`MAX_VALS`].
+    #[error("filter has more than {MAX_VALS} values to compare with")]
+    TooManyVals,
+    /// It is longer than [`MAX_BYTES`].
+    #[error("filter has more than {MAX_BYTES} bytes of text")]
+    TooLong,
     /// They are nested deeper than [`MAX_DEPTH`].
     #[error("filter is nested more than {MAX_DEPTH} nodes deep")]
     TooDeep,
@@ -115,6 +127,7 @@ impl Filter {
     /// Says what is wrong with it.
     pub fn new(node: Node) -> Result<Self, Error> {
         let mut left = MAX_NODES;
+        bounded(&node, 1, &mut (MAX_VALS, MAX_BYTES))?;
         condition(node, 1, &mut left).map(Self)
     }
 
@@ -123,6 +136,25 @@ impl Filter {
     pub fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
         self.0.holds(tags)
     }
+}
+
+/// Whether a node that is this deep keeps within the values and bytes that are left.
+fn bounded(node: &Node, depth: usize, (vals, bytes): &mut (usize, usize)) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(Error::TooDeep);
+    }
+    *vals = vals.checked_sub(node.vals.len()).ok_or(Error::TooManyVals)?;
+    let texts = [&node.op, &node.key, &node.cmp, &node.val]
+        .into_iter()
+        .chain(&node.vals);
+    let size = texts.map(String::len).sum();
+    *bytes = bytes.checked_sub(size).ok_or(Error::TooLong)?;
+    let mut left = (*vals, *bytes);
+    for node in &node.nodes {
+        bounded(node, depth + 1, &mut left)?;
+    }
+    (*vals, *bytes) = left;
+    Ok(())
 }
 
 /// Checks a node that is this deep, where so many are left.

@@ -35,8 +35,7 @@ impl Outbox {
         if frame.is_empty() {
             return Ok(());
         }
-        let waiting = self.bytes + (self.rest.len() + 1) * FRAME;
-        if self.bytes > 0 && waiting.saturating_add(frame.len()) > limit {
+        if !self.has_room(frame.len(), limit) {
             return Err(Full);
         }
         self.bytes += frame.len();
@@ -46,6 +45,13 @@ impl Outbox {
             self.rest.push_back(frame);
         }
         Ok(())
+    }
+
+    /// Whether a frame of `len` bytes would be taken.
+    #[must_use]
+    pub fn has_room(&self, len: usize, limit: usize) -> bool {
+        let waiting = self.bytes + (self.rest.len() + 1) * FRAME;
+        self.bytes == 0 || waiting.saturating_add(len) <= limit
     }
 
     /// Bytes that wait.

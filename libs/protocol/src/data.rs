@@ -31,6 +31,15 @@ pub(crate) fn check(data: Bytes) -> Payload {
     }
 }
 
+/// The same for a part of a larger message, which is copied where it would keep the whole in memory for little.
+pub(crate) fn check_part(data: Bytes, whole: usize) -> Payload {
+    if data.len() < whole / 2 {
+        check(Bytes::copy_from_slice(&data))
+    } else {
+        check(data)
+    }
+}
+
 /// The same where no data is none, rather than something empty.
 pub(crate) fn check_optional(data: Bytes) -> Payload {
     match data.is_empty() {
@@ -49,6 +58,15 @@ mod tests {
         assert_eq!(check(Bytes::from_static(b"\"\xff\"")).format, Format::Binary);
         assert_eq!(check(Bytes::new()).format, Format::Binary);
         assert_eq!(check_optional(Bytes::new()), Payload::default());
+    }
+
+    #[test]
+    fn a_small_part_of_a_large_message_does_not_keep_the_whole() {
+        let whole = Bytes::from(vec![b'1'; 1000]);
+        let part = check_part(whole.slice(..10), whole.len());
+        assert_ne!(part.data.as_ptr(), whole.as_ptr());
+        let most = check_part(whole.slice(..900), whole.len());
+        assert_eq!(most.data.as_ptr(), whole.as_ptr());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tidings_protocol::{CloseReason, Command, Error, Reply, Request, command::Sub
 
 use self::{entering::Entering, identity::Known, subscription::Subscription};
 use crate::{
-    Action, Answer, Rules, Transport,
+    Action, Answer, Grant, Rules, Transport,
     budget::{Budget, Paid},
     heartbeat::Heartbeat,
     turn::{TooMany, Turn},
@@ -42,6 +42,16 @@ pub struct Session {
     turn: Turn,
     budget: Budget,
     heartbeat: Heartbeat,
+    /// Of a client that hears one channel and no other.
+    only: Option<Box<Only>>,
+}
+
+/// The one channel of a client that hears no other.
+#[derive(Debug)]
+struct Only {
+    channel: Channel,
+    /// Its identity lets it in there.
+    grant: Option<Grant>,
 }
 
 type Subscriptions = HashMap<Channel, Subscription>;
@@ -78,11 +88,13 @@ impl Session {
     pub fn open(
         rules: Arc<Rules>,
         client: ClientId,
-        transport: Transport,
+        mut transport: Transport,
         spread: f64,
         now: Instant,
     ) -> Self {
+        let only = transport.only.take();
         Self {
+            only: only.map(|channel| Box::new(Only { channel, grant: None })),
             heartbeat: Heartbeat::start(&rules, transport.mute, spread, now),
             state: State::Opened(Box::new(Opening {
                 connect_by: now + rules.connect_timeout,
@@ -113,6 +125,12 @@ impl Session {
             State::Entering(entering) => Some(&entering.known.user),
             State::Opened(_) | State::Refused { .. } | State::Closed => None,
         }
+    }
+
+    /// Whether it waits for the channels that it hears without asking, before it is told that it is connected.
+    #[must_use]
+    pub fn is_entering(&self) -> bool {
+        matches!(self.state, State::Entering(_))
     }
 
     /// Whether it hears the channel.

@@ -189,6 +189,28 @@ fn any_node() -> impl Strategy<Value = Node> {
     })
 }
 
+#[test]
+fn a_filter_has_so_many_values_and_so_much_text_and_no_more() {
+    let one_of = |vals: Vec<String>| Node {
+        vals,
+        ..leaf("t", "in", "")
+    };
+    assert!(Filter::new(one_of(vec![String::new(); MAX_VALS])).is_ok());
+    assert_eq!(
+        Filter::new(one_of(vec![String::new(); MAX_VALS + 1])),
+        Err(Error::TooManyVals)
+    );
+    let two = joined(
+        "and",
+        vec![one_of(vec!["a".into(); MAX_VALS]), one_of(vec!["a".into()])],
+    );
+    assert_eq!(Filter::new(two), Err(Error::TooManyVals), "in total");
+    assert_eq!(
+        Filter::new(leaf("t", "eq", &"x".repeat(MAX_BYTES))),
+        Err(Error::TooLong)
+    );
+}
+
 proptest! {
     #[test]
     fn not_turns_every_condition_into_its_opposite(

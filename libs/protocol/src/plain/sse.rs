@@ -14,6 +14,9 @@ use crate::{CloseReason, Reply, reply::Subscribed};
 /// A comment, which the browser ignores: it shows everybody on the way that the connection is alive.
 pub const PING: &str = ":\n\n";
 
+/// The event that says that not all of what was missed is kept any more.
+pub const GAP: &str = "event: gap\ndata: {\"recovered\":false}\n\n";
+
 /// The longest epoch that is read, in bytes. Longer ones are none of ours.
 const MAX_EPOCH: usize = 64;
 
@@ -38,7 +41,7 @@ pub fn last_event_id(text: &str) -> Option<Position> {
 /// writing to it must not fail.
 ///
 /// To a subscriber of a stream it is said where it is, so that it comes back to there if nothing follows, and what it
-/// has missed. That not all of it is kept any more cannot be said.
+/// has missed. When not all of that is kept any more, an event of the type `gap` says so.
 ///
 /// # Errors
 /// Why the connection ends, if the command failed.
@@ -56,6 +59,9 @@ fn subscribed(result: &Subscribed, out: &mut impl Write) -> bool {
     if let Some(position) = &result.position {
         write_id(position, out);
         out.write_all(b"\n").expect(IN_MEMORY);
+    }
+    if result.recovered == Some(false) {
+        out.write_all(GAP.as_bytes()).expect(IN_MEMORY);
     }
     for it in &result.publications {
         publication(it, out);

@@ -42,7 +42,8 @@ impl Session {
             Verdict::Denied => return fail(out, id, Error::PERMISSION_DENIED),
             Verdict::Granted => {
                 self.turn.begin_subscribe();
-                return self.join(channel, asked, Grant::default(), now, out);
+                let grant = self.granted_by_identity(&channel).cloned().unwrap_or_default();
+                return self.join(channel, asked, grant, now, out);
             }
             Verdict::Token => Evidence::Token(subscribe.token),
             Verdict::Backend => Evidence::Backend(subscribe.data),
@@ -77,8 +78,18 @@ impl Session {
             let filter = Filter::new(node.clone()).map_err(|why| Error::BAD_REQUEST.because(why))?;
             wish.filter = Some(Box::new(filter));
         }
-        let verdict = asker.subscribe(&channel, namespace, !subscribe.token.is_empty());
+        let with_token = !subscribe.token.is_empty();
+        let verdict = match self.granted_by_identity(&channel) {
+            Some(_) if !with_token => Verdict::Granted,
+            _ => asker.subscribe(&channel, namespace, with_token),
+        };
         Ok((channel, wish, verdict))
+    }
+
+    /// How the identity of a client that hears one channel lets it in there, if it does.
+    fn granted_by_identity(&self, channel: &Channel) -> Option<&Grant> {
+        let only = self.only.as_ref().filter(|only| only.channel == *channel)?;
+        only.grant.as_ref()
     }
 
     /// The token was checked, or the backend has decided.
@@ -250,7 +261,7 @@ impl Session {
         let Some(entered) = entered else {
             return;
         };
-        if entered.server_side {
+        if entered.server_side || self.only.is_some() {
             return self.close(close, out);
         }
         out.push(Action::Reply(Reply::Unsubscribed {

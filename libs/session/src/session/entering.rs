@@ -6,7 +6,7 @@ use tidings_core::{Channel, Payload};
 use tidings_protocol::{CloseReason, Error, Reply, reply::Connected};
 
 use super::{
-    Actions, Opening, Session, State,
+    Actions, Only, Opening, Session, State,
     channels::base,
     expiry::Term,
     identity::Known,
@@ -46,7 +46,8 @@ impl Session {
         }
         let known = Known::new(&identity, term);
         let transport = mem::take(&mut opening.transport);
-        let channels = match unasked(&self.rules, identity.channels, opening, &known.user) {
+        let only = self.only.as_deref_mut();
+        let channels = match unasked(&self.rules, identity.channels, opening, &known.user, only) {
             Ok(channels) => channels,
             Err(reason) => return self.close(reason, out),
         };
@@ -113,6 +114,10 @@ impl Session {
         for (channel, place) in places {
             let subscription = self.subscriptions.get(&channel);
             if let Some(Stage::Joining(joining)) = subscription.map(|it| &it.stage) {
+                if joining.ended.is_some() {
+                    self.leave(channel, out); // taken back meanwhile
+                    continue;
+                }
                 match joining.said(place, now) {
                     Ok(said) => subs.push((channel, said)),
                     Err(error) => return self.refuse(id, error, now, out),
@@ -161,9 +166,18 @@ fn unasked(
     identity: Vec<(Channel, Grant)>,
     opening: &Opening,
     user: &str,
+    only: Option<&mut Only>,
 ) -> Result<Unasked, CloseReason> {
+    let mut granted = identity.into_iter().chain(personal(rules, user));
+    if let Some(only) = only {
+        // It will ask, and hears nothing else.
+        only.grant = granted
+            .find(|(channel, _)| *channel == only.channel)
+            .map(|(_, grant)| grant);
+        return Ok(Unasked::new());
+    }
     let mut channels = Unasked::new();
-    for (channel, grant) in identity.into_iter().chain(personal(rules, user)) {
+    for (channel, grant) in granted {
         channels.entry(channel).or_insert((grant, Wish::default()));
     }
     for sub in &opening.subs {
@@ -189,9 +203,11 @@ fn unasked(
     Ok(channels)
 }
 
-/// The channel of a user's own. A user whose name cannot be part of a channel's has none: nobody could publish to it.
+/// The channel of a user's own. A user whose name cannot be part of a channel's has none: nobody could publish to it. Nor
+/// has one whose name would let others in, because it reads as a list of users.
 fn personal(rules: &Rules, user: &str) -> Option<(Channel, Grant)> {
-    let namespace = rules.personal_namespace.as_ref().filter(|_| !user.is_empty())?;
+    let alone = !user.is_empty() && !user.contains(['#', ',']);
+    let namespace = rules.personal_namespace.as_ref().filter(|_| alone)?;
     let name = match namespace.as_str() {
         "" => format!("#{user}"),
         namespace => format!("{namespace}:#{user}"),

@@ -33,7 +33,8 @@ impl Session {
     ) {
         let full = self.subscriptions.len() >= self.rules.channels;
         let known = matches!(self.state, State::Known(_));
-        if !known || full || self.subscriptions.contains_key(&channel) {
+        let other = self.only.as_ref().is_some_and(|only| only.channel != channel);
+        if !known || full || other || self.subscriptions.contains_key(&channel) {
             return;
         }
         let wish = Wish {
@@ -71,7 +72,7 @@ impl Session {
         reason: UnsubscribeReason,
         out: &mut Actions,
     ) {
-        if !matches!(self.state, State::Known(_)) {
+        if !matches!(self.state, State::Known(_) | State::Entering(_)) {
             return;
         }
         let error = if reason.code < COME_BACK {
@@ -80,6 +81,9 @@ impl Session {
             Error::INTERNAL
         };
         let why = error.because(&reason.text);
+        if self.only.is_some() && self.is_subscribed(channel) {
+            return self.close(instead_of(&reason), out);
+        }
         if self.is_subscribed(channel) {
             out.push(Action::Reply(Reply::Unsubscribed {
                 channel: channel.clone(),
@@ -129,5 +133,14 @@ impl Session {
             CloseReason::InsufficientState,
             out,
         );
+    }
+}
+
+/// How a connection ends that cannot be told that a subscription has.
+fn instead_of(reason: &UnsubscribeReason) -> CloseReason {
+    match reason.code {
+        2501 => CloseReason::SubscriptionExpired,
+        COME_BACK.. => CloseReason::InsufficientState,
+        _ => CloseReason::ForceDisconnect,
     }
 }

@@ -7,6 +7,7 @@ mod expiry;
 mod fixture;
 mod heartbeat;
 mod invariants;
+mod only;
 mod outside;
 mod recovery;
 mod refresh;

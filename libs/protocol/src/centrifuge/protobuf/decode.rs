@@ -18,7 +18,7 @@ pub struct Malformed {
 
 /// The commands of a frame, in order; there must be at least one. The iterator ends after the first error.
 pub fn commands(mut frame: Bytes) -> impl Iterator<Item = Result<Command, Malformed>> {
-    let (mut number, mut over) = (0, false);
+    let (mut number, mut over, whole) = (0, false, frame.len());
     std::iter::from_fn(move || {
         if over || (number > 0 && frame.is_empty()) {
             return None;
@@ -27,7 +27,7 @@ pub fn commands(mut frame: Bytes) -> impl Iterator<Item = Result<Command, Malfor
         let command = match wire::Command::decode_length_delimited(&mut frame) {
             Ok(message) => Ok(Command {
                 id: message.id,
-                request: request(message),
+                request: request(message, whole),
             }),
             Err(source) => Err(Malformed { number, source }),
         };
@@ -36,7 +36,8 @@ pub fn commands(mut frame: Bytes) -> impl Iterator<Item = Result<Command, Malfor
     })
 }
 
-fn request(message: wire::Command) -> Request {
+/// Of a frame of `whole` bytes.
+fn request(message: wire::Command, whole: usize) -> Request {
     if message.id == 0 {
         return message.send.map_or(Request::Pong, |_| Request::Send);
     }
@@ -53,7 +54,7 @@ fn request(message: wire::Command) -> Request {
         match it.r#type {
             0 => Request::Publish {
                 channel: it.channel,
-                payload: data::check(it.data),
+                payload: data::check_part(it.data, whole),
             },
             _ => Request::NotOffered,
         }

@@ -36,6 +36,7 @@ fn a_client_learns_of_its_connection_what_its_transport_and_its_backend_have_to_
         mute: true,
         session: Some("secret".into()),
         node: Some("here".into()),
+        only: None,
     };
     let mut client = reached_by(transport, rules());
     client.send(connect("t"));

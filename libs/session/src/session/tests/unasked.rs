@@ -1,6 +1,9 @@
 //! The channels that a client hears without asking.
 
-use tidings_protocol::{Error, Reply, command, reply::Connected};
+use tidings_protocol::{
+    Error, Reply, command,
+    reply::{Connected, UnsubscribeReason},
+};
 
 use super::fixture::*;
 use crate::{Action, Answer, Read, Rules};
@@ -190,4 +193,23 @@ fn a_bus_that_does_not_confirm_in_time_ends_the_connection() {
     let actions = client.wait(1);
     assert_eq!(actions[0], leave("tasks:1", false));
     assert_eq!(close_code(&actions), 3004);
+}
+
+#[test]
+fn a_channel_that_is_taken_back_while_the_client_connects_is_not_entered() {
+    let mut client = open(rules());
+    client.send(connect("t"));
+    client.authenticate(Ok(hearing("ada", &["tasks:1", "tasks:2"])));
+    client.outside(|session, out| {
+        session.unsubscribe_from_server(&channel("tasks:1"), UnsubscribeReason::SERVER, out);
+    });
+    client.confirm(1, "tasks:1");
+    let actions = client.confirm(1, "tasks:2");
+    assert!(actions.contains(&leave("tasks:1", false)), "{actions:?}");
+    let connected = actions.iter().find_map(|action| match action {
+        Action::Reply(Reply::Connect { result, .. }) => Some(result),
+        _ => None,
+    });
+    assert_eq!(connected.map(|result| result.subs.len()), Some(1));
+    assert!(!client.is_in("tasks:1") && client.is_in("tasks:2"));
 }
