@@ -14,6 +14,7 @@ use http_body::Frame;
 use parking_lot::Mutex;
 use tidings_hub::{Full, Outbox};
 use tidings_protocol::CloseReason;
+use tidings_runtime::serve::Farewell;
 use tokio::sync::oneshot;
 
 /// The most bytes that leave in one piece.
@@ -22,12 +23,14 @@ const PIECE: usize = 64 * 1024;
 /// How a session has begun: it has something to say, or it is over before it had.
 pub(crate) type Verdict = Result<(), CloseReason>;
 
-/// The two ends of a response. The client's place is held until the HTTP server has let go of its end.
-pub(crate) fn pair<P>(place: P) -> (Writer, Body<P>) {
+/// The two ends of a response. The client's place is held until the HTTP server has let go of its end, which a client that
+/// reads nothing cannot put off for ever: the `farewell` of its stream begins with the end of the response.
+pub(crate) fn pair<P>(place: P, farewell: Option<Farewell>) -> (Writer, Body<P>) {
     let shared = Arc::new(Mutex::new(State::default()));
     let writer = Writer {
         shared: shared.clone(),
         verdict: None,
+        farewell,
     };
     let body = Body {
         shared,
@@ -53,6 +56,7 @@ struct State {
 pub(crate) struct Writer {
     shared: Arc<Mutex<State>>,
     verdict: Option<oneshot::Sender<Verdict>>,
+    farewell: Option<Farewell>,
 }
 
 impl Writer {
@@ -65,6 +69,11 @@ impl Writer {
     }
 
     /// Queues a frame. It leaves with the next [`flush`](Self::flush), or earlier.
+    /// Bytes that wait for the client.
+    pub(crate) fn bytes(&self) -> usize {
+        self.shared.lock().outbox.bytes()
+    }
+
     pub(crate) fn push(&mut self, frame: Bytes, limit: usize) -> Result<(), Full> {
         self.shared.lock().outbox.push(frame, limit)?;
         self.begin(Ok(()));
@@ -108,6 +117,9 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.lock().finished = true;
         self.flush();
+        if let Some(farewell) = &self.farewell {
+            farewell.begin();
+        }
     }
 }
 
@@ -187,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_has_queued_leaves_together_and_the_server_is_woken_once() {
-        let (mut writer, mut body) = pair(());
+        let (mut writer, mut body) = pair((), None);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         assert_eq!(ask(&mut body, &waker), None);
@@ -204,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_client_that_reads_too_slowly_fills_its_own_response_and_nothing_else() {
-        let (mut writer, mut body) = pair(());
+        let (mut writer, mut body) = pair((), None);
         writer.push("abc".into(), 69).expect("room");
         assert_eq!(writer.push("def".into(), 69), Err(Full));
         writer.drop_unbegun();
@@ -217,7 +229,7 @@ mod tests {
 
     #[test]
     fn each_end_hears_when_the_other_has_gone() {
-        let (writer, body) = pair(());
+        let (writer, body) = pair((), None);
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(woken.clone());
         assert!(!writer.is_gone(&mut Context::from_waker(&waker)));
@@ -228,7 +240,7 @@ mod tests {
 
     #[test]
     fn the_verdict_is_the_first_frame_or_the_end_before_it() {
-        let (mut writer, _body) = pair(());
+        let (mut writer, _body) = pair((), None);
         let mut told = writer.verdict();
         writer.push("a".into(), 1000).expect("room");
         writer.begin(Err(CloseReason::Slow));

@@ -33,6 +33,7 @@ use std::{
 use slab::Slab;
 use tidings_core::Channel;
 use tidings_hub::Hub;
+use tidings_runtime::Shutdown;
 use tokio::{runtime, task::LocalSet};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -61,6 +62,8 @@ pub(crate) struct Core {
     awaited: HashMap<Channel, Vec<Waiting>>,
     /// Subscribes to channels that this core listens to already.
     ready: VecDeque<(Channel, Waiting)>,
+    /// They are being answered.
+    answering: bool,
     streams: Streams,
     /// When to look whether quiet streams are where their members are; `None`: nothing can be lost on the way.
     check: Option<Instant>,
@@ -91,7 +94,7 @@ pub(crate) fn start(
         .spawn(move || {
             let _running = running;
             let _close = inbox.close_on_drop();
-            let _close = inbox.close_on_drop();
+            let _end = EndOnPanic(shutdown.clone());
             let check = node.deliver.is_shared();
             let core = Core {
                 number,
@@ -101,6 +104,7 @@ pub(crate) fn start(
                 hub: Hub::new(),
                 awaited: HashMap::new(),
                 ready: VecDeque::new(),
+                answering: false,
                 streams: Streams::default(),
                 check: check.then(clock::now),
                 touched: Vec::new(),
@@ -117,6 +121,18 @@ pub(crate) fn start(
             });
         })?;
     Ok(())
+}
+
+/// A process that has lost a core cannot serve its share of the clients any more: it had better be replaced.
+struct EndOnPanic(Shutdown);
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!("a core has panicked; its clients are gone, and this process ends");
+            self.0.request();
+        }
+    }
 }
 
 impl Core {
@@ -147,7 +163,16 @@ impl Core {
     fn round(this: &Rc<RefCell<Self>>, letters: &mut Vec<Letter>) -> bool {
         let mut core = this.borrow_mut();
         let now = clock::now();
+        let mut room = core.node.outbox / 4;
         for letter in letters.drain(..) {
+            // Written in between, however much has come: outboxes are for those who do not read, not for bursts.
+            if let Letter::Deliver(delivery) = &letter {
+                if delivery.size() > room {
+                    core.flush();
+                    room = core.node.outbox / 4;
+                }
+                room = room.saturating_sub(delivery.size());
+            }
             if let Some(address) = core.letter(letter, now) {
                 tokio::task::spawn_local(Drive {
                     core: this.clone(),
@@ -173,7 +198,7 @@ impl Core {
             }
             Letter::Read(channel, life, outcome) => self.stream_read(&channel, life, outcome, now),
             Letter::Recovered(from, id, channel, outcome) => self.recovered(from, id, &channel, outcome, now),
-            Letter::Positions(positions) => self.positions(positions),
+            Letter::Positions(positions) => self.positions(positions, now),
             Letter::Interest(channel, result) => self.interest(&channel, &result, now),
             Letter::Completed(from, answer) => self.completed(from, answer, now),
             Letter::Emulated(emulated) => self.emulated(*emulated, now),

@@ -4,25 +4,20 @@
 //! all later askers join. So a thousand clients that come back to the same place cost a few reads, and nobody is given what
 //! was true before it was listening.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
-use rand::Rng as _;
 use tidings_broker::{Error, History, Query, Streams};
 use tidings_core::{Channel, Retention};
-use tokio::{
-    sync::{Semaphore, watch},
-    time::sleep,
-};
+use tokio::sync::{Semaphore, watch};
 
 /// Reads that may be under way at once. The others wait in line.
 const READS: usize = 256;
 
-/// How often a read that matters to many is tried.
-const TRIES: u32 = 12;
-
-/// How long it is left alone in between: at first, and at most.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// Reads for single clients that may be under way, or wait for that. They have a line of their own: however many come
+/// back, and go again before they are answered, those who are here are not held up by them.
+const RECOVERIES: usize = 64;
+const WAITING: usize = 4096;
 
 /// What a read brought.
 pub(crate) type Outcome = Result<Arc<History>, Error>;
@@ -34,6 +29,9 @@ pub(crate) struct Reads(Arc<Inner>);
 struct Inner {
     streams: Streams,
     places: Semaphore,
+    recoveries: Semaphore,
+    /// How many more clients may wait for a place among the recoveries.
+    waiting: Semaphore,
     slots: Mutex<HashMap<Part, Arc<Slot>>>,
 }
 
@@ -63,6 +61,8 @@ impl Reads {
         Self(Arc::new(Inner {
             streams,
             places: Semaphore::new(READS),
+            recoveries: Semaphore::new(RECOVERIES),
+            waiting: Semaphore::new(WAITING),
             slots: Mutex::default(),
         }))
     }
@@ -83,18 +83,14 @@ impl Reads {
         outcome
     }
 
-    /// The same, tried again for about half a minute while the bus is away.
-    pub(crate) async fn insist(&self, channel: &Channel, retention: Retention, query: Query) -> Outcome {
-        let mut pause = PAUSE.0;
-        for _ in 1..TRIES {
-            match self.read(channel, retention, query).await {
-                Err(Error::Away { .. }) => {}
-                settled => return settled,
-            }
-            let jitter = rand::rng().random_range(0.5..1.0);
-            sleep(pause.mul_f64(jitter)).await;
-            pause = (pause * 2).min(PAUSE.1);
-        }
+    /// The same for one client that comes back.
+    pub(crate) async fn recover(&self, channel: &Channel, retention: Retention, query: Query) -> Outcome {
+        let Ok(_waiting) = self.0.waiting.try_acquire() else {
+            return Err(Error::Away {
+                reason: "too many clients come back at once".to_owned(),
+            });
+        };
+        let _place = self.0.recoveries.acquire().await;
         self.read(channel, retention, query).await
     }
 
@@ -148,7 +144,10 @@ async fn wait(mut hear: watch::Receiver<Option<Outcome>>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::{num::NonZeroU32, time::SystemTime};
+    use std::{
+        num::NonZeroU32,
+        time::{Duration, SystemTime},
+    };
 
     use bytes::Bytes;
     use futures_util::future::join_all;

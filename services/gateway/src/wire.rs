@@ -8,6 +8,8 @@ mod envelope;
 #[cfg(test)]
 mod tests;
 
+use std::error::Error;
+
 use bytes::Bytes;
 use tidings_core::{Channel, Format, Publication};
 use tidings_protocol::{
@@ -131,6 +133,12 @@ impl Wire {
         self.language
     }
 
+    /// The channel of a connection that hears bare data.
+    pub(crate) fn only_channel(&self) -> Option<Channel> {
+        // Its name was checked at the door.
+        Channel::parse(&self.channel).ok()
+    }
+
     /// What it is written in, for the user's backend: `json` or `protobuf`.
     pub(crate) fn protocol(&self) -> &'static str {
         match self.language.speech() {
@@ -216,6 +224,23 @@ pub(crate) fn greeting(request: &[u8]) -> Result<Command, uni::Malformed> {
         id: 1,
         request: Request::Connect(Box::new(uni::connect(request)?)),
     })
+}
+
+/// What is wrong with something that a client sent, without any of it: serde's own words repeat values, and a value may
+/// be a token.
+pub(crate) fn without_values(wrong: &(dyn Error + 'static)) -> String {
+    let mut causes = std::iter::successors(Some(wrong), |&it| it.source());
+    match causes.find_map(|it| it.downcast_ref::<serde_json::Error>()) {
+        Some(json) => {
+            let what = match json.classify() {
+                serde_json::error::Category::Data => "JSON, but a field is not what it should be",
+                serde_json::error::Category::Eof => "JSON that breaks off",
+                _ => "no JSON",
+            };
+            format!("{what}, at line {} column {}", json.line(), json.column())
+        }
+        None => wrong.to_string(),
+    }
 }
 
 /// A message that is not made of commands.

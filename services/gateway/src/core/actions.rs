@@ -3,11 +3,15 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use tidings_core::{ClientInfo, Publication};
 use tidings_protocol::{CloseReason, Error, Reply};
 use tidings_session::{Action, Answer};
 
 use super::{Core, questions::Candidate};
 use crate::{inbox::Address, presence, wire::Said};
+
+/// What stands around a member, or a publication, in an answer: its ids and the names of its fields, about.
+const MEMBER: usize = 128;
 
 impl Core {
     /// Carries out a session's actions in order, and what follows from them.
@@ -20,10 +24,19 @@ impl Core {
             actions = more;
         }
         self.reschedule(key);
-        // Only now, so that what follows from an action does not overtake those after it.
+        self.answer_ready(now);
+    }
+
+    /// Answers subscribes to channels that this core listens to already. Only now, so that what follows from an action does
+    /// not overtake those after it; and in one loop, because answers lead to actions, and those to more of them.
+    fn answer_ready(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.answering, true) {
+            return;
+        }
         while let Some((channel, waiting)) = self.ready.pop_front() {
             self.confirmed(&channel, waiting, now);
         }
+        self.answering = false;
     }
 
     fn act(&mut self, key: usize, action: Action, now: Instant, more: &mut Vec<Action>) {
@@ -139,18 +152,16 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        // Some answers grow with the channel. One that would fill the outbox would close the client.
+        if let Some(id) = too_large(reply, self.node.outbox / 2) {
+            let error = Error::LIMIT_EXCEEDED.because("the answer is too large; ask for less");
+            return self.reply(key, &Reply::Error { id, error }, more);
+        }
         self.node.metrics.replied(reply);
-        match (connection.wire.reply(reply), reply) {
-            // Some answers grow with the channel. One that would fill the outbox would close the client.
-            (Said::Frame(frame), Reply::Presence { id, .. } | Reply::History { id, .. })
-                if frame.len() > self.node.outbox / 2 =>
-            {
-                let error = Error::LIMIT_EXCEEDED.because("the answer is too large; ask for less");
-                self.reply(key, &Reply::Error { id: *id, error }, more);
-            }
-            (Said::Frame(frame), _) => self.push(key, frame, more),
-            (Said::Nothing, _) => {}
-            (Said::Close(reason), _) => connection.session.close(reason, more),
+        match connection.wire.reply(reply) {
+            Said::Frame(frame) => self.push(key, frame, more),
+            Said::Nothing => {}
+            Said::Close(reason) => connection.session.close(reason, more),
         }
     }
 
@@ -186,6 +197,33 @@ impl Core {
     pub(super) fn work(&self, from: Address, work: impl Future<Output = Answer> + Send + 'static) {
         self.node.work(&self.inbox, from, work);
     }
+}
+
+/// Whether an answer is larger than `most` bytes, about: to which command.
+fn too_large(reply: &Reply, most: usize) -> Option<u32> {
+    let (id, size) = match reply {
+        Reply::Presence { id, members } => {
+            let size =
+                |info: &ClientInfo| MEMBER + info.user.len() + info.conn_info.len() + info.chan_info.len();
+            (id, members.iter().map(size).sum::<usize>())
+        }
+        Reply::History { id, publications, .. } => (id, sizes(publications)),
+        _ => return None,
+    };
+    (size > most).then_some(*id)
+}
+
+/// Bytes of publications, about.
+pub(super) fn sizes(publications: &[Publication]) -> usize {
+    let tags =
+        |it: &Publication| -> usize { it.tags.iter().map(|(key, value)| key.len() + value.len()).sum() };
+    let info = |it: &Publication| {
+        it.info
+            .as_ref()
+            .map_or(0, |info| info.conn_info.len() + info.chan_info.len())
+    };
+    let size = |it: &Publication| MEMBER + it.data.len() + tags(it) + info(it);
+    publications.iter().map(size).sum()
 }
 
 /// Presence could not answer. Unless they are too many, the client may ask again.

@@ -54,6 +54,7 @@ impl Core {
             mute: wire.is_mute(),
             session: name.map(|name| name.to_string().into()),
             node: (addressed == Addressed::Emulated).then(|| self.node.name.clone()),
+            only: wire.only_channel(),
         };
         let rules = self.node.rules.clone();
         let session = Session::open(rules, client, transport, rand::random(), now);

@@ -39,6 +39,8 @@ pub(super) struct Connection {
     pub(super) sink: Sink,
     /// Taken by the first answer of who the client is; none while it is unknown, or nobody.
     pub(super) user: Option<Entered<Arc<str>>>,
+    /// Bytes of what it missed that wait with the answer to its connect.
+    pub(super) recovered: u32,
     /// Bytes of the outbox that the node's metrics know of.
     pub(super) counted: u32,
     waker: Option<Waker>,
@@ -85,6 +87,7 @@ impl Connection {
             deadline: None,
             sink,
             user: None,
+            recovered: 0,
             counted: 0,
             waker: None,
         }
@@ -130,10 +133,26 @@ impl Connection {
         }
     }
 
+    /// Queues a frame. What waits is written first where it leaves no room for it: who reads what it gets is not slow,
+    /// however much comes at once.
     pub(super) fn push(&mut self, frame: Bytes, limit: usize) -> Result<(), Full> {
+        if let Sink::Socket(socket) = &self.sink
+            && !socket.outbox.has_room(frame.len(), limit)
+            && self.flush().is_err()
+        {
+            return Ok(()); // it is broken, which the next flush finds again
+        }
         match &mut self.sink {
             Sink::Socket(socket) => socket.outbox.push(frame, limit),
             Sink::Body(writer) => writer.push(frame, limit),
+        }
+    }
+
+    /// Bytes that wait for the client.
+    pub(super) fn waiting(&self) -> usize {
+        match &self.sink {
+            Sink::Socket(socket) => socket.outbox.bytes(),
+            Sink::Body(writer) => writer.bytes(),
         }
     }
 

@@ -10,7 +10,11 @@ use super::{
     Core, clock,
     connection::{Connection, Ending, Sink},
 };
-use crate::emulation::Emulated;
+use crate::{
+    emulation::Emulated,
+    reconnect::{comes_back, retry},
+    wire::without_values,
+};
 
 impl Core {
     /// Takes bytes from a client's socket, in place.
@@ -65,15 +69,23 @@ impl Core {
             session, wire, about, ..
         } = &mut **connection;
         let mut actions = Vec::new();
+        let mut said = false;
         let read = wire.commands(data, |command| {
+            said = true;
             session.command(command, now, &mut actions);
             !session.is_closed()
         });
-        if let Err(malformed) = read {
-            tracing::debug!(
-                client.id = %session.client(), peer.address = %about.remote, %malformed, "a client sent what is no command"
-            );
-            session.close(CloseReason::BadRequest, &mut actions);
+        match read {
+            Err(malformed) => {
+                let why = without_values(&malformed);
+                tracing::debug!(
+                    client.id = %session.client(), peer.address = %about.remote, why, "a client sent what is no command"
+                );
+                session.close(CloseReason::BadRequest, &mut actions);
+            }
+            // What says nothing is as much work as a command, and paid for as one.
+            Ok(()) if !said && !session.is_closed() => session.transport_beat(now, &mut actions),
+            Ok(()) => {}
         }
         self.carry_out(key, actions, now);
     }
@@ -137,7 +149,8 @@ impl Core {
         if let Sink::Body(writer) = &mut connection.sink {
             writer.begin(Err(reason.clone()));
         }
-        for frame in connection.wire.goodbye(reason) {
+        let again = connection.wire.language().is_sse() && comes_back(reason);
+        for frame in again.then(retry).into_iter().chain(connection.wire.goodbye(reason)) {
             let _ = connection.push(frame, usize::MAX); // never full
         }
         if let Sink::Body(_) = connection.sink {

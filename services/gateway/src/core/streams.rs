@@ -5,12 +5,17 @@
 //! the stream has them no more are those told whose position is watched. Where the stream is, is read when the core begins
 //! to listen; so whoever subscribes later, or comes back having missed nothing, costs no read.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use tidings_broker::{Error, History};
 use tidings_core::{Channel, Position, Retention};
 use tidings_session::{Place, Read};
+use tokio::time::sleep;
 use tracing::Span;
 
 use super::Core;
@@ -23,6 +28,11 @@ use crate::{
 /// Bytes of live publications that may wait for a read, per stream. What is beyond is read as well.
 const HELD: usize = 4 * 1024 * 1024;
 
+/// How often a stream that members wait for is tried to be read, and how long it is left alone in between: at first, and
+/// at most. Half a minute in all, beside the command timeouts.
+const TRIES: u32 = 12;
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
 /// Channels whose positions are asked for in one go.
 const POSITIONS: usize = 512;
 
@@ -31,6 +41,9 @@ const POSITIONS: usize = 512;
 pub(super) struct Streams {
     by_channel: HashMap<Channel, Stream>,
     lives: u64,
+    /// The positions of some are being asked for; of which more will be afterwards.
+    checking: bool,
+    check_again: bool,
 }
 
 /// One stream.
@@ -47,6 +60,8 @@ pub(super) struct Stream {
     reading: Option<Held>,
     /// Something may have been lost after the read began.
     again: bool,
+    /// How often in a row it could not be read.
+    failed: u32,
     /// Clients that wait to be told where the stream is.
     waiting: Vec<Waiting>,
     /// When it was last known to be in step.
@@ -58,6 +73,8 @@ pub(super) struct Stream {
 struct Held {
     deliveries: Vec<Arc<Delivery>>,
     bytes: usize,
+    /// More came than is held. It is in the stream, and has to be read there.
+    spilled: bool,
 }
 
 /// A client that subscribes.
@@ -99,7 +116,11 @@ impl Stream {
                 held.hold(delivery);
                 self.reading = Some(held);
             }
-            _ => self.heard = Some(position.clone()),
+            Next::Lost => self.heard = Some(position.clone()),
+            Next::HandOut | Next::Nothing => match &mut self.heard {
+                Some(heard) => heard.offset = position.offset,
+                None => self.heard = Some(position.clone()),
+            },
         }
         next
     }
@@ -107,10 +128,9 @@ impl Stream {
 
 impl Held {
     fn hold(&mut self, delivery: &Arc<Delivery>) {
-        let size = delivery.size();
-        // What does not fit is in the stream, and found missing when these are handed out.
-        if self.bytes + size <= HELD {
-            self.bytes += size;
+        self.bytes += delivery.size();
+        self.spilled |= self.bytes > HELD;
+        if !self.spilled {
             self.deliveries.push(delivery.clone());
         }
     }
@@ -200,6 +220,7 @@ impl Core {
                 base: None,
                 reading: None,
                 again: false,
+                failed: 0,
                 waiting: Vec::new(),
                 checked: now,
             };
@@ -209,17 +230,34 @@ impl Core {
             return;
         };
         match (&stream.reading, &stream.heard) {
-            (None, Some(heard)) => {
+            // Who knows of more than the members have heard shows that they miss something.
+            (None, Some(heard)) if !waiting.is_ahead_of(heard) => {
                 let heard = heard.clone();
                 self.admit(channel, retention, waiting, heard, now);
             }
-            (Some(_), _) => stream.waiting.push(waiting),
-            (None, None) => {
+            (None, _) => {
                 stream.waiting.push(waiting);
-                stream.reading = Some(Held::default());
                 let life = stream.life;
-                self.read_stream(channel.clone(), life);
+                self.begin_reading(channel, life);
             }
+            (Some(_), _) if stream.failed == 0 => stream.waiting.push(waiting),
+            (Some(_), _) => self.turn_away(channel, waiting, now),
+        }
+    }
+
+    /// The stream cannot be read for now. Who need not know where it is enters all the same; the others come back.
+    fn turn_away(&mut self, channel: &Channel, waiting: Waiting, now: Instant) {
+        let Waiting { from, id, read } = waiting;
+        match read {
+            Read::Nothing => self.place(from, id, channel, Place::default(), now),
+            _ => self.answer_subscribe(from, id, channel, Err(tidings_protocol::Error::INTERNAL), now),
+        }
+    }
+
+    fn begin_reading(&mut self, channel: &Channel, life: u64) {
+        if let Some(stream) = self.streams.of(channel, life) {
+            stream.reading = Some(Held::default());
+            self.read_stream(channel.clone(), life, Duration::ZERO);
         }
     }
 
@@ -238,7 +276,7 @@ impl Core {
             Next::Gap => {
                 if let Some(stream) = self.streams.by_channel.get(&delivery.channel) {
                     let life = stream.life;
-                    self.read_stream(delivery.channel.clone(), life);
+                    self.read_stream(delivery.channel.clone(), life, Duration::ZERO);
                 }
             }
             Next::Lost => {
@@ -248,8 +286,8 @@ impl Core {
         }
     }
 
-    /// Has a stream read from where its members are. Until the answer comes, live publications wait.
-    fn read_stream(&self, channel: Channel, life: u64) {
+    /// Has a stream read from where its members are, after a pause. Until the answer comes, live publications wait.
+    fn read_stream(&self, channel: Channel, life: u64, pause: Duration) {
         let Some(stream) = self.streams.by_channel.get(&channel) else {
             return;
         };
@@ -265,11 +303,8 @@ impl Core {
         };
         let (retention, reads) = (stream.retention, self.node.reads.clone());
         self.node.post(&self.inbox, async move {
-            // Those who subscribe would rather hear soon that it failed; those who are members would rather it succeeded.
-            let outcome = match since {
-                None => reads.read(&channel, retention, query).await,
-                Some(_) => reads.insist(&channel, retention, query).await,
-            };
+            sleep(pause).await;
+            let outcome = reads.read(&channel, retention, query).await;
             Letter::Read(channel, life, outcome)
         });
     }
@@ -283,21 +318,37 @@ impl Core {
         stream.checked = now;
         match (outcome, &stream.heard) {
             (Ok(history), Some(heard)) if connects(heard, &history) => {
-                self.catch_up(channel, life, &history, now);
+                stream.failed = 0;
+                if let Some(rest) = self.catch_up(channel, life, &history, now) {
+                    return self.go_on_later(channel, life, held, rest);
+                }
             }
-            (Ok(history), Some(_)) => {
-                stream.heard = Some(history.top.clone());
-                stream.base = None;
-                self.insufficient(channel, now);
-            }
-            (Ok(history), None) => stream.heard = Some(held.before(&history.top)),
-            (Err(error), heard) => {
-                tracing::warn!(channel.name = %channel, %error, "a stream could not be read");
-                if heard.is_some() {
-                    stream.heard = None;
+            (Ok(history), heard) => {
+                let lost = heard.is_some();
+                let now_at = if lost {
+                    history.top.clone()
+                } else {
+                    held.before(&history.top)
+                };
+                (stream.heard, stream.base, stream.failed) = (Some(now_at), None, 0);
+                if lost {
                     self.insufficient(channel, now);
                 }
             }
+            (Err(Error::Away { .. }), Some(_)) if stream.failed < TRIES => {
+                return self.try_again(channel, life, held, now);
+            }
+            (Err(error), heard) => {
+                tracing::warn!(channel.name = %channel, %error, "a stream could not be read");
+                let lost = heard.is_some();
+                (stream.heard, stream.base, stream.failed) = (None, None, 0);
+                if lost {
+                    self.insufficient(channel, now);
+                }
+            }
+        }
+        if let Some(stream) = self.streams.of(channel, life) {
+            stream.again |= held.spilled;
         }
         for delivery in held.deliveries {
             self.deliver(&delivery, now);
@@ -306,12 +357,46 @@ impl Core {
         self.serve_waiting(channel, life, now);
     }
 
-    /// Hands out what was missed. When that was not all, the rest is read too.
-    fn catch_up(&mut self, channel: &Channel, life: u64, history: &History, now: Instant) {
+    /// The members would rather wait than be told that they miss something. Who subscribes meanwhile is turned away.
+    fn try_again(&mut self, channel: &Channel, life: u64, held: Held, now: Instant) {
+        let Some(stream) = self.streams.of(channel, life) else {
+            return;
+        };
+        let pause = PAUSE.0.saturating_mul(1 << stream.failed).min(PAUSE.1);
+        stream.failed += 1;
+        stream.reading = Some(held);
+        let waiting = std::mem::take(&mut stream.waiting);
+        let jitter = rand::random_range(0.5..1.0);
+        self.read_stream(channel.clone(), life, pause.mul_f64(jitter));
+        for waiting in waiting {
+            self.turn_away(channel, waiting, now);
+        }
+    }
+
+    /// The rest of what was read is handed out in the next round: whoever reads what it gets has got the first part by then.
+    fn go_on_later(&mut self, channel: &Channel, life: u64, held: Held, rest: History) {
+        if let Some(stream) = self.streams.of(channel, life) {
+            stream.reading = Some(held);
+            let rest = Letter::Read(channel.clone(), life, Ok(Arc::new(rest)));
+            self.inbox.put(rest);
+        }
+    }
+
+    /// Hands out what was missed, or as much of it as outboxes should take at once: then the rest is given back. When even
+    /// that is not all there is, the stream is read again.
+    fn catch_up(&mut self, channel: &Channel, life: u64, history: &History, now: Instant) -> Option<History> {
         if !history.publications.is_empty() {
             self.node.metrics.repaired();
         }
-        for publication in &history.publications {
+        let mut room = self.node.outbox / 4;
+        for (index, publication) in history.publications.iter().enumerate() {
+            if index > 0 && publication.data.len() > room {
+                return Some(History {
+                    publications: history.publications[index..].to_vec(),
+                    top: history.top.clone(),
+                });
+            }
+            room = room.saturating_sub(publication.data.len());
             let metrics = self.node.metrics.clone();
             let delivery = Delivery::new(channel.clone(), publication.clone(), metrics, Span::none());
             self.deliver(&Arc::new(delivery), now);
@@ -322,6 +407,7 @@ impl Core {
                 .as_ref()
                 .is_some_and(|heard| heard.offset < history.top.offset);
         }
+        None
     }
 
     /// Reads a stream once more, where that is known to be needed.
@@ -330,8 +416,7 @@ impl Core {
             return;
         };
         if std::mem::take(&mut stream.again) && stream.reading.is_none() {
-            stream.reading = Some(Held::default());
-            self.read_stream(channel.clone(), life);
+            self.begin_reading(channel, life);
         }
     }
 
@@ -353,21 +438,30 @@ impl Core {
         }
     }
 
-    /// The bus, or this core's inbox, may have lost something: every stream is looked at.
+    /// The bus, or this core's inbox, may have lost something: every stream is looked at, all in one task.
     pub(super) fn check_streams(&mut self, before: Instant, now: Instant) {
-        let quiet = self.streams.quiet(before, now);
-        for part in quiet.chunks(POSITIONS) {
-            let (channels, lives): (Vec<_>, Vec<_>) = part.iter().cloned().unzip();
-            let streams = self.node.streams.clone();
-            self.node.post(&self.inbox, async move {
-                let positions = streams.positions(&channels).await;
-                Letter::Positions(channels.into_iter().zip(lives).zip(positions).collect())
-            });
+        if std::mem::replace(&mut self.streams.checking, true) {
+            self.streams.check_again |= before == now;
+            return;
         }
+        let quiet = self.streams.quiet(before, now);
+        let streams = self.node.streams.clone();
+        self.node.post(&self.inbox, async move {
+            let mut found = Vec::with_capacity(quiet.len());
+            for part in quiet.chunks(POSITIONS) {
+                let channels: Vec<_> = part.iter().map(|(channel, _)| channel.clone()).collect();
+                found.extend(part.iter().cloned().zip(streams.positions(&channels).await));
+            }
+            Letter::Positions(found)
+        });
     }
 
     /// Where streams are: those whose members are elsewhere are read.
-    pub(super) fn positions(&mut self, positions: Vec<((Channel, u64), Result<Position, Error>)>) {
+    pub(super) fn positions(
+        &mut self,
+        positions: Vec<((Channel, u64), Result<Position, Error>)>,
+        now: Instant,
+    ) {
         for ((channel, life), position) in positions {
             let Some(stream) = self.streams.of(&channel, life) else {
                 continue;
@@ -378,10 +472,20 @@ impl Core {
                 (None, _) | (_, Err(_)) => true,
             };
             if !in_step && stream.reading.is_none() {
-                stream.reading = Some(Held::default());
-                self.read_stream(channel, life);
+                self.begin_reading(&channel, life);
             }
         }
+        self.streams.checking = false;
+        if std::mem::take(&mut self.streams.check_again) {
+            self.check_streams(now, now);
+        }
+    }
+}
+
+impl Waiting {
+    /// The client has heard more than the members.
+    fn is_ahead_of(&self, heard: &Position) -> bool {
+        matches!(&self.read, Read::Since(at) if at.epoch == heard.epoch && at.offset > heard.offset)
     }
 }
 

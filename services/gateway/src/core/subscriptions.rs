@@ -11,7 +11,7 @@ use tidings_core::{Channel, Position, Publication, Retention};
 use tidings_protocol::{CloseReason, Error};
 use tidings_session::{Action, Answer, Base, Hears, Place, Read, Seen};
 
-use super::{Core, streams::Waiting};
+use super::{Core, actions::sizes, streams::Waiting};
 use crate::{
     delivery::Delivery,
     inbox::{Address, Letter},
@@ -66,14 +66,17 @@ impl Core {
 
     /// The bus has answered: so are those who waited for it.
     pub(super) fn interest(&mut self, channel: &Channel, result: &Result<(), Error>, now: Instant) {
-        for waiting in self.awaited.remove(channel).unwrap_or_default() {
-            match result {
-                Ok(()) => self.confirmed(channel, waiting, now),
-                Err(error) => {
-                    self.answer_subscribe(waiting.from, waiting.id, channel, Err(error.clone()), now);
-                }
+        let Err(error) = result else {
+            for waiting in self.awaited.remove(channel).unwrap_or_default() {
+                self.confirmed(channel, waiting, now);
             }
+            return;
+        };
+        // Who asks again while the others are told is told the same: the bus has not been asked since.
+        while let Some(waiting) = self.awaited.get_mut(channel).and_then(Vec::pop) {
+            self.answer_subscribe(waiting.from, waiting.id, channel, Err(error.clone()), now);
         }
+        self.awaited.remove(channel);
     }
 
     /// This core listens to the channel.
@@ -107,7 +110,7 @@ impl Core {
         self.hub.join(channel, from.key, Member::Entering(Box::default()));
         let (channel, reads) = (channel.clone(), self.node.reads.clone());
         self.node.post(&self.inbox, async move {
-            let outcome = reads.read(&channel, retention, query).await;
+            let outcome = reads.recover(&channel, retention, query).await;
             Letter::Recovered(from, id, channel, outcome)
         });
     }
@@ -131,17 +134,57 @@ impl Core {
             _ => return self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now),
         };
         let place = match (outcome, heard) {
-            (Ok(history), Some(heard)) => Place {
-                publications: up_to(&heard, &history.publications, &history.top, &held),
-                position: Some(heard),
-            },
-            (Ok(_), None) => Place::default(),
+            (Ok(history), Some(heard)) => {
+                let publications = up_to(&heard, &history.publications, &history.top, &held);
+                self.affordable(from, heard, publications)
+            }
+            (Ok(_), None) => Ok(Place::default()),
             (Err(error), _) => {
-                tracing::warn!(channel.name = %channel, %error, "what a client missed could not be read");
-                return self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now);
+                tracing::debug!(channel.name = %channel, %error, "what a client missed could not be read");
+                Err(Error::INTERNAL)
             }
         };
-        self.place(from, id, channel, place, now);
+        match place {
+            Ok(place) => self.place(from, id, channel, place, now),
+            Err(error) => self.answer_subscribe(from, id, channel, Err(error), now),
+        }
+    }
+
+    /// What a client missed, if it can be given all of it: more than half of its outbox is too much for one recovery, and
+    /// counts as not kept. What only does not fit beside what waits for the client can be had when that has left.
+    fn affordable(
+        &mut self,
+        from: Address,
+        heard: Position,
+        publications: Vec<Publication>,
+    ) -> Result<Place, Error> {
+        let most = self.node.outbox / 2;
+        let size = sizes(&publications);
+        let mut place = Place {
+            publications,
+            position: Some(heard),
+        };
+        let Some(connection) = self.connection(from) else {
+            return Ok(place);
+        };
+        // A client that connects gets what it missed in all its channels at once.
+        let entering = connection.session.is_entering();
+        let before = if entering {
+            connection.recovered as usize
+        } else {
+            connection.waiting()
+        };
+        let fits = before + size <= most;
+        if size > most || (entering && !fits) {
+            place.publications.clear();
+        } else if !fits {
+            return Err(
+                Error::TOO_MANY_REQUESTS.because("what was missed has to wait for what is on its way")
+            );
+        } else if entering {
+            connection.recovered += u32::try_from(size).unwrap_or(u32::MAX);
+        }
+        Ok(place)
     }
 
     /// Tells a client where it enters. What comes from now on is kept for it until it does.
@@ -153,7 +196,7 @@ impl Core {
         self.answer_subscribe(from, id, channel, Ok(place), now);
     }
 
-    fn answer_subscribe(
+    pub(super) fn answer_subscribe(
         &mut self,
         from: Address,
         id: u32,
@@ -178,6 +221,7 @@ impl Core {
         seen: Option<Seen>,
         more: &mut Vec<Action>,
     ) {
+        let positioned = hears.positioned;
         let before = self.hub.join(channel, key, Member::In(hears));
         self.node.metrics.subscribed();
         if let Some(seen) = seen {
@@ -187,6 +231,7 @@ impl Core {
             return;
         };
         if entering.spilled
+            && positioned
             && let Some(connection) = self.connections.get_mut(key)
         {
             return connection.session.insufficient(channel, more);

@@ -2,6 +2,7 @@
 
 mod admission;
 mod backend;
+mod bursts;
 mod control;
 mod emulation;
 mod hostile;

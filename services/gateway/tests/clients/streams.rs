@@ -19,7 +19,7 @@ const KEPT: Retention = Retention {
     ttl: Duration::from_secs(600),
 };
 
-async fn publish(node: &Node, channel: &str, data: &Value) {
+pub(crate) async fn publish(node: &Node, channel: &str, data: &Value) {
     publish_tagged(node, channel, data, &[]).await;
 }
 
