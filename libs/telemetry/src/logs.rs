@@ -1,12 +1,22 @@
-//! Log lines on stderr, for people or for machines.
+//! Log lines on stderr, for people or for machines. A line that is said on the way of a traced event has its trace's id.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt,
+    io::{self, IsTerminal as _},
+};
 
 use serde::{Deserialize, Serialize};
-use tracing::Subscriber;
-use tracing_subscriber::{EnvFilter, Layer, fmt::MakeWriter, registry::LookupSpan};
+use tracing::{Event, Span, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, MakeWriter,
+        format::{self, JsonFields, Writer},
+    },
+    registry::LookupSpan,
+};
 
-use crate::Error;
+use crate::{Error, trace};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
@@ -39,15 +49,41 @@ where
     Ok(match format {
         LogFormat::Text => lines
             .with_ansi(io::stderr().is_terminal())
+            .event_format(Traced(format::format(), LogFormat::Text))
             .with_filter(filter)
             .boxed(),
         LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
+            .fmt_fields(JsonFields::new())
+            .event_format(Traced(
+                format::format().json().flatten_event(true).with_span_list(false),
+                LogFormat::Json,
+            ))
             .with_filter(filter)
             .boxed(),
     })
+}
+
+/// A line with the id of the trace that it is part of, if that is exported.
+struct Traced<F>(F, LogFormat);
+
+impl<S, N, F> FormatEvent<S, N> for Traced<F>
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, ctx: &FmtContext<'_, S, N>, mut to: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        // One relaxed load where nothing is exported.
+        let Some(id) = trace::enabled().then(|| trace::id(&Span::current())).flatten() else {
+            return self.0.format_event(ctx, to, event);
+        };
+        let mut line = String::new();
+        self.0.format_event(ctx, Writer::new(&mut line), event)?;
+        match (self.1, line.strip_prefix('{')) {
+            (LogFormat::Json, Some(rest)) => write!(to, "{{\"trace_id\":\"{id}\",{rest}"),
+            _ => writeln!(to, "{} trace_id={id}", line.trim_end()),
+        }
+    }
 }
 
 #[cfg(test)]
