@@ -145,6 +145,38 @@ pub fn server(method: &'static str, incoming: Option<&Context>) -> Span {
     span
 }
 
+/// The server's span of an HTTP request to `route` (`POST /v1/events`: the verb and the path's pattern, never the
+/// query), continuing the caller's. [`answered`] ends it.
+#[must_use]
+pub fn http(route: &'static str, incoming: Option<&Context>) -> Span {
+    if !enabled() {
+        return Span::none();
+    }
+    let (verb, path) = route.split_once(' ').unwrap_or(("", route));
+    let span = info_span!(
+        parent: None,
+        "server",
+        otel.name = route,
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = verb,
+        http.route = path,
+        http.response.status_code = Empty,
+    );
+    if let Some(context) = incoming {
+        continue_from(&span, context);
+    }
+    span
+}
+
+/// Records what an HTTP request was answered with. A fault of ours is an error of the span.
+pub fn answered(span: &Span, status: http::StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
 /// The producer's span of one publication to `channel`, a child of `parent`: `publish CHANNEL`. `system` is the
 /// bus: `redis` or `memory`.
 #[must_use]

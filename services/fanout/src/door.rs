@@ -39,6 +39,7 @@ use crate::{
         guard::{self, Guard},
         presence::Reads,
     },
+    http::{self, Backends},
     metrics::Metrics,
     publish::Publish,
     refusals::Refusals,
@@ -128,27 +129,36 @@ impl Fanout {
         let publish = Publish::new(
             &broker,
             routes.clone(),
-            namespaces,
+            namespaces.clone(),
             keys.as_ref(),
             refusals.clone(),
             metrics.clone(),
         );
-        let fanout = grpc::Fanout {
+        let fanout = Arc::new(grpc::Fanout {
             publish: Arc::new(publish),
             leaving,
             // Not the name of the gateway that may be in the same process.
             control: Control::new(&broker, format!("fanout-{node}").into()),
             metrics: metrics.clone(),
-        };
+        });
         let guard = Arc::new(Guard {
             keys,
             message_size,
             refusals,
             metrics,
         });
+        let backends = Backends {
+            guard: guard.clone(),
+            fanout: fanout.clone(),
+            presence: Reads {
+                presence: presence.clone(),
+            },
+            streams: broker.streams(),
+            namespaces,
+        };
         let guarded = Services::from(Router::new())
             .add_service(
-                FanoutServer::new(fanout)
+                FanoutServer::from_arc(fanout)
                     .accept_compressed(CompressionEncoding::Gzip)
                     .max_decoding_message_size(message_size),
             )
@@ -157,7 +167,10 @@ impl Fanout {
             .layer(middleware::from_fn_with_state(guard, guard::guard));
         let health = HealthReporter::new();
         let services = SERVICES.into_iter().chain(has_presence.then_some(PRESENCE));
-        let router = guarded.merge(open(health.clone())).fallback(no_such_path);
+        let router = guarded
+            .merge(http::routes(backends))
+            .merge(open(health.clone()))
+            .fallback(no_such_path);
         Ok(Self {
             listener,
             address,
@@ -179,6 +192,20 @@ impl Fanout {
     #[must_use]
     pub fn routes(&self) -> Live {
         self.routes.clone()
+    }
+
+    /// Says `NOT_SERVING` to those who ask `grpc.health.v1`, once `draining` completes; calls are answered as long as it runs.
+    pub fn refer_elsewhere_after<F: Future<Output = ()>>(
+        &self,
+        draining: F,
+    ) -> impl Future<Output = ()> + use<F> {
+        let (mut health, services) = (self.health.clone(), self.services.clone());
+        async move {
+            draining.await;
+            for name in services {
+                health.set_service_status(name, ServingStatus::NotServing).await;
+            }
+        }
     }
 
     /// Answers until `shutdown` is requested. Requests in flight are then finished by tasks of `shutdown`.
@@ -223,7 +250,8 @@ async fn no_such_path(request: Request) -> Response {
         return status.into_http::<Body>().map(axum::body::Body::new);
     }
     let why = format!(
-        "{path} is not here: this is the backends' door, which speaks gRPC (tidings.fanout.v1.Fanout)"
+        "{path} is not here: this is the backends' door, which speaks gRPC (tidings.fanout.v1.Fanout) and HTTP \
+        (/v1/events, /api)"
     );
     (StatusCode::NOT_FOUND, guard::error_json(&why)).into_response()
 }

@@ -7,7 +7,7 @@
 
 mod call;
 pub(crate) mod control;
-mod event;
+pub(crate) mod event;
 pub(crate) mod guard;
 mod many;
 pub(crate) mod order;
@@ -28,6 +28,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tracing::{Instrument as _, Span};
 
 use self::call::Call;
+pub(crate) use self::many::own_trace;
 use crate::{
     control::Control,
     metrics::Metrics,

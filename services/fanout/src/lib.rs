@@ -11,6 +11,7 @@ pub mod config;
 mod control;
 pub mod door;
 mod grpc;
+mod http;
 mod limit;
 mod metrics;
 mod once;

@@ -10,6 +10,7 @@ use tidings_core::Event;
 /// What sets these names apart from others that a channel's publishes may have.
 const KIND: &str = "event:";
 const ROUTE_KIND: &str = "route:";
+const CALLER_KIND: &str = "caller:";
 
 /// The name of an event's publish, the same in each of its channels. `key` is the name of the API key that it came
 /// with; `None` where no key is asked for.
@@ -23,6 +24,11 @@ pub(crate) fn of(event: &Event, key: Option<&str>) -> Once {
 /// The same for a route that says itself what tells a repeat.
 pub(crate) fn by_route(text: &str, key: Option<&str>) -> Once {
     named(ROUTE_KIND, [key.unwrap_or_default(), text])
+}
+
+/// The same for what a caller publishes without an event around it, by the key that it gave itself.
+pub(crate) fn by_caller(text: &str, key: Option<&str>) -> Once {
+    named(CALLER_KIND, [key.unwrap_or_default(), text])
 }
 
 fn named<const N: usize>(kind: &str, parts: [&str; N]) -> Once {

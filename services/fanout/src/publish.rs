@@ -1,5 +1,7 @@
 //! An event to the bus: is it allowed, who hears of it, what do they keep, and one publication for each of them.
 
+pub(crate) mod bare;
+
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -178,7 +180,7 @@ impl Publish {
     pub(crate) fn admit(&self, key: &Key) -> Result<(), Error> {
         self.take(key).inspect_err(|error| {
             self.refusals
-                .note(key.name(), "RATE_EXCEEDED", &error.to_string())
+                .note(key.name(), "RATE_EXCEEDED", &error.to_string());
         })
     }
 

@@ -103,6 +103,14 @@ pub(super) fn check(
     })
 }
 
+/// Tags of what is published without an event around it, by the same rules.
+pub(crate) fn tags(tags: HashMap<String, String>) -> Result<BTreeMap<String, String>, Vec<FieldViolation>> {
+    let mut wrong = Wrong::default();
+    let tags = wrong.tags(tags);
+    wrong.nothing()?;
+    Ok(tags)
+}
+
 impl Wrong {
     fn kind(&mut self, kind: &str) {
         let field = "event.type";

@@ -108,7 +108,7 @@ pub(crate) fn error_json(message: &str) -> axum::Json<serde_json::Value> {
 }
 
 /// `x-api-key: K`, `authorization: apikey K` or `authorization: Bearer K`.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
         return key.to_str().ok();
     }

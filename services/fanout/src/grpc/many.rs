@@ -194,7 +194,7 @@ fn until(
 }
 
 /// The trace that an event names itself (CloudEvents, "Distributed Tracing" extension).
-fn own_trace(event: &proto::Event) -> Option<trace::Context> {
+pub(crate) fn own_trace(event: &proto::Event) -> Option<trace::Context> {
     let text = |name| event.attributes.get(name).cloned();
     let own = trace::Context {
         traceparent: text("traceparent")?,

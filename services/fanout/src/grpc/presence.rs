@@ -21,6 +21,9 @@ use super::{caller, caller_trace, status, traced};
 /// How long the presence service has to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The presence service, as it is asked.
+pub(crate) type Client = PresenceClient<transport::Channel>;
+
 pub(crate) struct Reads {
     /// `None`: it is not known where presence runs.
     pub(crate) presence: Option<transport::Channel>,
@@ -82,20 +85,12 @@ impl presence_server::Presence for Reads {
 
 impl Reads {
     /// Whom to ask, when the caller may ask about the channel.
-    fn admit<T>(
-        &self,
-        request: &Request<T>,
-        channel: &str,
-    ) -> Result<PresenceClient<transport::Channel>, Status> {
+    fn admit<T>(&self, request: &Request<T>, channel: &str) -> Result<Client, Status> {
         self.asked_by(caller(request)?.as_deref(), channel)
     }
 
     /// The same, for whichever way the question came.
-    pub(crate) fn asked_by(
-        &self,
-        key: Option<&Key>,
-        channel: &str,
-    ) -> Result<PresenceClient<transport::Channel>, Status> {
+    pub(crate) fn asked_by(&self, key: Option<&Key>, channel: &str) -> Result<Client, Status> {
         let channel = Channel::parse(channel)
             .map_err(|why| status::invalid(vec![FieldViolation::new("channel", why.to_string())]))?;
         if let Some(key) = key.filter(|key| !key.may_look_into(&channel)) {

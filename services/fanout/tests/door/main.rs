@@ -5,8 +5,11 @@
     reason = "a failed step of a test is a failed test, in its helpers too"
 )]
 
+mod api;
+mod cloudevents;
 mod control;
 mod harness;
+mod http;
 mod keys;
 mod many;
 mod presence;
