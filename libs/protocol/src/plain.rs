@@ -71,9 +71,11 @@ pub fn close_for(error: &Error) -> CloseReason {
         102 | 105 | 106 | 107 => CloseReason::BadRequest,
         103 => CloseReason::PermissionDenied,
         108 => CloseReason::NotAvailable,
-        109 => CloseReason::Expired,
+        109 | 110 => CloseReason::Expired,
         111 => CloseReason::TooManyRequests,
-        _ => CloseReason::Internal,
+        _ if error.temporary => CloseReason::Internal,
+        // Whatever it is, the client need not come back with it.
+        _ => CloseReason::PermissionDenied,
     }
 }
 
@@ -91,5 +93,20 @@ mod tests {
         };
         assert_eq!(format("{\"a\":\n1}"), ("{\"a\": 1}".into(), Format::Json));
         assert_eq!(format("hello\nworld"), ("hello\nworld".into(), Format::Binary));
+    }
+
+    #[test]
+    fn only_what_is_temporary_brings_a_client_back() {
+        let application = |temporary| Error {
+            code: 1000,
+            message: "of a backend".into(),
+            temporary,
+        };
+        assert_eq!(close_for(&application(true)), CloseReason::Internal);
+        assert_eq!(close_for(&Error::INTERNAL), CloseReason::Internal);
+        for error in [application(false), Error::UNAUTHORIZED, Error::METHOD_NOT_FOUND] {
+            assert_eq!(close_for(&error), CloseReason::PermissionDenied);
+        }
+        assert_eq!(close_for(&Error::EXPIRED), CloseReason::Expired);
     }
 }

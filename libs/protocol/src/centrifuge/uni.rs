@@ -80,10 +80,11 @@ pub fn push(push: Push<'_>, out: &mut impl Write) -> Result<(), CloseReason> {
 #[must_use]
 pub fn close_for(error: &Error) -> CloseReason {
     match error.code {
-        103 => CloseReason::PermissionDenied,
         109 | 110 => CloseReason::Expired,
         111 => CloseReason::TooManyRequests,
-        _ => CloseReason::Internal,
+        _ if error.temporary => CloseReason::Internal,
+        // Whatever it is, the client need not come back with it.
+        _ => CloseReason::PermissionDenied,
     }
 }
 

@@ -155,7 +155,7 @@ fn an_error_ends_the_connection_as_the_protocol_says() {
         (Error::EXPIRED, CloseReason::Expired),
         (Error::TOO_MANY_REQUESTS, CloseReason::TooManyRequests),
         (Error::INTERNAL, CloseReason::Internal),
-        (Error::UNKNOWN_CHANNEL, CloseReason::Internal),
+        (Error::UNKNOWN_CHANNEL, CloseReason::PermissionDenied),
     ] {
         assert_eq!(heard(&Reply::Error { id: 1, error }), Err(reason));
     }
