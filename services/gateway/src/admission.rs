@@ -31,6 +31,9 @@ pub(crate) enum Refused {
     /// The page is of another origin.
     #[error("this origin is not in clients.allowed_origins")]
     Origin,
+    /// A page of another site does not connect, but makes the browser fetch this as if it were a picture or a page.
+    #[error("a link or an element of a page cannot connect; use an SDK, or an EventSource")]
+    Navigation,
     /// Too many are where it is.
     #[error(transparent)]
     Address(#[from] addresses::Full),
@@ -43,10 +46,15 @@ impl Refused {
     /// What HTTP says.
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Origin => StatusCode::FORBIDDEN,
+            Self::Origin | Self::Navigation => StatusCode::FORBIDDEN,
             Self::Address(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }
+    }
+
+    /// Whether the same client may be let in later.
+    pub(crate) fn passes(&self) -> bool {
+        matches!(self, Self::Address(_) | Self::Full)
     }
 }
 
@@ -68,6 +76,7 @@ impl Admission {
     /// When it is of an origin that is not allowed.
     pub(crate) fn page(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refused> {
         match self.origins.refuses(headers) {
+            None if self.origins.is_navigation(headers) => Err(Refused::Navigation),
             None => Ok(()),
             Some(origin) => {
                 tracing::debug!(peer.address = %peer, origin, "a page of another origin tried to connect");

@@ -29,6 +29,7 @@ mod origin;
 pub mod presence;
 mod quota;
 mod reads;
+mod reconnect;
 mod wire;
 
 use std::{
@@ -80,6 +81,10 @@ const HISTORY: u32 = 300;
 /// Connections of the clients' door that may be shaking hands. Those that have become clients are counted apart, but keep
 /// their place among the door's while they are served over HTTP.
 const HANDSHAKES: usize = 1024;
+
+/// How large the headers of a client's request may be, in bytes: an `EventSource` has nothing but its URL to say what it
+/// subscribes to, and shows a token for each.
+const HEADER_SIZE: u32 = 80 * 1024;
 
 /// What a gateway needs from the rest of the process.
 pub struct Deps {
@@ -242,6 +247,8 @@ impl Gateway {
         } = self;
         let limits = serve::Limits {
             max_connections: connections.saturating_add(HANDSHAKES),
+            idle_timeout: serve::Limits::DEFAULT.header_timeout,
+            header_size: HEADER_SIZE,
             ..serve::Limits::DEFAULT
         };
         serve::serve(listener, http::router(door.clone()), limits, shutdown).await;

@@ -4,7 +4,7 @@
 //! anything: `https://*.example.com`, `http://localhost:*`. The channels' and events' globs go by segments, and an
 //! origin's would not: `*.example.com` is to match subdomains of any depth.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 
 /// No origin is longer: a host has 253 bytes at most, beside it are a scheme and a port. So looking costs little.
 const LONGEST: usize = 512;
@@ -62,6 +62,19 @@ impl Origins {
         let lower = String::from_utf8_lossy(shown).to_ascii_lowercase();
         let allowed = origin.len() <= LONGEST && self.patterns.iter().any(|pattern| pattern.matches(&lower));
         (!allowed).then_some(lower)
+    }
+
+    /// Whether a browser sends this for a page that did not ask to read the answer, with the user's cookies all the same:
+    /// a link, a form, an element such as a picture. None of them has an origin if it is a GET. Whoever may read it, by
+    /// `fetch` or as an `EventSource`, has one, or is of our own origin (<https://www.w3.org/TR/fetch-metadata/>).
+    pub(crate) fn is_navigation(&self, headers: &HeaderMap) -> bool {
+        let is = |name, among: &[&str]| {
+            let value: Option<&HeaderValue> = headers.get(name);
+            value.is_some_and(|value| among.iter().any(|it| value.as_bytes() == it.as_bytes()))
+        };
+        !self.any
+            && !headers.contains_key(header::ORIGIN)
+            && (is("sec-fetch-site", &["cross-site", "same-site"]) || is("sec-fetch-mode", &["navigate"]))
     }
 }
 
@@ -138,7 +151,6 @@ fn check(entry: &str) -> Result<(), &'static str> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     use super::*;
@@ -232,6 +244,33 @@ mod tests {
     #[test]
     fn a_client_that_is_no_browser_has_no_origin_and_passes() {
         assert!(origins(&[]).unwrap().refuses(&HeaderMap::new()).is_none());
+    }
+
+    #[test]
+    fn what_a_page_of_another_site_fetches_without_reading_it_does_not_pass() {
+        let navigation = |allowed: &[&str], sent: &[(&'static str, &'static str)]| {
+            let headers = sent
+                .iter()
+                .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+            origins(allowed).unwrap().is_navigation(&headers.collect())
+        };
+        let picture = &[("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+        let link = &[("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")];
+        assert!(navigation(&[], picture) && navigation(&[], link));
+        assert!(navigation(&[], &[("sec-fetch-site", "same-site")]));
+        assert!(!navigation(&["*"], picture), "every page may connect");
+        let same = [("sec-fetch-site", "same-origin"), ("sec-fetch-mode", "cors")];
+        assert!(!navigation(&[], &same), "an EventSource of our own origin");
+        let other = [
+            ("origin", "https://app.example.com"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "cors"),
+        ];
+        assert!(
+            !navigation(&["https://app.example.com"], &other),
+            "its origin is judged"
+        );
+        assert!(!navigation(&[], &[]), "no browser");
     }
 
     #[test]

@@ -150,7 +150,11 @@ impl Core {
             writer.begin(Err(reason.clone()));
         }
         let again = connection.wire.language().is_sse() && comes_back(reason);
-        for frame in again.then(retry).into_iter().chain(connection.wire.goodbye(reason)) {
+        for frame in again
+            .then(retry)
+            .into_iter()
+            .chain(connection.wire.goodbye(reason))
+        {
             let _ = connection.push(frame, usize::MAX); // never full
         }
         if let Sink::Body(_) = connection.sink {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
-    extract::{Path, Query, Request, State},
-    http::{HeaderMap, StatusCode},
+    extract::{Path, Request, State},
+    http::StatusCode,
     response::Response,
 };
 use bytes::Bytes;
@@ -13,7 +13,12 @@ use serde::Deserialize;
 use tidings_core::Channel;
 use tidings_protocol::plain::{self, sse};
 
-use super::{Door, Peer, Refused, request::bearer, streaming::Asked, websocket::Agreed};
+use super::{
+    Door, Peer, Refused,
+    request::{Parameters, bearer},
+    streaming::Asked,
+    websocket::Agreed,
+};
 use crate::{
     adopt::Addressed,
     wire::{Language, Wire},
@@ -29,7 +34,7 @@ pub(super) async fn socket(
     State(door): State<Arc<Door>>,
     Extension(peer): Peer,
     Path(channel): Path<String>,
-    Query(query): Query<SocketQuery>,
+    Parameters(query): Parameters<SocketQuery>,
     request: Request,
 ) -> Result<Response, Refused> {
     check(&channel)?;
@@ -56,13 +61,17 @@ pub(super) async fn events(
     State(door): State<Arc<Door>>,
     Extension(peer): Peer,
     Path(channel): Path<String>,
-    Query(query): Query<EventsQuery>,
-    headers: HeaderMap,
+    Parameters(query): Parameters<EventsQuery>,
+    request: Request,
 ) -> Result<Response, Refused> {
     check(&channel)?;
-    let place = door.admit(peer.0, &headers)?;
-    let token = bearer(&headers).or(query.token).unwrap_or_default();
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let (parts, _) = request.into_parts();
+    let place = match door.admit_listener(peer.0, &parts) {
+        Ok(place) => place,
+        Err(answer) => return Ok(answer),
+    };
+    let token = bearer(&parts.headers).or(query.token).unwrap_or_default();
+    let last = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
     // The header is the newer: a browser sets it when it comes back, with the same URL as before.
     let since = last.or(query.last_event_id.as_deref());
     let opening = plain::resuming(channel.clone(), token, since.and_then(sse::last_event_id));
@@ -73,7 +82,7 @@ pub(super) async fn events(
         opening: opening.into(),
         addressed: Addressed::No,
     };
-    door.judged(peer.0, &headers, place, asked).await
+    door.judged(peer.0, &parts, place, asked).await
 }
 
 fn check(channel: &str) -> Result<(), Refused> {

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    extract::{FromRequestParts, Query},
+    http::{HeaderMap, HeaderName, StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::Refused;
+use crate::wire::without_values;
 
 /// How long a request's body may take.
 const BODY: Duration = Duration::from_secs(10);
@@ -36,8 +39,22 @@ pub(super) fn too_large() -> Refused {
 }
 
 /// What was read is not what it should be.
-pub(super) fn malformed(why: &dyn std::error::Error) -> Refused {
-    Refused::new(StatusCode::BAD_REQUEST, why.to_string())
+pub(super) fn malformed(why: &(dyn std::error::Error + 'static)) -> Refused {
+    Refused::new(StatusCode::BAD_REQUEST, without_values(why))
+}
+
+/// The query of a URL.
+pub(super) struct Parameters<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(Refused::new(StatusCode::BAD_REQUEST, rejection.body_text())),
+        }
+    }
 }
 
 /// A header with all its lines: one list (RFC 9110 section 5.3), of which a cookie's crumbs are joined in their own way

@@ -5,8 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use axum::{
     Extension,
     body::Body,
-    extract::{Query, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -15,12 +15,13 @@ use tidings_protocol::{CloseReason, Command};
 
 use super::{
     Door, Peer, Refused,
-    request::{is_protobuf, malformed, whole},
+    request::{Parameters, is_protobuf, malformed, whole},
 };
 use crate::{
     admission::Place,
     adopt::{Addressed, Adoption, Sink},
     body,
+    reconnect::{comes_back, retry},
     wire::{Language, Wire, greeting},
 };
 
@@ -71,20 +72,20 @@ pub(super) async fn http_stream(
         opening: Vec::new(),
         addressed: Addressed::Emulated,
     };
-    Ok(door.stream(peer.0, &parts.headers, place, asked))
+    Ok(door.stream(peer.0, &parts, place, asked))
 }
 
 /// The Centrifuge protocol in server-sent events.
 pub(super) async fn sse(
     State(door): State<Arc<Door>>,
     Extension(peer): Peer,
-    Query(query): Query<ConnectQuery>,
+    Parameters(query): Parameters<ConnectQuery>,
     request: Request,
 ) -> Result<Response, Refused> {
     let (parts, body) = request.into_parts();
     let place = door.admit(peer.0, &parts.headers)?;
-    let first = match (parts.method, query.cf_connect) {
-        (Method::POST, _) => whole(body, door.node.message).await?,
+    let first = match (&parts.method, query.cf_connect) {
+        (&Method::POST, _) => whole(body, door.node.message).await?,
         (_, Some(commands)) => commands.into(),
         (_, None) => {
             return Err(Refused::new(
@@ -100,24 +101,27 @@ pub(super) async fn sse(
         opening: Vec::new(),
         addressed: Addressed::Emulated,
     };
-    Ok(door.stream(peer.0, &parts.headers, place, asked))
+    Ok(door.stream(peer.0, &parts, place, asked))
 }
 
 /// The unidirectional protocol in server-sent events.
 pub(super) async fn uni_sse(
     State(door): State<Arc<Door>>,
     Extension(peer): Peer,
-    Query(query): Query<ConnectQuery>,
+    Parameters(query): Parameters<ConnectQuery>,
     request: Request,
 ) -> Result<Response, Refused> {
     let (parts, body) = request.into_parts();
-    let place = door.admit(peer.0, &parts.headers)?;
-    let connect = match parts.method {
-        Method::POST => whole(body, door.node.message).await?,
+    let place = match door.admit_listener(peer.0, &parts) {
+        Ok(place) => place,
+        Err(answer) => return Ok(answer),
+    };
+    let connect = match &parts.method {
+        &Method::POST => whole(body, door.node.message).await?,
         _ => query.cf_connect.unwrap_or_default().into(),
     };
     let asked = Asked::uni(Language::SseUni, "uni_sse", &connect)?;
-    door.judged(peer.0, &parts.headers, place, asked).await
+    door.judged(peer.0, &parts, place, asked).await
 }
 
 /// The unidirectional protocol in lines of JSON.
@@ -130,7 +134,7 @@ pub(super) async fn uni_http_stream(
     let place = door.admit(peer.0, &parts.headers)?;
     let connect = whole(body, door.node.message).await?;
     let asked = Asked::uni(Language::LinesUni, "uni_http_stream", &connect)?;
-    door.judged(peer.0, &parts.headers, place, asked).await
+    door.judged(peer.0, &parts, place, asked).await
 }
 
 impl Asked {
@@ -147,10 +151,10 @@ impl Asked {
 
 impl Door {
     /// Gives a client to a core, and begins the response at once.
-    fn stream(&self, peer: SocketAddr, headers: &HeaderMap, place: Place, asked: Asked) -> Response {
+    fn stream(&self, peer: SocketAddr, parts: &Parts, place: Place, asked: Asked) -> Response {
         let language = asked.wire.language();
-        let (writer, body) = open(place, language);
-        self.adopt_stream(peer, headers, writer, asked);
+        let (writer, body) = open(parts, place, language);
+        self.adopt_stream(peer, &parts.headers, writer, asked);
         respond(body, language)
     }
 
@@ -159,21 +163,32 @@ impl Door {
     pub(super) async fn judged(
         &self,
         peer: SocketAddr,
-        headers: &HeaderMap,
+        parts: &Parts,
         place: Place,
         asked: Asked,
     ) -> Result<Response, Refused> {
         let language = asked.wire.language();
-        let (mut writer, body) = open(place, language);
+        let (mut writer, body) = open(parts, place, language);
         let verdict = writer.verdict();
-        self.adopt_stream(peer, headers, writer, asked);
+        self.adopt_stream(peer, &parts.headers, writer, asked);
         match verdict.await.unwrap_or(Err(CloseReason::Shutdown)) {
             Ok(()) => Ok(respond(body, language)),
-            // An EventSource that gets any other status than 200 never comes back. Where coming back helps, the stream
-            // just ends.
-            Err(reason) if language.is_sse() && comes_back(&reason) => Ok(respond(body, language)),
+            // An EventSource that gets any other status than 200 never comes back. Where coming back as it is helps, the
+            // stream just ends.
+            Err(reason) if language.is_sse() && passes(&reason) => Ok(respond(body, language)),
             Err(reason) => Err(Refused::new(status(&reason), reason.text().to_owned())),
         }
+    }
+
+    /// Lets a client in that may be an `EventSource`, or answers it. Where it is just not the moment, that is a stream which
+    /// ends as it begins: an `EventSource` then comes back, and after any other status than 200 it never does.
+    pub(super) fn admit_listener(&self, peer: SocketAddr, parts: &Parts) -> Result<Place, Response> {
+        self.admission
+            .admit(peer, &parts.headers)
+            .map_err(|refused| match refused.passes() {
+                true if parts.method == Method::GET => event_stream(Body::from(retry())),
+                _ => Refused::from(refused).into_response(),
+            })
     }
 
     fn adopt_stream(&self, peer: SocketAddr, headers: &HeaderMap, writer: body::Writer, asked: Asked) {
@@ -188,8 +203,8 @@ impl Door {
     }
 }
 
-fn open(place: Place, language: Language) -> (body::Writer, body::Body<Place>) {
-    let (mut writer, body) = body::pair(place);
+fn open(parts: &Parts, place: Place, language: Language) -> (body::Writer, body::Body<Place>) {
+    let (mut writer, body) = body::pair(place, parts.extensions.get().cloned());
     if language.is_sse() {
         let _ = writer.push(BEGINNING, usize::MAX); // never full
     }
@@ -197,11 +212,18 @@ fn open(place: Place, language: Language) -> (body::Writer, body::Body<Place>) {
 }
 
 fn respond(body: body::Body<Place>, language: Language) -> Response {
-    let kind = match language {
-        _ if language.is_sse() => EVENT_STREAM,
-        Language::LinesProtobuf => BYTES,
-        _ => LINES,
-    };
+    match language {
+        _ if language.is_sse() => event_stream(Body::new(body)),
+        Language::LinesProtobuf => stream(BYTES, Body::new(body)),
+        _ => stream(LINES, Body::new(body)),
+    }
+}
+
+fn event_stream(body: Body) -> Response {
+    stream(EVENT_STREAM, body)
+}
+
+fn stream(kind: HeaderValue, body: Body) -> Response {
     let headers = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, NOT_KEPT),
@@ -211,13 +233,15 @@ fn respond(body: body::Body<Place>, language: Language) -> Response {
             HeaderValue::from_static("no"),
         ),
     ];
-    (headers, Body::new(body)).into_response()
+    (headers, body).into_response()
 }
 
 /// The nearest that HTTP has to the reason why a session ended before it began.
 fn status(reason: &CloseReason) -> StatusCode {
     match reason {
-        CloseReason::InvalidToken | CloseReason::Expired => StatusCode::UNAUTHORIZED,
+        CloseReason::InvalidToken | CloseReason::Expired | CloseReason::SubscriptionExpired => {
+            StatusCode::UNAUTHORIZED
+        }
         CloseReason::PermissionDenied | CloseReason::ForceDisconnect => StatusCode::FORBIDDEN,
         CloseReason::NotAvailable => StatusCode::NOT_FOUND,
         CloseReason::TooManyRequests | CloseReason::ConnectionLimit | CloseReason::ChannelLimit => {
@@ -229,7 +253,7 @@ fn status(reason: &CloseReason) -> StatusCode {
     }
 }
 
-/// Whether the reason tells a client to come back by itself.
-fn comes_back(reason: &CloseReason) -> bool {
-    matches!(reason.code(), 3000..3500 | 4000..4500)
+/// Whether a client may be let in that says the same again later. One whose token is past would have to get another.
+fn passes(reason: &CloseReason) -> bool {
+    comes_back(reason) && !matches!(reason, CloseReason::Expired | CloseReason::SubscriptionExpired)
 }

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
-    extract::{Query, Request, State},
+    extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -15,7 +15,10 @@ use tidings_protocol::Command;
 use tidings_websocket::handshake;
 use tokio::{net::TcpStream, time::timeout};
 
-use super::{Door, Peer, Refused, request::malformed};
+use super::{
+    Door, Peer, Refused,
+    request::{Parameters, malformed},
+};
 use crate::{
     admission::Place,
     adopt::{About, Addressed, Adoption, Sink},
@@ -40,7 +43,7 @@ pub(super) struct CentrifugeQuery {
 pub(super) async fn centrifuge(
     State(door): State<Arc<Door>>,
     Extension(peer): Peer,
-    Query(query): Query<CentrifugeQuery>,
+    Parameters(query): Parameters<CentrifugeQuery>,
     request: Request,
 ) -> Result<Response, Refused> {
     let asked = [query.format, query.cf_protocol]
@@ -76,7 +79,7 @@ pub(super) struct UniQuery {
 pub(super) async fn uni(
     State(door): State<Arc<Door>>,
     Extension(peer): Peer,
-    Query(query): Query<UniQuery>,
+    Parameters(query): Parameters<UniQuery>,
     request: Request,
 ) -> Result<Response, Refused> {
     let (wire, opening) = match query.cf_connect {

@@ -314,3 +314,45 @@ async fn a_page_of_an_allowed_origin_is_told_that_it_may_and_no_other() {
         assert_eq!(foreign.refused().await.0, 403, "{path}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_source_may_show_many_tokens_in_its_url() {
+    let node = start(|_| {});
+    let token = "t".repeat(600);
+    let subscribe = |id| json!({"id": id, "subscribe": {"channel": format!("c{id}"), "token": token}});
+    let mut commands = vec![json!({"id": 1, "connect": {}}).to_string()];
+    commands.extend((2..62).map(|id| subscribe(id).to_string()));
+    let path = format!("/connection/sse?cf_connect={}", encoded(&commands.join("\n")));
+    assert!(path.len() > 40_000, "{}", path.len());
+    let mut stream = node.get(&path).send().await;
+    assert_eq!(stream.response.status(), 200);
+    assert_eq!(stream.event().await["id"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_http2_that_is_not_read_gives_its_place_back() {
+    let node = start(|config| {
+        config.limits.connections = 1;
+        config.limits.outbox = config.limits.message_size;
+    });
+    let stream = node
+        .post("/connection/http_stream", HELLO)
+        .send_by_http2_unread()
+        .await;
+    while !node.metric("subscriptions 1") {
+        tokio::task::yield_now().await;
+    }
+    let data = format!("\"{}\"", "x".repeat(50_000));
+    while !node.metric("connections 0") {
+        node.publish("a", &data).await;
+    }
+    let free = async {
+        while node.post("/connection/http_stream", HELLO).status().await != 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, free)
+        .await
+        .expect("the place is given back");
+    drop(stream);
+}

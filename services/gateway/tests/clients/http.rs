@@ -75,10 +75,19 @@ impl Asked {
 
     /// The same over cleartext HTTP/2, whose client knows beforehand that it will do.
     pub(crate) async fn send_by_http2(self) -> Exchange {
+        self.send_by(http2::Builder::new(TokioExecutor::new())).await
+    }
+
+    /// The same, by a client that takes nothing of the response.
+    pub(crate) async fn send_by_http2_unread(self) -> Exchange {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2.initial_stream_window_size(0);
+        self.send_by(http2).await
+    }
+
+    async fn send_by(self, http2: http2::Builder<TokioExecutor>) -> Exchange {
         let socket = TcpStream::connect(self.address).await.expect("an open door");
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-            .await
-            .expect("HTTP/2");
+        let (mut sender, connection) = http2.handshake(TokioIo::new(socket)).await.expect("HTTP/2");
         let mut tasks = JoinSet::new();
         tasks.spawn(async move { drop(connection.await) });
         exchange(sender.send_request(self.request).await, tasks)

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tidings_auth::token::{Expected, Keyring, Minter, Verifier};
 use tidings_core::{Format, Secret};
@@ -165,4 +166,102 @@ async fn a_websocket_client_may_ask_for_pings_of_its_transport() {
         // The library answers it by itself.
         assert!(matches!(client.message().await, Ok(Message::Ping(_))));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_source_that_is_refused_for_good_is_told_so_and_one_that_comes_at_a_bad_moment_comes_back() {
+    let (node, _) = with_token();
+    let secret = Secret::from("0123456789abcdef0123456789ABCDEF!".to_owned());
+    let minter = Minter::hs256(&secret, Expected::default()).expect("a usable secret");
+    let past = SystemTime::now() - Duration::from_secs(3600);
+    let expired = minter.connection("42", &[], None, Duration::from_secs(1), past);
+    assert_eq!(
+        node.get(&format!("/sse/a?token={expired}")).refused().await.0,
+        401
+    );
+    let greeting = json!({"token": expired}).to_string();
+    assert_eq!(node.post("/connection/uni_sse", greeting).refused().await.0, 401);
+
+    for full in [
+        start(|config| config.limits.connections = 1),
+        start(|config| config.limits.connections_per_address = 1),
+    ] {
+        let _held = full.client().await;
+        for path in ["/sse/a", "/connection/uni_sse"] {
+            let mut stream = full.get(path).send().await;
+            assert_eq!(stream.response.status(), 200, "{path}");
+            assert_eq!(stream.header("content-type"), "text/event-stream");
+            let retry = stream.until("\n\n").await.expect("an instruction");
+            assert!(retry.starts_with("retry: "), "{retry}");
+            assert_eq!(stream.until("\n\n").await, None);
+        }
+        let status = full.post("/connection/uni_sse", "{}").status().await;
+        assert!(status == 503 || status == 429, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_gateway_tells_event_sources_when_to_come_back() {
+    let node = start(|_| {});
+    let (mut stream, _) = events(node.get("/sse/a")).await;
+    node.shutdown.request();
+    let retry = stream.until("\n\n").await.expect("an instruction");
+    assert!(retry.starts_with("retry: "), "{retry}");
+    assert_eq!(stream.until("\n\n").await, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_another_site_cannot_make_a_browser_connect_by_a_link_or_a_picture() {
+    let node = start(|_| {});
+    for path in [
+        "/sse/a",
+        "/connection/uni_sse",
+        "/connection/sse?cf_connect=%7B%7D",
+    ] {
+        for (name, value) in [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("sec-fetch-mode", "navigate"),
+        ] {
+            assert_eq!(
+                node.get(path).with(name, value).status().await,
+                403,
+                "{path} {value}"
+            );
+        }
+    }
+    let own = node.get("/sse/a").with("sec-fetch-site", "same-origin");
+    events(own.with("sec-fetch-mode", "cors")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_repeats_nothing_of_what_was_sent_and_is_in_json() {
+    let node = start(|_| {});
+    let (status, why) = node
+        .post(
+            "/connection/uni_sse",
+            r#"{"data":1,"version":{"token":"secret"},"subs":"secret"}"#,
+        )
+        .refused()
+        .await;
+    assert_eq!(status, 400);
+    assert!(!why.contains("secret") && why.contains("line 1 column"), "{why}");
+    let twice = "/connection/uni_sse?cf_connect=%7B%7D&cf_connect=secret";
+    let (status, why) = node.get(twice).refused().await;
+    assert!(
+        status == 400 && why.contains("cf_connect") && !why.contains("secret"),
+        "{why}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_that_floods_is_closed() {
+    let node = start(|_| {});
+    let mut client = node.open("/connection/uni_websocket").await;
+    for _ in 0..1000 {
+        let message = Message::text("{}");
+        client.socket.feed(message).await.expect("an open socket");
+    }
+    client.socket.flush().await.expect("an open socket");
+    assert_eq!(client.close_code().await, 3013);
 }
