@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tidings_core::{Namespace, Secret};
 
 use super::address::Address;
@@ -58,6 +58,7 @@ pub struct Config {
 pub struct Proxy {
     /// `http://` or `https://`: JSON is posted there. `grpc://` or `grpcs://`, a host and a port: the service
     /// `centrifugal.centrifugo.proxy.CentrifugoProxy` is called there.
+    #[serde(serialize_with = "shown")]
     pub endpoint: String,
     /// How long the client's command waits for the answer at most, for its turn too.
     #[serde(with = "humantime_serde")]
@@ -68,6 +69,14 @@ pub struct Proxy {
     pub http_headers: Vec<String>,
     /// Headers that it gets with every question, whatever the client sent under these names.
     pub static_headers: BTreeMap<String, Secret>,
+}
+
+/// What `tidings config print` shows of an endpoint: what stands behind a `?` may be a secret.
+fn shown<S: Serializer>(endpoint: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    match endpoint.split_once('?') {
+        Some((before, _)) => serializer.collect_str(&format_args!("{before}?***")),
+        None => serializer.serialize_str(endpoint),
+    }
 }
 
 impl Default for Proxy {
