@@ -76,7 +76,7 @@ async fn everybody_is_told_when_redis_dies_and_has_kept_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_misses_anything_when_redis_dies_and_has_kept_all() {
+async fn everybody_is_told_when_redis_dies_though_it_has_kept_all() {
     let arguments = ["--appendonly", "yes", "--appendfsync", "always"];
     let Some(mut scene) = Scene::open(2, CLIENTS, &arguments).await else {
         return;
