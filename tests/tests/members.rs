@@ -20,6 +20,7 @@ use tidings_gateway::presence::{Error, Members};
 use tidings_presence::{Config, Presence, Server, Store};
 use tidings_runtime::{Health, Shutdown, health::Check};
 use tidings_session::Seen;
+use tidings_tests::fault::{Faulty, Wire};
 use tokio::runtime::Runtime;
 use tonic::transport::Channel;
 
@@ -216,6 +217,100 @@ async fn presence_is_right_after_a_thousand_clients_roamed_and_every_replica_was
     last.retain(|_, is_there| *is_there);
     assert!(last == there, "{} heard, {} there", last.len(), there.len());
     gateway.members.goodbye().await;
+}
+
+#[tokio::test]
+async fn presence_is_right_after_a_gateway_was_cut_off_for_less_and_for_longer_than_its_lease() {
+    let Some(redis) = RedisServer::start() else { return };
+    let broker = Broker::redis(&redis.config()).unwrap();
+    let store = Store::new(&broker);
+    let replica = Replica::start((Ipv4Addr::LOCALHOST, 0).into(), &store);
+    let wire = Faulty::start(replica.address.port()).await;
+    let cut_off = Channel::from_shared(wire.redis_url().replace("redis", "http")).unwrap();
+    let lease = Duration::from_secs(1);
+    let gateways = [
+        Gateway::start("g1", &cut_off.connect_lazy(), lease),
+        Gateway::start("g2", &replica.channel(), lease),
+    ];
+    let rooms = ["room:0", "room:1", "room:2"];
+    let recorder = Recorder::new(&broker, &rooms).await;
+    // A connection stays with its gateway; in which room it is changes all the time.
+    let clients: Vec<ClientInfo> = (0..1_000).map(|n| client(&format!("user{}", n / 2))).collect();
+    let mut at: Vec<Option<usize>> = vec![None; clients.len()];
+    for (round, state) in [
+        Wire::Whole,
+        Wire::Cut,
+        Wire::Whole,
+        Wire::Held,
+        Wire::Whole,
+        Wire::Cut,
+        Wire::Whole,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        wire.set(state);
+        for (n, client) in clients.iter().enumerate() {
+            let gateway = &gateways[n % 2];
+            if let Some(room) = at[n].take() {
+                gateway.left(rooms[room], client);
+            }
+            if (n + round) % 5 != 0 {
+                let room = n * (round + 1) % rooms.len();
+                gateway.joined(rooms[room], client);
+                at[n] = Some(room);
+            }
+        }
+        match (round, state) {
+            // Less than the lease, and then longer: until its members are nowhere to be seen.
+            (_, Wire::Whole) => tokio::time::sleep(lease / 3).await,
+            (1, _) => tokio::time::sleep(lease / 5).await,
+            _ => {
+                let gone = async {
+                    while !is_alone(&store, rooms[0], "g2").await {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                };
+                tokio::time::timeout(PATIENCE, gone).await.unwrap();
+            }
+        }
+    }
+    for (n, room) in rooms.iter().enumerate() {
+        let there = clients.iter().zip(&at).filter(|(_, place)| **place == Some(n));
+        let expected: Vec<&ClientInfo> = there.map(|(client, _)| client).collect();
+        gateways[1].until(room, &expected).await;
+        let users: std::collections::BTreeSet<_> = expected.iter().map(|info| &info.user).collect();
+        let stats = store.stats(&channel(room)).await.unwrap();
+        assert_eq!(
+            (stats.clients, stats.users),
+            (expected.len(), users.len()),
+            "{room}"
+        );
+    }
+    while !store.ended().await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut last = BTreeMap::new();
+    for (who, is_there) in heard(&recorder).await {
+        let before = last.insert(who.clone(), is_there).unwrap_or(false);
+        assert_ne!(before, is_there, "{who:?} twice");
+    }
+    last.retain(|_, is_there| *is_there);
+    let there = clients.iter().zip(&at).filter_map(|(client, place)| {
+        let room = channel(rooms[(*place)?]);
+        Some(((room, client.client), true))
+    });
+    assert!(last == there.collect(), "{} heard last", last.len());
+    for gateway in &gateways {
+        gateway.members.goodbye().await;
+    }
+    replica.stop().await;
+}
+
+/// Whether all that are seen in a channel are one gateway's.
+async fn is_alone(store: &Store, room: &str, gateway: &str) -> bool {
+    let page = store.members(&channel(room), None, 1_000).await.unwrap();
+    page.members.iter().all(|(_, its)| its.as_str() == gateway)
 }
 
 #[tokio::test]
