@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod browser;
+mod cent;
 mod cluster;
 mod delta;
 mod grpc;
