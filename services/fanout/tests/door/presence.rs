@@ -7,7 +7,7 @@ use tidings_fanout::Deps;
 use tidings_proto::presence::{
     GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest, LookupResponse, Member, PresenceAck,
     StatsRequest, StatsResponse, UserPresence, WatchRequest, WatchResponse, presence_client::PresenceClient,
-    presence_server,
+    presence_server, watch_response,
 };
 use tidings_runtime::{Shutdown, serve};
 use tonic::{Code, Request, Response, Status, Streaming, transport};
