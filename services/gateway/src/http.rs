@@ -80,6 +80,8 @@ async fn wrong_method() -> Refused {
 struct Refused {
     status: StatusCode,
     why: Cow<'static, str>,
+    /// The client is an `EventSource` that shall come back: after any other status than 200 it never does.
+    again: bool,
 }
 
 impl Refused {
@@ -87,12 +89,16 @@ impl Refused {
         Self {
             status,
             why: why.into(),
+            again: false,
         }
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
+        if self.again {
+            return streaming::again();
+        }
         (self.status, Json(json!({ "error": self.why }))).into_response()
     }
 }

@@ -66,10 +66,7 @@ pub(super) async fn events(
 ) -> Result<Response, Refused> {
     check(&channel)?;
     let (parts, _) = request.into_parts();
-    let place = match door.admit_listener(peer.0, &parts) {
-        Ok(place) => place,
-        Err(answer) => return Ok(answer),
-    };
+    let place = door.admit_listener(peer.0, &parts)?;
     let token = bearer(&parts.headers).or(query.token).unwrap_or_default();
     let last = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok());
     // The header is the newer: a browser sets it when it comes back, with the same URL as before.

@@ -112,10 +112,7 @@ pub(super) async fn uni_sse(
     request: Request,
 ) -> Result<Response, Refused> {
     let (parts, body) = request.into_parts();
-    let place = match door.admit_listener(peer.0, &parts) {
-        Ok(place) => place,
-        Err(answer) => return Ok(answer),
-    };
+    let place = door.admit_listener(peer.0, &parts)?;
     let connect = match &parts.method {
         &Method::POST => whole(body, door.node.message).await?,
         _ => query.cf_connect.unwrap_or_default().into(),
@@ -180,15 +177,13 @@ impl Door {
         }
     }
 
-    /// Lets a client in that may be an `EventSource`, or answers it. Where it is just not the moment, that is a stream which
-    /// ends as it begins: an `EventSource` then comes back, and after any other status than 200 it never does.
-    pub(super) fn admit_listener(&self, peer: SocketAddr, parts: &Parts) -> Result<Place, Response> {
-        self.admission
-            .admit(peer, &parts.headers)
-            .map_err(|refused| match refused.passes() {
-                true if parts.method == Method::GET => event_stream(Body::from(retry())),
-                _ => Refused::from(refused).into_response(),
-            })
+    /// Lets a client in that may be an `EventSource`, which shall come back if this is just not the moment.
+    pub(super) fn admit_listener(&self, peer: SocketAddr, parts: &Parts) -> Result<Place, Refused> {
+        let place = self.admission.admit(peer, &parts.headers);
+        place.map_err(|refused| Refused {
+            again: refused.passes() && parts.method == Method::GET,
+            ..refused.into()
+        })
     }
 
     fn adopt_stream(&self, peer: SocketAddr, headers: &HeaderMap, writer: body::Writer, asked: Asked) {
@@ -217,6 +212,11 @@ fn respond(body: body::Body<Place>, language: Language) -> Response {
         Language::LinesProtobuf => stream(BYTES, Body::new(body)),
         _ => stream(LINES, Body::new(body)),
     }
+}
+
+/// A stream that ends as it begins.
+pub(super) fn again() -> Response {
+    event_stream(Body::from(retry()))
 }
 
 fn event_stream(body: Body) -> Response {

@@ -162,3 +162,22 @@ fn a_client_that_only_listens_is_heard_once() {
             .is_err()
     );
 }
+
+#[test]
+fn what_is_wrong_is_said_without_what_was_sent() {
+    for (sent, said) in [
+        (
+            r#"{"token":1,"name":"secret"}"#,
+            "JSON, but a field is not what it should be, at line 1 column ",
+        ),
+        (
+            r#"{"subs":"secret"}"#,
+            "JSON, but a field is not what it should be, at line 1 column ",
+        ),
+        ("{\"token\":\"secret", "JSON that breaks off, at line 1 column "),
+        ("secret", "no JSON, at line 1 column "),
+    ] {
+        let why = without_values(&greeting(sent.as_bytes()).expect_err("malformed"));
+        assert!(why.starts_with(said), "{why}");
+    }
+}

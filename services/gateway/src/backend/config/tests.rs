@@ -143,3 +143,19 @@ fn what_is_printed_has_no_secrets() {
     };
     assert!(!serde_json::to_string(&proxy).unwrap().contains("hunter2"));
 }
+
+#[test]
+fn what_stands_behind_an_endpoints_question_mark_is_not_shown() {
+    let shown = |endpoint: &str| {
+        let proxy = Proxy {
+            endpoint: endpoint.to_owned(),
+            ..Proxy::default()
+        };
+        serde_json::to_value(proxy).unwrap()["endpoint"].clone()
+    };
+    assert_eq!(
+        shown("https://b.example.com/ask?key=secret"),
+        "https://b.example.com/ask?***"
+    );
+    assert_eq!(shown("grpc://b.example.com:9000"), "grpc://b.example.com:9000");
+}
