@@ -13,12 +13,20 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::quota::{Entered, Quota};
+use crate::{
+    pace::Pace,
+    quota::{Entered, Quota},
+};
 
 const FORWARDED: &str = "x-forwarded-for";
 
 /// How often it is said at most that an address has all its connections.
 const PAUSE: Duration = Duration::from_secs(60);
+
+/// How many requests of one address are passed on to other nodes: so many a second, and a burst. Anyone can send them,
+/// for a made-up session too, and each costs every node's Redis. A client that answers pings so sends one in 25 s.
+const FORWARDED_PER_SECOND: u32 = 50;
+const FORWARDED_AT_ONCE: u32 = 200;
 
 /// The proxies that are believed: `clients.trusted_proxies`.
 #[derive(Debug)]
@@ -73,10 +81,11 @@ fn address(element: &[u8]) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
-/// How many connections each address may have.
+/// How many connections each address may have, and how many of its requests are passed on.
 pub(crate) struct Addresses {
     proxies: Proxies,
     quota: Quota<IpAddr>,
+    passed_on: Pace,
     said: Mutex<Option<Instant>>,
 }
 
@@ -93,6 +102,7 @@ impl Addresses {
         Self {
             proxies,
             quota: Quota::new(most),
+            passed_on: Pace::new(FORWARDED_PER_SECOND, FORWARDED_AT_ONCE),
             said: Mutex::new(None),
         }
     }
@@ -107,6 +117,11 @@ impl Addresses {
             self.say(client);
             Full
         })
+    }
+
+    /// Whether a request that came from `peer` may be passed on to another node.
+    pub(crate) fn may_pass_on(&self, peer: IpAddr, headers: &HeaderMap) -> bool {
+        self.passed_on.keeps(whole(self.proxies.client(peer, headers)))
     }
 
     /// Tells whoever runs this node, but not for every attempt of a flood.

@@ -37,6 +37,9 @@ pub(crate) enum Refused {
     /// Too many are where it is.
     #[error(transparent)]
     Address(#[from] addresses::Full),
+    /// Too many requests come from where it is.
+    #[error("there are too many requests from this address; try again later")]
+    TooOften,
     /// Too many are here.
     #[error("this node has all the connections that it takes")]
     Full,
@@ -47,7 +50,7 @@ impl Refused {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Origin | Self::Navigation => StatusCode::FORBIDDEN,
-            Self::Address(_) => StatusCode::TOO_MANY_REQUESTS,
+            Self::Address(_) | Self::TooOften => StatusCode::TOO_MANY_REQUESTS,
             Self::Full => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -82,6 +85,17 @@ impl Admission {
                 tracing::debug!(peer.address = %peer, origin, "a page of another origin tried to connect");
                 Err(Refused::Origin)
             }
+        }
+    }
+
+    /// Whether a request to another node may be passed on to that.
+    ///
+    /// # Errors
+    /// When there are too many of them from its address.
+    pub(crate) fn pass_on(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refused> {
+        match self.addresses.may_pass_on(peer.ip(), headers) {
+            true => Ok(()),
+            false => Err(Refused::TooOften),
         }
     }
 

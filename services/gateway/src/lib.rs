@@ -26,6 +26,7 @@ mod metrics;
 mod node;
 mod notice;
 mod origin;
+mod pace;
 pub mod presence;
 mod quota;
 mod reads;

@@ -3,20 +3,25 @@
 use std::sync::Arc;
 
 use axum::{
+    Extension,
     extract::{Request, State},
     http::StatusCode,
 };
 use tidings_protocol::centrifuge::emulation;
 
 use super::{
-    Door, Refused,
+    Door, Peer, Refused,
     request::{is_protobuf, malformed, too_large, whole},
 };
 
 /// In JSON the commands are a string within a string: what escaping adds, and room for what stands around it.
 const AROUND: usize = 1024;
 
-pub(super) async fn emulate(State(door): State<Arc<Door>>, request: Request) -> Result<StatusCode, Refused> {
+pub(super) async fn emulate(
+    State(door): State<Arc<Door>>,
+    Extension(peer): Peer,
+    request: Request,
+) -> Result<StatusCode, Refused> {
     let (parts, body) = request.into_parts();
     let body = whole(body, 2 * door.node.message + AROUND).await?;
     let emulation = if is_protobuf(&parts.headers) {
@@ -33,6 +38,7 @@ pub(super) async fn emulate(State(door): State<Arc<Door>>, request: Request) -> 
     let heard = if emulation.node == *door.node.name {
         door.cores.emulate(session, emulation.data).await
     } else {
+        door.admission.pass_on(peer.0, &parts.headers)?;
         let told = door
             .node
             .control

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
@@ -355,4 +356,18 @@ async fn a_stream_of_http2_that_is_not_read_gives_its_place_back() {
         .await
         .expect("the place is given back");
     drop(stream);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_other_nodes_are_passed_on_only_so_often_and_its_own_are_not_counted() {
+    let node = start(|_| {});
+    let (_stream, connected) = streaming(&node).await;
+    let session = connected["session"].clone();
+    let away = json!({"session": session, "node": "away"});
+    let statuses = join_all((0..600).map(|_| node.emulate(&away, "{}"))).await;
+    let count = |status: u16| statuses.iter().filter(|it| it.as_u16() == status).count();
+    assert!(count(404) >= 200 && count(429) > 0, "{} passed", count(404));
+    assert_eq!(count(404) + count(429), 600);
+    let ours = r#"{"id":3,"publish":{"channel":"a","data":2}}"#;
+    assert_eq!(node.emulate(&connected, ours).await, 204);
 }
