@@ -3,7 +3,11 @@
 //! `cargo run --release -p tidings-presence --example members`. Prints figures and asserts nothing: a busy machine proves
 //! nothing. Each user is in ten channels.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may panic, and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement may panic, and prints"
+)]
 
 use std::time::{Duration, SystemTime};
 
@@ -32,7 +36,9 @@ const ROUNDS: usize = 200;
 
 #[tokio::main]
 async fn main() {
-    let Some(server) = RedisServer::start() else { return };
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
     let broker = Broker::redis(&server.config()).unwrap();
     let store = Store::new(&broker);
     let presence = Presence::new(store.clone(), &mut Registry::default());
@@ -49,23 +55,36 @@ async fn main() {
         .map(|gateway| members(gateway * MEMBERS / GATEWAYS, MEMBERS / GATEWAYS))
         .collect();
     let began = Instant::now();
-    let joins = gateways.iter_mut().zip(&all).map(|(gateway, members)| async move {
-        for batch in members.chunks(BATCH) {
-            let changes = batch.iter().cloned().map(|member| Change {
-                change: Some(change::Change::Joined(member)),
-            });
-            let changes = Changes {
-                changes: changes.collect(),
-            };
-            gateway.tell(Update::Changes(changes)).await;
-        }
-    });
+    let joins = gateways
+        .iter_mut()
+        .zip(&all)
+        .map(|(gateway, members)| async move {
+            for batch in members.chunks(BATCH) {
+                let changes = batch.iter().cloned().map(|member| Change {
+                    change: Some(change::Change::Joined(member)),
+                });
+                let changes = Changes {
+                    changes: changes.collect(),
+                };
+                gateway.tell(Update::Changes(changes)).await;
+            }
+        });
     futures_util::future::join_all(joins).await;
     let took = began.elapsed();
-    println!("joins              {:>9.0} per second", MEMBERS as f64 / took.as_secs_f64());
-    let log: u64 = command(&server, &["MEMORY", "USAGE", "tidings:presence-log", "SAMPLES", "0"]).await;
+    println!(
+        "joins              {:>9.0} per second",
+        MEMBERS as f64 / took.as_secs_f64()
+    );
+    let log: u64 = command(
+        &server,
+        &["MEMORY", "USAGE", "tidings:presence-log", "SAMPLES", "0"],
+    )
+    .await;
     let used = memory(&server).await - empty - log;
-    println!("memory             {:>9} bytes per member, and {log} of the log", used / MEMBERS as u64);
+    println!(
+        "memory             {:>9} bytes per member, and {log} of the log",
+        used / MEMBERS as u64
+    );
 
     let commands = calls(&server).await;
     let began = Instant::now();
@@ -81,7 +100,9 @@ async fn main() {
 
     // One channel as large as a page, and a huge one.
     for (name, size) in [("page", 1_000), ("huge", 50_000)] {
-        let crowd: Vec<Member> = (0..size).map(|n| member(name, &user(n), ClientId::random())).collect();
+        let crowd: Vec<Member> = (0..size)
+            .map(|n| member(name, &user(n), ClientId::random()))
+            .collect();
         for batch in crowd.chunks(BATCH) {
             let changes = batch.iter().cloned().map(|member| Change {
                 change: Some(change::Change::Joined(member)),
@@ -103,7 +124,10 @@ async fn main() {
                 channel: name.to_owned(),
                 ..ListRequest::default()
             };
-            assert_eq!(client.list(request).await.unwrap().into_inner().members.len(), 1_000);
+            assert_eq!(
+                client.list(request).await.unwrap().into_inner().members.len(),
+                1_000
+            );
             list.push(began.elapsed());
         }
         println!("Stats of {size:<6}    {:>9.3} ms, median", median(stats));
@@ -127,7 +151,11 @@ async fn main() {
             let _ = store.sweep(&lease).await.unwrap();
         }
     }
-    println!("sweep of {}    {:>9.2} s", MEMBERS / GATEWAYS, began.elapsed().as_secs_f64());
+    println!(
+        "sweep of {}    {:>9.2} s",
+        MEMBERS / GATEWAYS,
+        began.elapsed().as_secs_f64()
+    );
 }
 
 fn members(from: usize, count: usize) -> Vec<Member> {
@@ -137,7 +165,11 @@ fn members(from: usize, count: usize) -> Vec<Member> {
         if n % PER_USER == 0 {
             client = ClientId::random();
         }
-        members.push(member(&format!("tasks:{}", n % CHANNELS), &user(n / PER_USER), client));
+        members.push(member(
+            &format!("tasks:{}", n % CHANNELS),
+            &user(n / PER_USER),
+            client,
+        ));
     }
     members
 }
@@ -177,7 +209,9 @@ async fn memory(server: &RedisServer) -> u64 {
 
 async fn calls(server: &RedisServer) -> u64 {
     let info: String = command(server, &["INFO", "commandstats"]).await;
-    let calls = info.lines().filter_map(|line| line.split_once("calls=")?.1.split(',').next());
+    let calls = info
+        .lines()
+        .filter_map(|line| line.split_once("calls=")?.1.split(',').next());
     calls.map(|calls| calls.parse::<u64>().unwrap()).sum()
 }
 
