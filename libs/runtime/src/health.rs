@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The state of a process. Clones are the same health.
 #[derive(Debug, Clone, Default)]
@@ -16,6 +17,7 @@ pub struct Health(Arc<Mutex<Inner>>);
 #[derive(Debug, Default)]
 struct Inner {
     phase: Phase,
+    draining: CancellationToken,
     /// By name, then by reporter: several parts of a process may each depend on the same thing.
     components: BTreeMap<&'static str, BTreeMap<u64, State>>,
     next_reporter: u64,
@@ -116,7 +118,14 @@ impl Health {
 
     /// Nobody new should come. There is no way back.
     pub fn drain(&self) {
-        self.0.lock().phase = Phase::Draining;
+        let mut inner = self.0.lock();
+        inner.phase = Phase::Draining;
+        inner.draining.cancel();
+    }
+
+    /// Completes once nobody new should come.
+    pub fn draining(&self) -> WaitForCancellationFutureOwned {
+        self.0.lock().draining.clone().cancelled_owned()
     }
 
     /// Whether to send anybody here.

@@ -199,7 +199,7 @@ impl Fanout {
         &self,
         draining: F,
     ) -> impl Future<Output = ()> + use<F> {
-        let (mut health, services) = (self.health.clone(), self.services.clone());
+        let (health, services) = (self.health.clone(), self.services.clone());
         async move {
             draining.await;
             for name in services {

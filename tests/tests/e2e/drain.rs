@@ -1,6 +1,9 @@
 //! SIGTERM: a node sends its clients elsewhere and leaves.
 
-use tidings_tests::{Client, Launch, Plain, Redis, token};
+use tidings_tests::{Backend, Client, Launch, Plain, Redis, eventually, token};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
 #[tokio::test]
 async fn clients_are_told_to_come_back_and_the_process_ends_well() {
@@ -50,6 +53,12 @@ async fn while_it_drains_it_is_alive_and_not_ready() {
     node.terminate().await;
     node.wait_for_status("/health/ready", 503).await;
     assert_eq!(node.get("/health/live").await.unwrap().0, 200);
+    let mut health = HealthClient::new(Backend::new(&node.backends()).channel());
+    eventually("gRPC's own health says so too", async || {
+        let whole = health.check(HealthCheckRequest::default()).await.ok()?;
+        (whole.into_inner().status() == ServingStatus::NotServing).then_some(())
+    })
+    .await;
     // Somebody is in a hurry: the second signal.
     node.terminate().await;
     node.exit().await;

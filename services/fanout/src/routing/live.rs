@@ -53,6 +53,10 @@ impl Live {
             "Times that the routes were read again, by what came of it (replaced, refused)",
             state.reloads.clone(),
         );
+        // There from the start, so that the first of each is seen as an increase.
+        for result in ["replaced", "refused"] {
+            drop(state.reloads.get_or_create(&ReloadLabels { result }));
+        }
         let live = Self(Arc::new(state));
         live.set(routes);
         Ok(live)

@@ -140,6 +140,7 @@ impl Wiring {
         let stage = self.stages.services.clone();
         let reload = reload::run(self.plan.origin.clone(), fanout.routes(), stage.clone());
         drop(stage.spawn(reload));
+        drop(stage.spawn(fanout.refer_elsewhere_after(self.health.draining())));
         self.services.push(Service {
             name: "fanout",
             stage: stage.clone(),
