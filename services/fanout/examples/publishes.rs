@@ -36,7 +36,10 @@ impl Server {
         let shutdown = Shutdown::new();
         let ended = shutdown.clone();
         thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
                 let config = Config {
                     listen: (Ipv4Addr::LOCALHOST, 0).into(),
@@ -52,7 +55,8 @@ impl Server {
                 let fanout = Fanout::bind(&config, &[], deps, &mut Registry::default()).expect("a free port");
                 let thread = fs::read_link("/proc/thread-self").expect("Linux");
                 let clock = format!("/proc/{}/schedstat", thread.display());
-                tell.send((format!("http://{}", fanout.local_addr()), clock)).expect("the caller waits");
+                tell.send((format!("http://{}", fanout.local_addr()), clock))
+                    .expect("the caller waits");
                 fanout.run(ended.clone()).await;
                 ended.wait().await;
             });
@@ -128,7 +132,12 @@ async fn main() {
 
     let (begin, cpu) = (Instant::now(), server.cpu());
     let requests = stream::iter((EVENTS..2 * EVENTS).map(request));
-    let answers = client.clone().publish_stream(requests).await.expect("a stream").into_inner();
+    let answers = client
+        .clone()
+        .publish_stream(requests)
+        .await
+        .expect("a stream")
+        .into_inner();
     let count = answers.inspect(|answer| assert!(answer.is_ok())).count().await;
     assert_eq!(count, EVENTS);
     report("PublishStream", begin.elapsed(), server.cpu() - cpu);
@@ -136,7 +145,11 @@ async fn main() {
     let (begin, cpu) = (Instant::now(), server.cpu());
     for first in (2 * EVENTS..3 * EVENTS).step_by(500) {
         let events = (first..first + 500).map(event).collect();
-        client.clone().publish_batch(PublishBatchRequest { events }).await.expect("published");
+        client
+            .clone()
+            .publish_batch(PublishBatchRequest { events })
+            .await
+            .expect("published");
     }
     report("PublishBatch", begin.elapsed(), server.cpu() - cpu);
     drop(server);
@@ -151,8 +164,15 @@ async fn main() {
             ..event(number)
         };
         let begin = Instant::now();
-        let response = client.publish(PublishRequest { event: Some(event) }).await.expect("published").into_inner();
+        let response = client
+            .publish(PublishRequest { event: Some(event) })
+            .await
+            .expect("published")
+            .into_inner();
         assert!(response.results.iter().all(|result| result.error.is_none()));
-        println!("one event to {CHANNELS} channels through Redis: {:?}", begin.elapsed());
+        println!(
+            "one event to {CHANNELS} channels through Redis: {:?}",
+            begin.elapsed()
+        );
     }
 }
