@@ -2,8 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use tidings_core::Channel;
-use tidings_core::ClientId;
+use tidings_core::{Channel, ClientId};
 
 /// A member came or went.
 #[derive(Debug, Clone, PartialEq, Eq)]

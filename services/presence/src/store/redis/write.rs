@@ -18,7 +18,7 @@ pub(super) const UNORDERED: usize = 1_000;
 /// How many users one step of a sweep looks at.
 const SWEEP_USERS: usize = 200;
 
-/// The most that is kept of one step's members, so that a user with very many is done in several steps.
+/// Members, by whose they are.
 type Places = BTreeMap<Who, Vec<MemberId>>;
 
 /// Members that are gone, and whose they were.
