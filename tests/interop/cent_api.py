@@ -7,7 +7,9 @@ gave as one line of JSON.
 import asyncio
 import json
 import sys
+import time
 
+import requests
 from cent import (
     AsyncClient,
     BatchRequest,
@@ -83,10 +85,16 @@ def main(url, key, channel, user):
             code_of(lambda: client.info(InfoRequest())),
         ],
         "refused": refused(url, channel),
+        "by_query": requests.post(f"{url}/info?api_key={key}", json={}, timeout=10).status_code,
     }
-    client.subscribe(SubscribeRequest(user=user, channel="feed:cent", data={"welcome": 1}))
-    client.publish(PublishRequest(channel="feed:cent", data={"n": 5}))
-    client.unsubscribe(UnsubscribeRequest(user=user, channel="feed:cent"))
+    client.subscribe(SubscribeRequest(user=user, channel="chat:asked", data={"welcome": 1}))
+    # It is answered when gateways have begun with it.
+    deadline = time.monotonic() + 20
+    while client.presence_stats(PresenceStatsRequest(channel="chat:asked")).num_clients == 0:
+        assert time.monotonic() < deadline, "the user is not in the channel"
+        time.sleep(0.05)
+    client.publish(PublishRequest(channel="chat:asked", data={"n": 5}))
+    client.unsubscribe(UnsubscribeRequest(user=user, channel="chat:asked"))
     client.refresh(RefreshRequest(user=user, expire_at=4102444800))
     client.history_remove(HistoryRemoveRequest(channel=channel))
     said["removed"] = len(client.history(HistoryRequest(channel=channel, limit=-1)).publications)

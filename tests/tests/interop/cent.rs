@@ -28,18 +28,20 @@ async fn what_cent_asks_for_is_done_and_answered_as_it_expects() {
             "rest": [2],
             "errors": [112, 102, 108],
             "refused": true,
+            "by_query": 200,
             "removed": 0,
         })
     );
     for n in 1..=4 {
         assert_eq!(sdk.hear().await["n"], n);
     }
-    let told = sdk.event_of("subscribed", "feed:cent").await;
+    let told = sdk.event_of("subscribed", "chat:asked").await;
     assert_eq!(
         (&told["server"], &told["data"]),
         (&json!(true), &json!({ "welcome": 1 }))
     );
     assert_eq!(sdk.hear().await["n"], 5);
-    assert_eq!(sdk.event("unsubscribed").await["channel"], "feed:cent");
+    assert_eq!(sdk.event("unsubscribed").await["channel"], "chat:asked");
     assert_eq!(sdk.event("disconnected").await["code"], 3503);
+    assert!(!server.logs().contains(API_KEY), "a key is logged");
 }

@@ -86,9 +86,11 @@ impl Publish {
             })
             .collect();
         self.note(&outcomes, key);
-        self.metrics
-            .publish_duration
-            .observe(begun.elapsed().as_secs_f64(), span);
+        if outcomes.iter().any(Result::is_ok) {
+            self.metrics
+                .publish_duration
+                .observe(begun.elapsed().as_secs_f64(), span);
+        }
         Ok(outcomes)
     }
 
