@@ -145,7 +145,8 @@ impl Session {
     pub fn command(&mut self, command: Command, now: Instant, out: &mut Actions) {
         match self.state {
             // What an SDK sent together with a connect that failed is neither answered nor held against it.
-            State::Closed | State::Refused { .. } => return,
+            State::Closed => return,
+            State::Refused { .. } => return self.transport_beat(now, out),
             State::Opened(_) | State::Entering(_) | State::Known(_) => {}
         }
         // A pong costs the client nothing and waits for nothing: it says that the client is alive, now.

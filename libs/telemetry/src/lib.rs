@@ -105,7 +105,11 @@ impl Telemetry {
         // this is dropped; a runtime waits for its blocking tasks.
         let (done, flushed) = tokio::sync::oneshot::channel();
         let flush = move || drop(done.send(provider.shutdown_with_timeout(FLUSH_TIMEOUT)));
-        if thread::Builder::new().name("flush".to_owned()).spawn(flush).is_err() {
+        if thread::Builder::new()
+            .name("flush".to_owned())
+            .spawn(flush)
+            .is_err()
+        {
             tracing::warn!("the last spans are lost: there is no thread to hand them over");
             return;
         }

@@ -68,12 +68,12 @@ impl Writer {
         told
     }
 
-    /// Queues a frame. It leaves with the next [`flush`](Self::flush), or earlier.
     /// Bytes that wait for the client.
     pub(crate) fn bytes(&self) -> usize {
         self.shared.lock().outbox.bytes()
     }
 
+    /// Queues a frame. It leaves with the next [`flush`](Self::flush), or earlier.
     pub(crate) fn push(&mut self, frame: Bytes, limit: usize) -> Result<(), Full> {
         self.shared.lock().outbox.push(frame, limit)?;
         self.begin(Ok(()));

@@ -4,11 +4,7 @@ use std::{sync::atomic::AtomicU64, time::SystemTime};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 use tidings_protocol::{CloseReason, Reply, reply::Subscribed};

@@ -163,7 +163,11 @@ mod tests {
             ],
             "redis://from-the-file",
         );
-        for ours in ["tidings_redis__url", "TIDINGS_REDIS", "TIDINGS_REDIS__SENTINEL__MASTER"] {
+        for ours in [
+            "tidings_redis__url",
+            "TIDINGS_REDIS",
+            "TIDINGS_REDIS__SENTINEL__MASTER",
+        ] {
             check(
                 &[FILE, (ours, "set"), ("REDIS_URL", "nonsense")],
                 "redis://from-the-file",

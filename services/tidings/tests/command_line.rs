@@ -486,8 +486,8 @@ async fn the_configuration_is_checked_and_printed_without_its_secrets() {
         stdout(&checked),
         "configuration is valid\n\
          file: tidings.toml\n\
-         `tidings standalone` needs a key for clients' tokens: set `clients.token.hmac_secret` to at least 32 random bytes, or `clients.token.public_key_file`, or `clients.token.jwks_url`\n\
-         `tidings gateway` needs a key for clients' tokens: set `clients.token.hmac_secret` to at least 32 random bytes, or `clients.token.public_key_file`, or `clients.token.jwks_url`\n\
+         `tidings standalone` needs a way to know clients: set `clients.token.hmac_secret` to at least 32 random bytes, or `clients.token.public_key_file`, or `clients.token.jwks_url`, or have your backend decide with `clients.proxy.connect`\n\
+         `tidings gateway` needs a way to know clients: set `clients.token.hmac_secret` to at least 32 random bytes, or `clients.token.public_key_file`, or `clients.token.jwks_url`, or have your backend decide with `clients.proxy.connect`\n\
          `tidings fanout` needs an API key to ask for: add a [[backends.key]] with a `name` and a `key`\n\
          `tidings presence` can run\n"
     );

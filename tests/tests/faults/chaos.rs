@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tidings_tests::fault::Wire;
 use tokio::time::Instant;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, asked_for};
 
 /// Redis forgets nothing here: whoever is told that it missed something was told so without need, but not wrongly.
 const KEEPS_ALL: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -18,10 +18,8 @@ async fn chaos_breaks_no_promise() {
     let Some(mut scene) = Scene::open(3, 30, &KEEPS_ALL).await else {
         return;
     };
-    let seconds = std::env::var("TIDINGS_CHAOS")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    let until = Instant::now() + Duration::from_secs(seconds.unwrap_or(10));
+    let seconds = asked_for("TIDINGS_CHAOS").unwrap_or(10);
+    let until = Instant::now() + Duration::from_secs(seconds);
     let mut chance = StdRng::seed_from_u64(scene.seed);
     while Instant::now() < until {
         let moment = Duration::from_millis(chance.random_range(50..1500));

@@ -24,6 +24,7 @@ use tokio::{
     net::TcpStream,
     time::sleep,
 };
+use tokio_util::task::TaskTracker;
 
 /// What the nodes are configured with: one namespace of streams.
 const CONFIG: &str = r#"
@@ -65,10 +66,7 @@ impl Scene {
     /// So many nodes on a Redis with these arguments, and so many clients on them, of which half go and come back as they
     /// like. `None` when there is no Redis to be had.
     pub(crate) async fn open(nodes: usize, clients: u64, arguments: &[&str]) -> Option<Self> {
-        let seed = std::env::var("TIDINGS_SEED")
-            .ok()
-            .and_then(|seed| seed.parse().ok())
-            .unwrap_or_else(|| u64::from(std::process::id()));
+        let seed = asked_for("TIDINGS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
         println!("TIDINGS_SEED={seed} repeats the choices of this run");
         let redis = Redis::start_with(arguments)?;
         let wire = Faulty::start(redis.port()).await;
@@ -78,7 +76,7 @@ impl Scene {
         }
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let speaking = Arc::new(AtomicBool::new(true));
-        let publisher = tokio::spawn(publish(
+        let publisher = TaskTracker::new().spawn(publish(
             Backend::new(&running[0].backends()),
             acknowledged.clone(),
             speaking.clone(),
@@ -191,6 +189,15 @@ impl Scene {
             }
         }
     }
+}
+
+/// A number that whoever runs the tests gives in the environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is for the tests, not for what is tested"
+)]
+pub(crate) fn asked_for(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 async fn node(wire: &Faulty) -> Tidings {

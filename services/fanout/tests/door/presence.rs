@@ -160,10 +160,7 @@ async fn who_may_not_publish_to_a_channel_may_not_look_into_it() {
 
 #[tokio::test]
 async fn a_key_for_some_channels_does_not_ask_where_users_are_and_one_for_all_does() {
-    for (scope, expected) in [
-        (None, Code::Ok),
-        (Some(&["tasks:*"][..]), Code::PermissionDenied),
-    ] {
+    for (scope, expected) in [(None, Code::Ok), (Some(&["tasks:*"][..]), Code::PermissionDenied)] {
         let (presence, _echo) = echo();
         let door = Door::open_with(asking(presence), &keyed(None, scope), &[]);
         let mut client = PresenceClient::new(door.channel().await);

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tidings_broker::Target;
 use tidings_core::{Channel, Format, Publication};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     node::{Client, Node, start},
@@ -40,7 +41,7 @@ async fn whoever_reads_what_it_gets_is_not_slow_however_much_comes_at_once() {
     let mut readers = Vec::new();
     for _ in 0..3 {
         let client = node.subscriber("tasks:1").await;
-        readers.push(tokio::spawn(hears(client, 10_000)));
+        readers.push(TaskTracker::new().spawn(hears(client, 10_000)));
     }
     // Twice what an outbox holds.
     burst(&node, "tasks:1", 200, 10_000).await;

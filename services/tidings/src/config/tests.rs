@@ -272,10 +272,7 @@ fn where_the_platform_says_which_redis_the_file_need_not() {
     let url = ("REDIS_URL", "redis://platform:6379/0");
     let check = |file: &str, variables: &[(&str, &str)]| {
         let redis = load(file, variables).redis.expect("a Redis is configured");
-        assert_eq!(
-            (redis.place().as_str(), redis.prefix.as_str()),
-            (url.1, "ours")
-        );
+        assert_eq!((redis.place().as_str(), redis.prefix.as_str()), (url.1, "ours"));
     };
     check("[redis]\nprefix = \"ours\"", &[url]);
     check("", &[url, ("TIDINGS_REDIS__PREFIX", "ours")]);

@@ -94,7 +94,7 @@ async fn hangup(hangups: &mut Hangups) {
     {
         return;
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[cfg(not(unix))]
@@ -145,12 +145,8 @@ mod tests {
         let in_force = || {
             let mut text = String::new();
             prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
-            let line = text
-                .lines()
-                .find(|line| line.starts_with("routes "))
-                .unwrap()
-                .to_owned();
-            line
+            let mut lines = text.lines();
+            lines.find(|line| line.starts_with("routes ")).unwrap().to_owned()
         };
         assert_eq!(in_force(), "routes 0");
         fs::write(&path, route).unwrap();
