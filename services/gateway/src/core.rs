@@ -5,11 +5,13 @@
 //! keeps its frames, slow work is done elsewhere and comes back as a letter.
 //!
 //! `arrival` takes clients in, `connection` is one of them, `socket` its end where it has one, `drive` its task,
-//! `incoming` what clients send, `actions` what sessions ask for, `orders` what backends want, `clock` what is due when;
-//! the way of a publication is here.
+//! `incoming` what clients send, `actions` what sessions ask for, of which `questions` are for others, `orders` what
+//! backends want, `clock` what is due when. `subscriptions` is who hears what, `broadcast` how they get it, `stream` and
+//! `streams` what of it nobody may miss.
 
 mod actions;
 mod arrival;
+mod broadcast;
 mod clock;
 mod connection;
 mod drive;
@@ -17,6 +19,7 @@ mod incoming;
 mod orders;
 mod questions;
 mod socket;
+mod stream;
 mod streams;
 mod subscriptions;
 
@@ -41,7 +44,7 @@ use self::{
     clock::Drain,
     connection::Connection,
     drive::Drive,
-    streams::{Streams, Waiting},
+    stream::{Streams, Waiting},
     subscriptions::Member,
 };
 use crate::{

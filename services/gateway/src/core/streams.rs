@@ -6,27 +6,21 @@
 //! to listen; so whoever subscribes later, or comes back having missed nothing, costs no read.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use tidings_broker::{Error, History};
 use tidings_core::{Channel, Position, Retention};
 use tidings_session::{Place, Read};
 use tokio::time::sleep;
 use tracing::Span;
 
-use super::Core;
-use crate::{
-    delivery::Delivery,
-    inbox::{Address, Letter},
-    reads::Outcome,
+use super::{
+    Core,
+    stream::{Held, Next, Stream, Waiting, connects},
 };
-
-/// Bytes of live publications that may wait for a read, per stream. What is beyond is read as well.
-const HELD: usize = 4 * 1024 * 1024;
+use crate::{delivery::Delivery, inbox::Letter, reads::Outcome};
 
 /// How often a stream that members wait for is tried to be read, and how long it is left alone in between: at first, and
 /// at most. Half a minute in all, beside the command timeouts.
@@ -35,177 +29,6 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 
 /// Channels whose positions are asked for in one go.
 const POSITIONS: usize = 512;
-
-/// All streams of a core that somebody wants.
-#[derive(Default)]
-pub(super) struct Streams {
-    by_channel: HashMap<Channel, Stream>,
-    lives: u64,
-    /// The positions of some are being asked for; of which more will be afterwards.
-    checking: bool,
-    check_again: bool,
-}
-
-/// One stream.
-pub(super) struct Stream {
-    /// Which of the channel's lives here this is: what was asked for in an earlier one is not for this.
-    life: u64,
-    retention: Retention,
-    /// The members have heard everything up to here. `None`: where the stream is, is not known.
-    heard: Option<Position>,
-    /// Differences are made from the last publication, which is kept for that.
-    differs: bool,
-    base: Option<Bytes>,
-    /// Set while the stream is read.
-    reading: Option<Held>,
-    /// Something may have been lost after the read began.
-    again: bool,
-    /// How often in a row it could not be read.
-    failed: u32,
-    /// Clients that wait to be told where the stream is.
-    waiting: Vec<Waiting>,
-    /// When it was last known to be in step.
-    checked: Instant,
-}
-
-/// Live publications that wait until those before them have been read.
-#[derive(Default)]
-struct Held {
-    deliveries: Vec<Arc<Delivery>>,
-    bytes: usize,
-    /// More came than is held. It is in the stream, and has to be read there.
-    spilled: bool,
-}
-
-/// A client that subscribes.
-pub(super) struct Waiting {
-    pub(super) from: Address,
-    pub(super) id: u32,
-    pub(super) read: Read,
-}
-
-/// What becomes of a live publication.
-#[derive(Debug, PartialEq, Eq)]
-enum Next {
-    /// It is the next one, or nobody knows.
-    HandOut,
-    /// It was heard before, or waits.
-    Nothing,
-    /// Some before it are missing.
-    Gap,
-    /// It belongs to another stream than what was heard.
-    Lost,
-}
-
-impl Stream {
-    fn next(&mut self, delivery: &Arc<Delivery>, position: &Position) -> Next {
-        if let Some(held) = &mut self.reading {
-            held.hold(delivery);
-            return Next::Nothing;
-        }
-        let next = match &self.heard {
-            None => Next::HandOut,
-            Some(heard) if heard.epoch != position.epoch => Next::Lost,
-            Some(heard) if position.offset <= heard.offset => return Next::Nothing,
-            Some(heard) if position.offset == heard.offset + 1 => Next::HandOut,
-            Some(_) => Next::Gap,
-        };
-        match next {
-            Next::Gap => {
-                let mut held = Held::default();
-                held.hold(delivery);
-                self.reading = Some(held);
-            }
-            Next::Lost => self.heard = Some(position.clone()),
-            Next::HandOut | Next::Nothing => match &mut self.heard {
-                Some(heard) => heard.offset = position.offset,
-                None => self.heard = Some(position.clone()),
-            },
-        }
-        next
-    }
-}
-
-impl Held {
-    fn hold(&mut self, delivery: &Arc<Delivery>) {
-        self.bytes += delivery.size();
-        self.spilled |= self.bytes > HELD;
-        if !self.spilled {
-            self.deliveries.push(delivery.clone());
-        }
-    }
-
-    /// The place before everything that is held, in the stream that is at `top` now.
-    fn before(&self, top: &Position) -> Position {
-        let first = self
-            .deliveries
-            .first()
-            .and_then(|first| first.publication.position.as_ref());
-        match first {
-            Some(first) if first.epoch == top.epoch && first.offset <= top.offset => Position {
-                offset: first.offset - 1,
-                epoch: top.epoch.clone(),
-            },
-            _ => top.clone(),
-        }
-    }
-}
-
-impl Streams {
-    pub(super) fn remove(&mut self, channel: &Channel) {
-        self.by_channel.remove(channel);
-    }
-
-    /// Forgets a client that waits. The id of its command, if it did.
-    pub(super) fn cancel(&mut self, channel: &Channel, from: Address) -> Option<u32> {
-        let waiting = &mut self.by_channel.get_mut(channel)?.waiting;
-        let at = waiting.iter().position(|waiting| waiting.from == from)?;
-        Some(waiting.swap_remove(at).id)
-    }
-
-    /// Where the members of a channel are.
-    pub(super) fn heard(&self, channel: &Channel) -> Option<&Position> {
-        self.by_channel.get(channel)?.heard.as_ref()
-    }
-
-    /// What the next publication of a channel may be a difference from.
-    pub(super) fn base(&self, channel: &Channel) -> Option<Bytes> {
-        self.by_channel.get(channel)?.base.clone()
-    }
-
-    /// A publication was handed out.
-    pub(super) fn handed_out(&mut self, delivery: &Delivery, now: Instant) {
-        if let Some(stream) = self.by_channel.get_mut(&delivery.channel) {
-            stream.checked = now;
-            // What has no place in the stream is no base: clients that enter later have not got it.
-            let base = stream.differs && delivery.publication.position.is_some();
-            stream.base = base.then(|| delivery.publication.data.clone());
-        }
-    }
-
-    /// Streams that nobody has spoken of since `before`; they count as checked now. Those that are being read will be read
-    /// once more.
-    fn quiet(&mut self, before: Instant, now: Instant) -> Vec<(Channel, u64)> {
-        let mut quiet = Vec::new();
-        for (channel, stream) in &mut self.by_channel {
-            if stream.checked > before {
-                continue;
-            }
-            stream.checked = now;
-            match &stream.reading {
-                Some(_) => stream.again = true,
-                None => quiet.push((channel.clone(), stream.life)),
-            }
-        }
-        quiet
-    }
-
-    fn of(&mut self, channel: &Channel, life: u64) -> Option<&mut Stream> {
-        self.by_channel
-            .get_mut(channel)
-            .filter(|stream| stream.life == life)
-    }
-}
 
 impl Core {
     /// A client wants to be told where a stream is, whose channel this core listens to.
@@ -479,27 +302,5 @@ impl Core {
         if std::mem::take(&mut self.streams.check_again) {
             self.check_streams(now, now);
         }
-    }
-}
-
-impl Waiting {
-    /// The client has heard more than the members.
-    fn is_ahead_of(&self, heard: &Position) -> bool {
-        matches!(&self.read, Read::Since(at) if at.epoch == heard.epoch && at.offset > heard.offset)
-    }
-}
-
-/// Whether what was read takes those who are at `heard` to where the stream is, leaving nothing out.
-fn connects(heard: &Position, history: &History) -> bool {
-    if heard.epoch != history.top.epoch || heard.offset > history.top.offset {
-        return false;
-    }
-    let first = history
-        .publications
-        .first()
-        .and_then(|first| first.position.as_ref());
-    match first {
-        Some(first) => first.offset == heard.offset + 1,
-        None => heard.offset == history.top.offset,
     }
 }
