@@ -51,6 +51,7 @@ fn start(cores: NonZeroUsize, broker: Broker, channel: &Channel) -> anyhow::Resu
     let name = channel.namespace().unwrap_or_default();
     let namespace = Namespace {
         presence: false,
+        join_leave: false,
         ..Namespace::open(name)
     };
     let config = Config {
