@@ -1,18 +1,14 @@
 //! The server API of the Centrifugo ecosystem: each method, each way to show the key, each kind of error.
 
-use std::sync::Arc;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::Bytes;
-use prost::Message as _;
 use serde_json::{Value, json};
-use tidings_broker::{Broker, Incoming, Publisher, Subscriber, To};
+use tidings_broker::Broker;
 use tidings_core::{Format, Namespace, Namespaces};
 use tidings_fanout::Deps;
-use tidings_proto::bus::{self, control::Body, order::What};
-use tokio::sync::mpsc;
+use tidings_proto::bus::{self, order::What};
 
 use crate::{
+    gateway::Gateway,
     harness::{Door, insecure, keyed, open_to_all},
     http::{Answer, send},
 };
@@ -429,47 +425,6 @@ async fn the_old_form_names_the_method_in_the_body() {
     assert_eq!(ask(json!({ "params": {} })).await.status, 400);
 }
 
-/// Hears orders, and answers each with one connection.
-struct Gateway {
-    publisher: Publisher,
-    orders: mpsc::Receiver<Bytes>,
-    _subscriber: Subscriber,
-}
-
-impl Gateway {
-    async fn start(broker: &Broker) -> Self {
-        let (sink, orders) = mpsc::channel(10);
-        let subscriber = broker.subscriber(Arc::new(move |incoming| {
-            if let Incoming::Control(message) = incoming {
-                sink.try_send(message).unwrap();
-            }
-        }));
-        subscriber.listen(To::All).await.unwrap();
-        Self {
-            publisher: broker.publisher(),
-            orders,
-            _subscriber: subscriber,
-        }
-    }
-
-    async fn answer(&mut self) -> bus::Order {
-        let message = self.orders.recv().await.unwrap();
-        let Some(Body::Order(order)) = bus::Control::decode(message).unwrap().body else {
-            panic!("no order")
-        };
-        let answer = Body::Answer(bus::Answer {
-            id: order.id,
-            affected: 1,
-        });
-        let answer = bus::Control { body: Some(answer) }.encode_to_vec().into();
-        self.publisher
-            .tell(To::Node(&order.asker), &answer)
-            .await
-            .unwrap();
-        order
-    }
-}
-
 #[tokio::test]
 async fn orders_about_connections_reach_gateways_in_their_words() {
     let broker = Broker::memory();
@@ -477,7 +432,7 @@ async fn orders_about_connections_reach_gateways_in_their_words() {
     let mut gateway = Gateway::start(&broker).await;
     let client = "7a1e9c5a-7d4e-4f0e-9c43-6c3c1d1f0a11";
     let mut ordered = async |method: &str, params: Value| {
-        let (said, order) = tokio::join!(result(&door, method, params), gateway.answer());
+        let (said, order) = tokio::join!(result(&door, method, params), gateway.answer(1));
         assert_eq!(said, json!({}));
         assert_eq!(order.clients.as_ref().unwrap().user, "ada");
         order

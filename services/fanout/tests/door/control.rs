@@ -1,64 +1,28 @@
 //! Orders about connections, as backends give them; a gateway on the same bus that counts what it hears.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use prost::Message as _;
 use tidings_broker::{
-    Broker, Incoming, Publisher, Subscriber, To,
+    Broker,
     redis::{self, RedisUrl},
 };
 use tidings_core::{Namespace, Namespaces};
 use tidings_fanout::Deps;
 use tidings_proto::{
-    bus::{self, control::Body, order::What},
+    bus::{self, order::What},
     fanout::{self as proto, fanout_client::FanoutClient},
 };
-use tokio::sync::mpsc;
 use tonic::{Code, Status, transport};
 use tonic_types::StatusExt as _;
 
+use crate::gateway::Gateway;
 use crate::harness::{Door, insecure, keyed, open_to_all, with};
 
 const KEY: [(&str, &str); 1] = [("x-api-key", "secret-key")];
 
-/// Hears orders, and answers as it is told to.
-struct Gateway {
-    publisher: Publisher,
-    orders: mpsc::Receiver<Bytes>,
-    _subscriber: Subscriber,
-}
-
-impl Gateway {
-    async fn start(broker: &Broker) -> Self {
-        let (sink, orders) = mpsc::channel(10);
-        let subscriber = broker.subscriber(Arc::new(move |incoming| {
-            if let Incoming::Control(message) = incoming {
-                sink.try_send(message).unwrap();
-            }
-        }));
-        subscriber.listen(To::All).await.unwrap();
-        Self {
-            publisher: broker.publisher(),
-            orders,
-            _subscriber: subscriber,
-        }
-    }
-
-    /// Answers the next order, and gives what it was.
-    async fn answer(&mut self, affected: u32) -> What {
-        let message = self.orders.recv().await.unwrap();
-        let Some(Body::Order(order)) = bus::Control::decode(message).unwrap().body else {
-            panic!("no order")
-        };
-        assert_eq!(order.clients.unwrap().user, "ada");
-        let id = order.id;
-        let body = Some(Body::Answer(bus::Answer { id, affected }));
-        let answer = bus::Control { body }.encode_to_vec().into();
-        let heard = self.publisher.tell(To::Node(&order.asker), &answer).await;
-        assert_eq!(heard.unwrap(), 1);
-        order.what.unwrap()
-    }
+/// What the gateway was asked to do to ada's connections, as it answers that they are so many.
+async fn asked(gateway: &mut Gateway, affected: u32) -> What {
+    let order = gateway.answer(affected).await;
+    assert_eq!(order.clients.unwrap().user, "ada");
+    order.what.unwrap()
 }
 
 fn ada() -> Option<proto::Clients> {
@@ -99,7 +63,7 @@ async fn an_order_is_carried_out_by_gateways_and_answered_with_their_sum() {
     let broker = Broker::memory();
     let door = Door::open_with(open_to_all(&broker), &insecure(), &[]);
     let (mut client, mut gateway) = (client(&door).await, Gateway::start(&broker).await);
-    let (answer, what) = tokio::join!(client.disconnect(disconnect()), gateway.answer(2));
+    let (answer, what) = tokio::join!(client.disconnect(disconnect()), asked(&mut gateway, 2));
     let expected = proto::ControlResponse {
         affected: 2,
         complete: true,
@@ -110,7 +74,7 @@ async fn an_order_is_carried_out_by_gateways_and_answered_with_their_sum() {
         What::Disconnect(bus::Disconnect { code: 3503, .. })
     ));
 
-    let (answer, what) = tokio::join!(client.subscribe(subscribe("news:1")), gateway.answer(0));
+    let (answer, what) = tokio::join!(client.subscribe(subscribe("news:1")), asked(&mut gateway, 0));
     assert_eq!(answer.unwrap().into_inner().affected, 0);
     assert!(matches!(what, What::Subscribe(what) if what.channel == "news:1"));
 
@@ -119,7 +83,7 @@ async fn an_order_is_carried_out_by_gateways_and_answered_with_their_sum() {
         channel: "news:1".to_owned(),
         ..proto::UnsubscribeRequest::default()
     };
-    let (answer, what) = tokio::join!(client.unsubscribe(request), gateway.answer(1));
+    let (answer, what) = tokio::join!(client.unsubscribe(request), asked(&mut gateway, 1));
     assert_eq!(answer.unwrap().into_inner().affected, 1);
     assert!(matches!(
         what,
@@ -131,7 +95,7 @@ async fn an_order_is_carried_out_by_gateways_and_answered_with_their_sum() {
         expired: true,
         ..proto::RefreshRequest::default()
     };
-    let (answer, what) = tokio::join!(client.refresh(request), gateway.answer(1));
+    let (answer, what) = tokio::join!(client.refresh(request), asked(&mut gateway, 1));
     assert_eq!(answer.unwrap().into_inner().affected, 1);
     let now = Some(bus::Expiry { after_ms: 0 });
     assert!(matches!(what, What::Refresh(bus::Refresh { expiry, .. }) if expiry == now));
@@ -141,7 +105,7 @@ async fn an_order_is_carried_out_by_gateways_and_answered_with_their_sum() {
         data: "{}".into(),
         ..proto::SendRequest::default()
     };
-    let (answer, what) = tokio::join!(client.send(request), gateway.answer(1));
+    let (answer, what) = tokio::join!(client.send(request), asked(&mut gateway, 1));
     assert_eq!(answer.unwrap().into_inner().affected, 1);
     assert!(matches!(what, What::Send(bus::Send { data, binary: false }) if data == "{}"));
 

@@ -8,6 +8,7 @@
 mod api;
 mod cloudevents;
 mod control;
+mod gateway;
 mod harness;
 mod http;
 mod keys;
