@@ -24,6 +24,8 @@ mod announcements;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod leaving;
 
 use std::{

@@ -12,7 +12,7 @@ use tidings_core::ClientInfo;
 
 use super::{
     Store,
-    contract::{LONG, attach, bare, channel, command, joins, keys, leave, member, sweep},
+    fixture::{LONG, attach, bare, channel, command, joins, keys, leave, member, sweep},
 };
 use crate::member::{Change, Member};
 

@@ -10,7 +10,7 @@ use tidings_broker::{
 
 use super::{
     Event, Options, Per, Position, Store,
-    contract::{BARE, LONG, attach, channel, joins, keys, leave, member},
+    fixture::{BARE, LONG, attach, channel, joins, keys, leave, member},
 };
 use crate::member::{Change, Member};
 

@@ -30,6 +30,8 @@ mod entry;
 mod leaving;
 mod log;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};

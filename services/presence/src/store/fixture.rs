@@ -1,0 +1,124 @@
+//! Stores under test, and members to put into them.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use redis::FromRedisValue;
+use tidings_broker::{Broker, test_util::RedisServer};
+use tidings_core::{Channel, ClientId, ClientInfo};
+
+use super::{Options, Per, Store};
+use crate::member::{Change, GatewayId, Lease, Member, MemberId};
+
+/// A lease that does not end in a test, and one that ends soon.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
+pub(crate) const SHORT: Duration = Duration::from_millis(50);
+
+pub(crate) fn on(server: &RedisServer) -> Store {
+    bare(&Broker::redis(&server.config()).unwrap())
+}
+
+/// Keeps nothing of who is gone.
+pub(crate) const BARE: Options = Options {
+    per: Per::Client,
+    leave_delay: Duration::ZERO,
+    last_seen: Duration::ZERO,
+    log: 0,
+};
+
+pub(crate) fn bare(broker: &Broker) -> Store {
+    Store::with(broker, BARE)
+}
+
+pub(crate) async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(words[0])
+        .arg(&words[1..])
+        .query_async(&mut connection)
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn keys(server: &RedisServer) -> Vec<String> {
+    command(server, &["KEYS", "*"]).await
+}
+
+pub(crate) async fn attach(store: &Store, gateway: &str, length: Duration) -> Lease {
+    store
+        .attach(&GatewayId::parse(gateway).unwrap(), length)
+        .await
+        .unwrap()
+}
+
+pub(crate) async fn until_ended(store: &Store, lease: &Lease) {
+    while !store.ended().await.unwrap().contains(lease) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) async fn sweep(store: &Store, lease: &Lease) -> Vec<MemberId> {
+    let mut left = Vec::new();
+    loop {
+        let swept = store.sweep(lease).await.unwrap();
+        left.extend(swept.left);
+        if swept.done {
+            return left;
+        }
+    }
+}
+
+pub(crate) async fn leave(store: &Store, lease: &Lease) {
+    store.end(lease).await.unwrap();
+    sweep(store, lease).await;
+}
+
+pub(crate) async fn seen(store: &Store, name: &str) -> Vec<Member> {
+    let page = store.members(&channel(name), None, 1_000).await.unwrap();
+    page.members.into_iter().map(|(member, _)| member).collect()
+}
+
+/// The clients of a channel, read in pages.
+pub(crate) async fn pages(store: &Store, name: &str, limit: usize) -> Vec<ClientId> {
+    let (mut clients, mut after) = (Vec::new(), None);
+    loop {
+        let page = store.members(&channel(name), after, limit).await.unwrap();
+        assert!(page.members.len() <= limit);
+        assert!(!page.more || !page.members.is_empty());
+        clients.extend(page.members.iter().map(|(member, _)| member.info.client));
+        after = clients.last().copied();
+        if !page.more {
+            return clients;
+        }
+    }
+}
+
+pub(crate) fn channel(name: &str) -> Channel {
+    Channel::parse(name).unwrap()
+}
+
+pub(crate) fn member(channel: &Channel, user: &str) -> Member {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
+    Member {
+        channel: channel.clone(),
+        info: ClientInfo {
+            user: user.into(),
+            client: ClientId::random(),
+            conn_info: Bytes::from_static(br#"{"name":"x"}"#),
+            chan_info: Bytes::new(),
+        },
+        joined_at: UNIX_EPOCH + Duration::from_millis(now.try_into().unwrap()),
+        announced: false,
+    }
+}
+
+pub(crate) fn joins<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<Change> {
+    members.into_iter().cloned().map(Change::Joined).collect()
+}
+
+pub(crate) fn ids(ids: &[MemberId]) -> BTreeSet<MemberId> {
+    ids.iter().cloned().collect()
+}
