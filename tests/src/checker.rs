@@ -2,9 +2,12 @@
 //! missing.
 //!
 //! Publishers number what they publish. Every client writes down what happened to it ([`Moment`]), publishers what
-//! was acknowledged; the checker looks at nothing else.
+//! was acknowledged; beside that the checker is told what the stream holds in the end, and looks at nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound::Excluded,
+};
 
 /// A place in a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -49,8 +52,9 @@ pub struct History {
 /// What a stream is known to hold, and what its clients say.
 #[derive(Debug, Default)]
 pub struct Checker {
-    /// What publishers were told: where which number is.
+    /// What publishers were told, and what is there: where which number is.
     acknowledged: BTreeMap<Place, u64>,
+    kept: BTreeMap<Place, u64>,
     faults: Vec<String>,
 }
 
@@ -97,11 +101,13 @@ impl Checker {
         }
     }
 
-    /// Nothing that was acknowledged in the stream's present life may be missing there, and no number may be there twice.
+    /// The stream holds these in its present life, in which nothing that was acknowledged may be missing, unless it is older
+    /// than all that is kept; and no number may be there twice. To be said before clients are looked at.
     pub fn kept(&mut self, epoch: &str, kept: &BTreeMap<u64, u64>) {
+        let oldest = kept.keys().next().copied().unwrap_or(u64::MAX);
         for (at, number) in &self.acknowledged {
             let there = kept.get(&at.offset);
-            if at.epoch == epoch && there.is_some_and(|there| there != number) {
+            if at.epoch == epoch && at.offset >= oldest && there != Some(number) {
                 self.faults
                     .push(format!("{number} was acknowledged at {at:?}, where {there:?} is"));
             }
@@ -112,6 +118,11 @@ impl Checker {
                 self.faults
                     .push(format!("{number} is in the stream at {before} and at {offset}"));
             }
+            let place = Place {
+                epoch: epoch.to_owned(),
+                offset: *offset,
+            };
+            self.kept.insert(place, *number);
         }
     }
 
@@ -150,8 +161,17 @@ impl Checker {
         let Some(reached) = reached else {
             return Some(format!("{at:?} came before any subscription"));
         };
-        if at.epoch != reached.epoch || at.offset != reached.offset + 1 {
+        if at.epoch != reached.epoch || at.offset <= reached.offset {
             return Some(format!("{at:?} came after {reached:?}"));
+        }
+        // Offsets may be left out, but nothing may be there: neither now nor when it was acknowledged.
+        let between = (Excluded(reached), Excluded(at));
+        let mut missed = self
+            .kept
+            .range(between)
+            .chain(self.acknowledged.range::<Place, _>(between));
+        if let Some((missed, _)) = missed.next() {
+            return Some(format!("{at:?} came after {reached:?}, without {missed:?}"));
         }
         let acknowledged = self.acknowledged.get(at);
         (acknowledged.is_some_and(|there| *there != number))

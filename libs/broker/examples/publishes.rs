@@ -48,7 +48,8 @@ async fn main() {
     let name = |n| Channel::parse(&format!("quiet:{n}")).expect("a name");
     let channels: Vec<_> = (0..1000).map(name).collect();
     let begin = Instant::now();
-    for position in broker.streams().positions(&channels).await {
+    let asked: Vec<_> = channels.iter().map(|channel| (channel, None)).collect();
+    for position in broker.streams().positions(&asked).await {
         position.expect("Redis is there");
     }
     println!("positions of {} channels: {:?}", channels.len(), begin.elapsed());

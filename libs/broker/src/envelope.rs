@@ -47,6 +47,7 @@ pub(crate) fn publication(publication: &Publication) -> Vec<u8> {
         traceparent,
         tracestate,
         binary: publication.format == Format::Binary,
+        seam: None,
     }))
 }
 
@@ -102,6 +103,7 @@ fn publication_from_wire(publication: wire::Publication) -> Result<Publication, 
             offset: publication.offset,
             epoch: publication.epoch,
         }),
+        seam: publication.seam,
         time: time_from_wire(publication.time_ms)?,
         trace: (!publication.traceparent.is_empty()).then_some(TraceContext {
             traceparent: publication.traceparent,
@@ -171,7 +173,7 @@ mod tests {
             (id, kind, data, binary) in any::<(String, String, Vec<u8>, bool)>(),
             tags in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
             info in prop::option::of(infos()),
-            position in prop::option::of((1_u64.., any::<String>())),
+            position in prop::option::of((1_u64.., any::<String>(), any::<Option<u64>>())),
             time_ms in -8_000_000_000_000..8_000_000_000_000_i64,
             trace in prop::option::of((".+", any::<String>())),
         ) -> Publication {
@@ -182,7 +184,8 @@ mod tests {
                 format: if binary { Format::Binary } else { Format::Json },
                 tags,
                 info,
-                position: position.map(|(offset, epoch)| Position { offset, epoch }),
+                seam: position.as_ref().and_then(|(_, _, seam)| *seam),
+                position: position.map(|(offset, epoch, _)| Position { offset, epoch }),
                 time: time_from_wire(time_ms).unwrap(),
                 trace: trace.map(|(traceparent, tracestate)| TraceContext { traceparent, tracestate }),
             }
@@ -190,10 +193,14 @@ mod tests {
     }
 
     /// What is put behind the bytes of a publication, here by protobuf, in Redis by a script.
-    fn position(position: &Position) -> Vec<u8> {
+    fn position(sent: &Publication) -> Vec<u8> {
+        let Some(position) = &sent.position else {
+            return Vec::new();
+        };
         encode(Body::Publication(wire::Publication {
             offset: position.offset,
             epoch: position.epoch.clone(),
+            seam: sent.seam,
             ..Default::default()
         }))
     }
@@ -206,7 +213,7 @@ mod tests {
         #[test]
         fn a_publication_comes_out_as_it_went_in(sent in publications()) {
             let mut message = publication(&sent);
-            message.extend(sent.position.as_ref().map_or_else(Vec::new, position));
+            message.extend(position(&sent));
             let decoded = decode(channel(), message.into()).unwrap();
             prop_assert_eq!(decoded, Incoming::Publication(channel(), sent));
         }

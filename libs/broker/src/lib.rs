@@ -11,9 +11,10 @@
 //! - nothing of a channel arrives after unsubscribing from it has returned;
 //! - what a node is told reaches it, if it listens, and whoever told it hears how many did;
 //! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden;
-//! - what is kept is numbered without holes, in the order in which it is delivered, and no number is given twice under one
-//!   epoch. The epoch is another once what was kept is lost, and once it may be: after each restart and each failover of
-//!   Redis. Then what is still there goes on under the new epoch.
+//! - what is kept is numbered in the order in which it is delivered, and no number is given twice under one epoch. There
+//!   are no holes but at seams, which say what they follow: after each restart and each failover of Redis, which may have
+//!   lost its newest writes, a stream leaves out what may have been given. The epoch is another once what was kept is lost,
+//!   as far as anyone who was told of it is there to say so; what is still there goes on under the new epoch.
 //!
 //! In reading order: this file is what callers see, `topic` what can be wanted, and `stream` the words that are about streams; `memory` is the
 //! bus of one process, [`redis`] the one between processes, `envelope` what travels on it.
@@ -301,9 +302,18 @@ impl Streams {
 
     /// Where the streams of these channels are, pipelined. One result per channel, in order; errors and streams that
     /// begin are as in [`read`](Self::read).
-    pub async fn positions(&self, channels: &[Channel]) -> Vec<Result<Position, Error>> {
+    ///
+    /// Each may come with a position in it that the caller has heard of. A stream that is not that far has lost something
+    /// and gets another epoch, so that all who listen to it find out.
+    pub async fn positions(
+        &self,
+        channels: &[(&Channel, Option<&Position>)],
+    ) -> Vec<Result<Position, Error>> {
         match &self.0 {
-            Bus::Memory(bus) => channels.iter().map(|channel| Ok(bus.position(channel))).collect(),
+            Bus::Memory(bus) => {
+                let positions = channels.iter().map(|(channel, _)| Ok(bus.position(channel)));
+                positions.collect()
+            }
             Bus::Redis(bus) => bus.positions(channels).await,
         }
     }

@@ -5,14 +5,17 @@
 //! one thread per process, together with the monitor that tells a process without subscribers how Redis is.
 //!
 //! In reading order: [`Config`] and [`RedisUrl`], `place` and `sentinel`, where Redis is; `streams`, what is in Redis, `keys`, how it is called there, and
-//! `script` and `scripts/`, what is done with it; `commands`, the pool, and `line`, how many share one connection of it; `waiting`, what is
+//! `script` and `scripts/`, what is done with it; `generation`, what Redis may have lost, `acknowledged` and `audit`, what it must not have; `commands`, the pool, and `line`, how many share one connection of it; `waiting`, what is
 //! published while Redis is away;
 //! `peer`, who is asked, and how its words are shown; `metrics`, how that goes; `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
 //! `thread`.
 
+mod acknowledged;
+mod audit;
 mod commands;
 mod config;
 mod examine;
+mod generation;
 mod health;
 mod keys;
 mod line;
@@ -35,11 +38,12 @@ use prometheus_client::registry::Registry;
 use redis::{ParsingError, Value};
 use tidings_core::{Channel, Position, Retention};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
 };
 
 use self::{
+    acknowledged::Acknowledged,
     commands::{Commands, Failure},
     health::Health,
     keys::Keys,
@@ -47,6 +51,7 @@ use self::{
     peer::Peer,
     place::Place,
     reader::Reader,
+    script::Call,
     streams::Streams,
     thread::Thread,
     waiting::Waiting,
@@ -69,6 +74,9 @@ pub(crate) struct Bus {
     streams: Streams,
     commands: Commands,
     waiting: Waiting,
+    acknowledged: Acknowledged,
+    /// Told when Redis may have lost something.
+    suspicion: Arc<Notify>,
     connector: Connector,
     health: Arc<Health>,
     thread: Thread,
@@ -80,21 +88,26 @@ impl Bus {
         let peer = Peer::new(config)?;
         let place = Place::new(config)?;
         let health = Arc::new(Health::new(peer.name().clone()));
-        let commands = Commands::new(config, &place, peer.clone(), health.clone())?;
+        let suspicion = Arc::new(Notify::new());
+        let commands = Commands::new(config, &place, peer.clone(), health.clone(), suspicion.clone())?;
         let connector = Connector::new(place, peer.clone())?;
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
-        thread.spawn(monitor::run(connector.clone(), health.part()));
+        thread.spawn(monitor::run(connector.clone(), health.part(), suspicion.clone()));
         let keys = Keys::new(&config.prefix);
-        Ok(Arc::new(Self {
+        let bus = Arc::new(Self {
             peer,
             streams: Streams::new(keys.clone()),
             keys,
             commands,
             waiting: Waiting::default(),
+            acknowledged: Acknowledged::default(),
+            suspicion,
             connector,
             health,
             thread,
-        }))
+        });
+        bus.thread.spawn(audit::run(Arc::downgrade(&bus)));
+        Ok(bus)
     }
 
     pub(crate) fn peer(&self) -> &str {
@@ -132,8 +145,11 @@ impl Bus {
         envelope: &[u8],
         deadline: Instant,
     ) -> Vec<Result<Published, Failure>> {
-        let publish = |index: usize, by| self.streams.publish(&targets[index], envelope, by);
-        let settle = |by| self.streams.generation(by);
+        let known: Vec<Option<Position>> = targets.iter().map(|target| self.known(target)).collect();
+        let publish = |index: usize, call: Call<'_>| {
+            let known = known[index].as_ref();
+            self.streams.publish(&targets[index], envelope, known, call)
+        };
         let kept = targets.iter().any(|target| target.retention.is_some());
         let answers = self
             .commands
@@ -141,7 +157,7 @@ impl Bus {
                 &self.commands.publishing,
                 targets.len(),
                 envelope.len(),
-                if kept { Some(&settle) } else { None },
+                kept,
                 Some(deadline),
                 publish,
             )
@@ -150,16 +166,28 @@ impl Bus {
             let published = self.understand(answer, streams::published);
             published.map_err(|error| Failure { error, undone: false })
         };
-        let answers = answers.into_iter();
-        answers.map(|answer| understand(answer?)).collect()
+        let answers = answers.into_iter().zip(targets).map(|(answer, target)| {
+            let published = understand(answer?)?;
+            if let Some(position) = &published.position {
+                self.acknowledged.remember(&target.channel, position);
+            }
+            Ok(published)
+        });
+        answers.collect()
+    }
+
+    /// What is known of the stream that `target` is to be kept in.
+    fn known(&self, target: &Target) -> Option<Position> {
+        target.retention?;
+        self.acknowledged.of(&target.channel)
     }
 
     /// Sends one envelope to who listens to `channel`.
     pub(crate) async fn send(&self, channel: &Channel, envelope: &[u8]) -> Result<(), Error> {
-        let send = |_| self.streams.send(channel, envelope);
+        let send = |_: Call<'_>| self.streams.send(channel, envelope);
         let answer = self
             .commands
-            .ask_one(&self.commands.publishing, envelope.len(), None, send)
+            .ask_one(&self.commands.publishing, envelope.len(), false, send)
             .await;
         answer.map(drop)
     }
@@ -167,9 +195,9 @@ impl Bus {
     /// Tells nodes something; how many heard it.
     pub(crate) async fn tell(&self, to: To<'_>, message: &[u8]) -> Result<u64, Error> {
         let name = self.keys.topic(&to.into());
-        let tell = |_| self.streams.tell(&name, message);
+        let tell = |_: Call<'_>| self.streams.tell(&name, message);
         let (publishing, bytes) = (&self.commands.publishing, message.len());
-        let answer = self.commands.ask_one(publishing, bytes, None, tell).await?;
+        let answer = self.commands.ask_one(publishing, bytes, false, tell).await?;
         self.understand(answer, redis::from_redis_value)
     }
 
@@ -179,20 +207,24 @@ impl Bus {
         retention: Retention,
         query: Query,
     ) -> Result<History, Error> {
-        let read = |by| self.streams.read(channel, retention, query, by);
-        let settle = |by| self.streams.generation(by);
+        let read = |call: Call<'_>| self.streams.read(channel, retention, query, call);
         let reading = &self.commands.reading;
-        let answer = self.commands.ask_one(reading, 0, Some(&settle), read).await?;
+        let answer = self.commands.ask_one(reading, 0, true, read).await?;
         self.understand(answer, streams::history)
     }
 
-    pub(crate) async fn positions(&self, channels: &[Channel]) -> Vec<Result<Position, Error>> {
-        let position = |index: usize, by| self.streams.position(&channels[index], by);
-        let settle = |by| self.streams.generation(by);
+    pub(crate) async fn positions(
+        &self,
+        asked: &[(&Channel, Option<&Position>)],
+    ) -> Vec<Result<Position, Error>> {
+        let position = |index: usize, call: Call<'_>| {
+            let (channel, known) = asked[index];
+            self.streams.position(channel, known, call)
+        };
         let reading = &self.commands.reading;
         let answers = self
             .commands
-            .ask(reading, channels.len(), 0, Some(&settle), None, position)
+            .ask(reading, asked.len(), 0, true, None, position)
             .await;
         let answers = answers.into_iter();
         let histories = answers.map(|answer| self.understand(answer?, streams::history));
@@ -200,9 +232,9 @@ impl Bus {
     }
 
     pub(crate) async fn remove(&self, channel: &Channel) -> Result<(), Error> {
-        let remove = |_| self.streams.remove(channel);
+        let remove = |_: Call<'_>| self.streams.remove(channel);
         let publishing = &self.commands.publishing;
-        let answer = self.commands.ask_one(publishing, 0, None, remove).await;
+        let answer = self.commands.ask_one(publishing, 0, false, remove).await;
         answer.map(drop)
     }
 

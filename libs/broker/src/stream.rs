@@ -1,7 +1,8 @@
 //! What a publish asks of a channel beyond reaching its listeners, and what a channel's stream answers.
 //!
-//! A stream is what a channel keeps of its publications: numbered from 1 without holes, under an epoch that changes
-//! when the stream is lost, or may have lost its newest publications. A channel has one from the first [`Target`] with a [`Retention`], or the first question
+//! A stream is what a channel keeps of its publications: numbered from 1, under an epoch that changes when the stream is
+//! lost, or has lost its newest publications. There are no holes but at seams, where the bus may have lost something
+//! that nobody knows of. A channel has one from the first [`Target`] with a [`Retention`], or the first question
 //! for it, on.
 
 use std::{sync::Arc, time::Duration};
@@ -61,7 +62,7 @@ pub struct Query {
     pub reverse: bool,
 }
 
-/// A part of a stream. Its offsets have no holes.
+/// A part of a stream. It has no holes: each publication says what it [follows](Publication::follows).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// In the order asked for, each with its position.

@@ -86,6 +86,9 @@ pub struct Publication {
     pub info: Option<ClientInfo>,
     /// Its place in the channel's stream, once the broker has given it one; `None` where there is no stream.
     pub position: Option<Position>,
+    /// The offset that it comes after, where that is not the one before its own: at a seam, where the stream leaves out
+    /// the offsets that may have been given before.
+    pub seam: Option<u64>,
     /// When it was accepted, to the millisecond.
     pub time: SystemTime,
     /// The publish's trace, when it is traced.
@@ -104,8 +107,16 @@ impl Publication {
             tags: BTreeMap::new(),
             info: None,
             position: None,
+            seam: None,
             time,
             trace: None,
         }
+    }
+
+    /// The offset of the publication that this one comes after in its stream; `None` where there is no stream.
+    #[must_use]
+    pub fn follows(&self) -> Option<u64> {
+        let before = self.position.as_ref()?.offset.saturating_sub(1);
+        Some(self.seam.unwrap_or(before))
     }
 }

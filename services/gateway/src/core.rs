@@ -40,6 +40,7 @@ use tidings_runtime::Shutdown;
 use tokio::{runtime, task::LocalSet};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+pub(crate) use self::stream::Quiet;
 use self::{
     clock::Drain,
     connection::Connection,

@@ -12,7 +12,8 @@ use tidings_session::Answer;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
-    adopt::Adoption, control::Errand, delivery::Delivery, emulation::Emulated, notice::Notice, reads::Outcome,
+    adopt::Adoption, control::Errand, core::Quiet, delivery::Delivery, emulation::Emulated, notice::Notice,
+    reads::Outcome,
 };
 
 /// Bytes of publications that may wait for a core. A core that falls this far behind loses publications, and
@@ -38,7 +39,7 @@ pub(crate) enum Letter {
     /// What a client missed was read; its command's id.
     Recovered(Address, u32, Channel, Outcome),
     /// Where streams are, each in this life of it.
-    Positions(Vec<((Channel, u64), Result<Position, tidings_broker::Error>)>),
+    Positions(Vec<(Quiet, Result<Position, tidings_broker::Error>)>),
     /// Slow work is done.
     Completed(Address, Answer),
     /// A client of yours has said something by another way than its connection.

@@ -25,10 +25,19 @@ fn subscribed(offset: u64, recovered: Option<bool>) -> Moment {
 
 /// What is wrong with a client that went through this, of a stream that is at 4.
 fn faults(moments: &[Moment]) -> String {
+    faults_in(&[1, 2, 3, 4], moments)
+}
+
+/// The same for a stream with these offsets.
+fn faults_in(offsets: &[u64], moments: &[Moment]) -> String {
     let mut checker = Checker::default();
-    for offset in 1..=4 {
-        checker.acknowledged(&at(offset), offset * 10);
+    for offset in offsets {
+        checker.acknowledged(&at(*offset), offset * 10);
     }
+    checker.kept(
+        "e",
+        &offsets.iter().map(|offset| (*offset, offset * 10)).collect(),
+    );
     let history = History {
         client: "she".to_owned(),
         moments: moments.to_vec(),
@@ -67,6 +76,40 @@ fn a_hole_is_excused_only_by_word_of_it() {
     assert_eq!(
         faults(&[subscribed(1, None), heard(2), Moment::Told, subscribed(4, None)]),
         ""
+    );
+}
+
+#[test]
+fn offsets_that_were_never_given_are_no_hole() {
+    assert_eq!(
+        faults_in(&[1, 2, 4], &[subscribed(1, None), heard(2), heard(4)]),
+        ""
+    );
+    let mut checker = Checker::default();
+    checker.acknowledged(&at(3), 30);
+    let history = History {
+        client: "she".to_owned(),
+        moments: vec![subscribed(2, None), heard(4)],
+    };
+    checker.look(&history, &at(4));
+    let faults = checker.verdict().unwrap_err();
+    assert!(
+        faults.contains("without"),
+        "what was acknowledged is missed, also where it is lost: {faults}"
+    );
+}
+
+#[test]
+fn what_was_acknowledged_and_is_not_there_is_found() {
+    let mut checker = Checker::default();
+    checker.acknowledged(&at(2), 20);
+    checker.acknowledged(&at(5), 50);
+    checker.kept("e", &[(3, 30), (4, 40)].into());
+    let faults = checker.verdict().unwrap_err();
+    assert!(faults.contains("50 was acknowledged"), "{faults}");
+    assert!(
+        !faults.contains("20 was acknowledged"),
+        "it is older than all that is kept: {faults}"
     );
 }
 

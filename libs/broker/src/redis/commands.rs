@@ -4,8 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime, Timeouts};
+use parking_lot::Mutex;
 use redis::{Cmd, Value};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Config,
@@ -14,7 +18,7 @@ use super::{
     metrics::Kind,
     peer::Peer,
     place::Place,
-    script::By,
+    script::Call,
     sentinel,
 };
 use crate::{Error, error::is_temporary};
@@ -58,6 +62,9 @@ pub(super) struct Commands {
     health: Arc<Health>,
     timeout: Duration,
     retries: ExponentialBuilder,
+    /// The last generation of Redis that a connection led to, and whom to tell of another.
+    generation: Mutex<Option<Arc<str>>>,
+    suspicion: Arc<Notify>,
 }
 
 impl Commands {
@@ -67,6 +74,7 @@ impl Commands {
         place: &Place,
         peer: Peer,
         health: Arc<Health>,
+        suspicion: Arc<Notify>,
     ) -> Result<Self, Error> {
         let manager =
             Manager::new_with_config(place.info(), place.connection()).map_err(|error| peer.error(&error))?;
@@ -100,6 +108,8 @@ impl Commands {
                 .with_min_delay(Duration::from_millis(20))
                 .with_max_times(config.max_retries as usize)
                 .with_jitter(),
+            generation: Mutex::default(),
+            suspicion,
         })
     }
 
@@ -114,21 +124,21 @@ impl Commands {
 
     /// Sends `count` commands of about `bytes` each, pipelined, and returns the answer to each, in order. After a failure
     /// of the connection the rest is not tried. A script that Redis does not know by its hash is sent again, by its code.
-    /// `settle`: what comes first on each connection, for what is about streams; `deadline`: when the caller wants its
-    /// answer, if that is before the command timeout.
+    /// `streams`: whether it is about streams, for which the generation of Redis has to be known; `deadline`: when the
+    /// caller wants its answer, if that is before the command timeout.
     pub(super) async fn ask(
         &self,
         line: &Line,
         count: usize,
         bytes: usize,
-        settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
+        streams: bool,
         deadline: Option<Instant>,
-        command: impl Fn(usize, By) -> Cmd,
+        command: impl Fn(usize, Call<'_>) -> Cmd,
     ) -> Vec<Result<Value, Failure>> {
         let begin = Instant::now();
         let latest = begin + self.timeout;
         let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
-        let share = timeout_at(deadline, self.share(line, settle)).await;
+        let share = timeout_at(deadline, self.share(line, streams)).await;
         let share = match share.unwrap_or_else(|_| Err(self.too_late())) {
             Ok(share) => share,
             Err(error) => {
@@ -181,35 +191,48 @@ impl Commands {
         &self,
         line: &Line,
         bytes: usize,
-        settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
-        command: impl Fn(By) -> Cmd,
+        streams: bool,
+        command: impl Fn(Call<'_>) -> Cmd,
     ) -> Result<Value, Error> {
-        let command = |_, by| command(by);
-        let mut answers = self.ask(line, 1, bytes, settle, None, command).await;
+        let command = |_, call: Call<'_>| command(call);
+        let mut answers = self.ask(line, 1, bytes, streams, None, command).await;
         Ok(answers.pop().expect("there is an answer to each command")?)
     }
 
     /// A part in a line's connection. Only this is retried: nothing has been sent yet.
-    async fn share(&self, line: &Line, settle: Option<&(dyn Fn(By) -> Cmd + Sync)>) -> Result<Share, Error> {
+    async fn share(&self, line: &Line, streams: bool) -> Result<Share, Error> {
         if let Some(reason) = self.health.known_away() {
             return Err(Error::Away { reason });
         }
         let outages = self.health.outages();
-        (|| line.share(&self.pool, outages, settle))
+        let share = (|| line.share(&self.pool, outages, streams))
             .retry(self.retries)
             .when(|failure| match failure {
                 line::Failure::Pool(PoolError::Backend(error)) => error.is_io_error(),
                 line::Failure::Pool(_) => false,
-                line::Failure::Unsettled(error) => is_temporary(error),
+                line::Failure::Unknown(error) => is_temporary(error),
             })
             .await
             .map_err(|failure| match failure {
-                line::Failure::Pool(PoolError::Backend(error)) | line::Failure::Unsettled(error) => {
+                line::Failure::Pool(PoolError::Backend(error)) | line::Failure::Unknown(error) => {
                     self.peer.error(&error)
                 }
                 line::Failure::Pool(PoolError::Timeout(_)) => self.too_late(),
                 line::Failure::Pool(error) => self.peer.away(error),
-            })
+            })?;
+        if let Some(generation) = share.generation() {
+            self.compare(generation);
+        }
+        Ok(share)
+    }
+
+    /// Another generation than the last that was seen may have lost something.
+    fn compare(&self, generation: &Arc<str>) {
+        let mut last = self.generation.lock();
+        if last.as_ref() != Some(generation) {
+            *last = Some(generation.clone());
+            self.suspicion.notify_one();
+        }
     }
 
     fn too_late(&self) -> Error {

@@ -65,11 +65,6 @@ impl Keys {
         format!("{}:once:{{{channel}}}:{key}", self.prefix)
     }
 
-    /// Which server this is. One for all channels.
-    pub(super) fn server(&self) -> String {
-        format!("{}:server", self.prefix)
-    }
-
     fn name(&self, kind: &str, channel: &Channel) -> String {
         name(&self.prefix, kind, channel)
     }

@@ -2,8 +2,8 @@
 //! to ask first whether the connection lives.
 //!
 //! The pool asks (a PING) each time it lends a connection, which would make two round trips of every publish. A line
-//! keeps one on loan, and has it looked at only when there is reason to. Before it carries what is about streams it has
-//! Redis say its generation (see `streams`), on each connection and again after each idle second.
+//! keeps one on loan, and has it looked at only when there is reason to. Before it carries what is about streams it asks for
+//! the generation of Redis, on each connection and again after each idle second: what is said of streams depends on it.
 
 use std::{
     ops::Range,
@@ -18,7 +18,10 @@ use deadpool_redis::{Connection, Pool, PoolError};
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection};
 use tokio::{sync::Mutex, time::Instant};
 
-use super::script::By;
+use super::{
+    generation,
+    script::{By, Call},
+};
 
 /// After how long without use a connection is asked again whether it lives, and which generation of Redis it leads to:
 /// something on the way may have forgotten it, and the server may have followed another one meanwhile.
@@ -33,34 +36,30 @@ struct Loan {
     failed: Arc<AtomicBool>,
     outages: u64,
     used: Instant,
-    /// Whether Redis has said its generation on this connection.
-    settled: bool,
+    /// The generation of Redis, once it was asked for on this connection.
+    generation: Option<Arc<str>>,
 }
 
 /// Why there is no part in a connection.
 pub(super) enum Failure {
     /// The pool gave none.
     Pool(PoolError),
-    /// Redis did not say its generation.
-    Unsettled(RedisError),
+    /// Redis did not say which generation it is.
+    Unknown(RedisError),
 }
 
 /// A part in the line's connection.
 pub(super) struct Share {
     connection: MultiplexedConnection,
     failed: Arc<AtomicBool>,
+    generation: Option<Arc<str>>,
 }
 
 impl Line {
     /// A part in the connection, which is taken from the pool when there is none that can be trusted. Only one caller
-    /// asks the pool; the others wait for what it gets. `outages`: how often Redis was away so far; `settle`: what has
-    /// it say its generation, for what is about streams.
-    pub(super) async fn share(
-        &self,
-        pool: &Pool,
-        outages: u64,
-        settle: Option<&(dyn Fn(By) -> Cmd + Sync)>,
-    ) -> Result<Share, Failure> {
+    /// asks the pool; the others wait for what it gets. `outages`: how often Redis was away so far; `streams`: whether
+    /// it is for what is about streams.
+    pub(super) async fn share(&self, pool: &Pool, outages: u64, streams: bool) -> Result<Share, Failure> {
         let mut line = self.0.lock().await;
         let mut loan = match line.take() {
             Some(loan) if loan.failed.load(Relaxed) || loan.outages != outages => {
@@ -74,13 +73,15 @@ impl Line {
                 Loan::new(pool, outages).await?
             }
         };
-        if let Some(settle) = settle
-            && !loan.settled
-            && let Err(failure) = loan.settle(settle).await
-        {
-            // It may lead to a primary that is one no more: the pool must not lend it again.
-            drop(Connection::take(loan.connection));
-            return Err(failure);
+        if streams && loan.generation.is_none() {
+            match generation::ask(&mut loan.connection).await {
+                Ok(generation) => loan.generation = Some(generation.into()),
+                Err(error) => {
+                    // It may lead to a primary that is one no more: the pool must not lend it again.
+                    drop(Connection::take(loan.connection));
+                    return Err(Failure::Unknown(error));
+                }
+            }
         }
         loan.used = Instant::now();
         Ok(line.insert(loan).share())
@@ -94,25 +95,15 @@ impl Loan {
             failed: Arc::default(),
             outages,
             used: Instant::now(),
-            settled: false,
+            generation: None,
         })
-    }
-
-    async fn settle(&mut self, command: &(dyn Fn(By) -> Cmd + Sync)) -> Result<(), Failure> {
-        let answers = self.share().ask(0..1, &|_, by| command(by)).await;
-        match answers.map_err(Failure::Unsettled)?.pop() {
-            Some(Err(error)) => Err(Failure::Unsettled(error)),
-            _ => {
-                self.settled = true;
-                Ok(())
-            }
-        }
     }
 
     fn share(&self) -> Share {
         Share {
             connection: self.connection.as_ref().clone(),
             failed: self.failed.clone(),
+            generation: self.generation.clone(),
         }
     }
 }
@@ -123,20 +114,29 @@ impl Share {
         self.failed.store(true, Relaxed);
     }
 
+    /// The generation of the Redis at the other end, where the line was asked for what is about streams.
+    pub(super) fn generation(&self) -> Option<&Arc<str>> {
+        self.generation.as_ref()
+    }
+
     /// Asks for the answers to the commands `part`, in one round trip, or two when Redis does not know a script.
     pub(super) async fn ask(
         &self,
         part: Range<usize>,
-        command: &impl Fn(usize, By) -> Cmd,
+        command: &impl Fn(usize, Call<'_>) -> Cmd,
     ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        let call = |by| Call {
+            by,
+            generation: self.generation.as_deref().unwrap_or_default(),
+        };
         let mut answers = self
-            .pipeline(part.clone().map(|index| command(index, By::Hash)))
+            .pipeline(part.clone().map(|index| command(index, call(By::Hash))))
             .await?;
         let unknown: Vec<usize> = (0..answers.len())
             .filter(|at| is_unknown(&answers[*at]))
             .collect();
         if !unknown.is_empty() {
-            let again = unknown.iter().map(|at| command(part.start + at, By::Code));
+            let again = unknown.iter().map(|at| command(part.start + at, call(By::Code)));
             for (at, answer) in unknown.iter().zip(self.pipeline(again).await?) {
                 answers[*at] = answer;
             }

@@ -1,17 +1,23 @@
 //! Keeps one idle connection, so that a process knows how Redis is even when it only publishes, or does nothing.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
 use super::{
     health::Part,
     link::{Connector, backoff},
 };
 
-/// Connects, reports, waits for the loss, and again, forever.
-pub(super) async fn run(connector: Connector, part: Part) {
+/// Connects, reports, waits for the loss, and again, forever. `suspicion` is told of each connection: Redis may have lost
+/// something before it.
+pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Notify>) {
     let mut delays = backoff();
     loop {
         let why = match connector.connect(|_, _| {}).await {
             Ok(mut link) => {
                 part.up();
+                suspicion.notify_one();
                 delays = backoff();
                 link.lost().await
             }

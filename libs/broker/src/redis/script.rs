@@ -1,4 +1,5 @@
-//! A script that Redis runs: known to it by its hash, or sent whole when it does not know it.
+//! A script that Redis runs: known to it by its hash, or sent whole when it does not know it; and what a command has to
+//! know of the connection that it goes by.
 
 use redis::Cmd;
 
@@ -9,6 +10,15 @@ pub(super) enum By {
     Hash,
     /// Always works, and Redis knows it from then on.
     Code,
+}
+
+/// How a command is put on a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// How it names its script, if it has one.
+    pub(super) by: By,
+    /// The generation of the Redis at the other end; empty where nothing of a stream is asked.
+    pub(super) generation: &'a str,
 }
 
 /// The code of a script.

@@ -7,17 +7,21 @@
 //! |---|---|---|---|
 //! | `{prefix}:ch:{NAME}` | pub/sub channel | `tidings.bus.v1.Envelope`, in a stream followed by its position | |
 //! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | one to two `ttl` after the last publication |
-//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `generation`: the server's when the epoch began; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age | [`REMEMBERED`] after the stream |
+//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `generation`: Redis' own when the stream was last found to be sound; `seams`: where offsets were left out, `last:first` of what comes before and after, newest first; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age | [`REMEMBERED`] after the stream |
 //! | `{prefix}:once:{NAME}:KEY` | string | the answer to the publish KEY: `offset:epoch`, or `0:` | after its window |
-//! | `{prefix}:server` | hash | `run` and `history`: which process with which replication history; `generation`: another one whenever these may have lost something | |
+//!
+//! An entry at a seam has a second field, `seam`: the offset that it follows.
 //!
 //! **Redis that goes back in time.** An older snapshot that is restored, an append-only file that lacks its last second, a
-//! failover that lost the newest writes: each would give offsets again. So an epoch holds within one generation of the
-//! server only, and whoever gets a connection for streams first sees to it that `{prefix}:server` says the right one
-//! (`scripts/generation.lua`, one INFO per connection and idle second). The price of a kept publication is
-//! one `HGET`, 7 % of what it costs Redis. A new generation gives every stream a new epoch when it is next asked for; its
-//! entries stay, and are numbered on. Whether a restart or a
-//! failover has in fact lost anything nobody can tell any more, so that one which has lost nothing begins an epoch, too.
+//! failover that lost the newest writes: each would give offsets again that were given before. So whoever gets a connection for
+//! streams first asks which generation of Redis it leads to (`generation`: two INFO per connection and idle second), and
+//! says so with every publish. Where a stream is of another one, it leaves out more offsets than can have been given, a *seam*,
+//! and goes on under its epoch: those who had heard all that is still there notice nothing. Those who had heard more see it by their
+//! offset, which is behind the end or inside of a seam. And whoever was told of an offset that is not there any more says so
+//! (`acknowledged`, and gateways of what they handed out): then the stream gets a new epoch, by which all others learn that they
+//! miss something. What everybody who knew of it takes with them cannot be found out: a primary and the only publisher, and all
+//! gateways that heard it, at once.
+//!
 //! Not noticed are a machine that is set back as a whole, its memory included, and a primary that was made a replica, synchronized
 //! anew and made the primary again, all within the second in which a connection that it kept is not looked at.
 //!
@@ -33,7 +37,7 @@ use tidings_core::{Channel, Position, Publication, Retention};
 
 use super::{
     keys::Keys,
-    script::{By, Script},
+    script::{Call, Script},
 };
 use crate::{
     History, Published, Query, Target, envelope,
@@ -51,7 +55,6 @@ pub(super) struct Streams {
     keys: Keys,
     publish: Script,
     read: Script,
-    generation: Script,
 }
 
 impl Streams {
@@ -60,7 +63,6 @@ impl Streams {
             keys,
             publish: Script::new(include_str!("scripts/publish.lua")),
             read: Script::new(include_str!("scripts/read.lua")),
-            generation: Script::new(include_str!("scripts/generation.lua")),
         }
     }
 
@@ -76,8 +78,14 @@ impl Streams {
         command
     }
 
-    /// Publishes an envelope as `target` asks.
-    pub(super) fn publish(&self, target: &Target, envelope: &[u8], by: By) -> Cmd {
+    /// Publishes an envelope as `target` asks. `known`: a position that was given in the stream.
+    pub(super) fn publish(
+        &self,
+        target: &Target,
+        envelope: &[u8],
+        known: Option<&Position>,
+        call: Call<'_>,
+    ) -> Cmd {
         let Target {
             channel,
             retention,
@@ -91,9 +99,8 @@ impl Streams {
             self.keys.stream(channel),
             self.keys
                 .once(channel, once.as_ref().map_or("", |once| &once.key)),
-            self.keys.server(),
         ];
-        let mut command = self.publish.run(by, &keys);
+        let mut command = self.publish.run(call.by, &keys);
         command
             .arg(PUBLISH)
             .arg(self.keys.channel(channel))
@@ -103,13 +110,15 @@ impl Streams {
             .arg(retention.map_or(0, |retention| retention.size.get()))
             .arg(retention.map_or(0, |retention| ms(retention.ttl)))
             .arg(ms(REMEMBERED))
-            .arg(new_epoch());
+            .arg(new_epoch())
+            .arg(call.generation);
+        evidence(&mut command, known);
         command
     }
 
     /// Reads a part of a stream.
-    pub(super) fn read(&self, channel: &Channel, retention: Retention, query: Query, by: By) -> Cmd {
-        let mut command = self.question(channel, query.limit, by);
+    pub(super) fn read(&self, channel: &Channel, retention: Retention, query: Query, call: Call<'_>) -> Cmd {
+        let mut command = self.question(channel, None, query.limit, call);
         command
             .arg(
                 query
@@ -122,16 +131,9 @@ impl Streams {
         command
     }
 
-    /// Asks where a stream is.
-    pub(super) fn position(&self, channel: &Channel, by: By) -> Cmd {
-        self.question(channel, 0, by)
-    }
-
-    /// Sees to it that Redis knows which generation of itself it is. To be asked on a connection before anything of a stream.
-    pub(super) fn generation(&self, by: By) -> Cmd {
-        let mut command = self.generation.run(by, &[self.keys.server()]);
-        command.arg(new_epoch());
-        command
+    /// Asks where a stream is. `known`: a position that was given in it.
+    pub(super) fn position(&self, channel: &Channel, known: Option<&Position>, call: Call<'_>) -> Cmd {
+        self.question(channel, known, 0, call)
     }
 
     /// Forgets a stream.
@@ -141,16 +143,22 @@ impl Streams {
         command
     }
 
-    fn question(&self, channel: &Channel, limit: u32, by: By) -> Cmd {
-        let keys = [
-            self.keys.top(channel),
-            self.keys.stream(channel),
-            self.keys.server(),
-        ];
-        let mut command = self.read.run(by, &keys);
-        command.arg(new_epoch()).arg(ms(REMEMBERED)).arg(limit);
+    fn question(&self, channel: &Channel, known: Option<&Position>, limit: u32, call: Call<'_>) -> Cmd {
+        let keys = [self.keys.top(channel), self.keys.stream(channel)];
+        let mut command = self.read.run(call.by, &keys);
+        command.arg(new_epoch()).arg(call.generation).arg(ms(REMEMBERED));
+        evidence(&mut command, known);
+        command.arg(limit);
         command
     }
+}
+
+/// What was given in a stream, for it to be compared.
+fn evidence(command: &mut Cmd, known: Option<&Position>) {
+    match known {
+        Some(known) => command.arg(known.offset).arg(&known.epoch),
+        None => command.arg("").arg(""),
+    };
 }
 
 /// What became of a publish.
@@ -176,27 +184,44 @@ pub(super) fn published(answer: Value) -> Result<Published, ParsingError> {
 
 /// What was read.
 pub(super) fn history(answer: Value) -> Result<History, ParsingError> {
-    type Entry = (String, (String, Vec<u8>));
+    type Entry = (String, Vec<(String, Vec<u8>)>);
     let (offset, epoch, entries): (u64, String, Vec<Entry>) = redis::from_redis_value(answer)?;
-    let publications = entries.into_iter().map(|(id, (_, message))| {
-        let offset = id.split_once('-').and_then(|(offset, _)| offset.parse().ok());
-        let position = offset.map(|offset| Position {
-            offset,
-            epoch: epoch.clone(),
-        });
-        match (position, envelope::decode_publication(message.into())) {
-            (Some(position), Ok(publication)) => Ok(Publication {
-                position: Some(position),
-                ..publication
-            }),
-            (None, _) => Err(format!("the entry {id} has an ID that is not of our making").into()),
-            (_, Err(why)) => Err(format!("the entry {id} is no publication: {why}").into()),
-        }
-    });
+    let publications = entries.into_iter().map(|(id, fields)| entry(&id, fields, &epoch));
     Ok(History {
         publications: publications.collect::<Result<_, ParsingError>>()?,
         top: Position { offset, epoch },
     })
+}
+
+/// A publication as the stream keeps it.
+fn entry(id: &str, fields: Vec<(String, Vec<u8>)>, epoch: &str) -> Result<Publication, ParsingError> {
+    let offset = id.split_once('-').and_then(|(offset, _)| offset.parse().ok());
+    let Some(offset) = offset else {
+        return Err(format!("the entry {id} has an ID that is not of our making").into());
+    };
+    let (mut message, mut seam) = (Vec::new(), None);
+    for (name, value) in fields {
+        match name.as_str() {
+            "publication" => message = value,
+            "seam" => {
+                seam = std::str::from_utf8(&value)
+                    .ok()
+                    .and_then(|seam| seam.parse().ok())
+            }
+            _ => {}
+        }
+    }
+    match envelope::decode_publication(message.into()) {
+        Ok(publication) => Ok(Publication {
+            position: Some(Position {
+                offset,
+                epoch: epoch.to_owned(),
+            }),
+            seam,
+            ..publication
+        }),
+        Err(why) => Err(format!("the entry {id} is no publication: {why}").into()),
+    }
 }
 
 fn ms(time: Duration) -> u64 {

@@ -87,6 +87,7 @@ pub(crate) async fn every_field_of_a_publication_arrives(node: impl Fn() -> Brok
         tags: BTreeMap::from([("region".into(), "eu".into()), ("ünïcode".into(), String::new())]),
         info: Some(info("ada")),
         position: None,
+        seam: None,
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_766_000_000_123),
         trace: Some(TraceContext {
             traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),

@@ -90,6 +90,7 @@ pub(crate) async fn every_field_of_a_publication_is_kept(node: impl Fn() -> Brok
             offset: 77,
             epoch: "elsewhere".into(),
         }),
+        seam: None,
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_766_000_000_123),
         trace: Some(TraceContext {
             traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
@@ -360,7 +361,8 @@ pub(crate) async fn positions_are_those_of_all_channels_at_once(node: impl Fn() 
     let first = fill(&one.publisher(), kept("tasks:0", PLENTY), 2).await;
     let last = fill(&one.publisher(), kept("tasks:699", PLENTY), 3).await;
     let positions = async |node: &Broker| -> Vec<Position> {
-        let positions = node.streams().positions(&channels).await.into_iter();
+        let asked: Vec<_> = channels.iter().map(|channel| (channel, None)).collect();
+        let positions = node.streams().positions(&asked).await.into_iter();
         positions.map(Result::unwrap).collect()
     };
     let found = positions(&two).await;

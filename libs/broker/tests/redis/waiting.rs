@@ -97,7 +97,7 @@ async fn eventually_entries(broker: &Broker) -> usize {
         ..Query::default()
     };
     let streams = broker.streams();
-    eventually(async || streams.positions(&[channel("a:1")]).await[0].is_ok()).await;
+    eventually(async || streams.positions(&[(&channel("a:1"), None)]).await[0].is_ok()).await;
     let history = streams.read(&channel("a:1"), RETENTION, query).await;
     history.unwrap().publications.len()
 }

@@ -61,7 +61,7 @@ fn all_since(since: &Position, top: &Position, read: Vec<Publication>) -> Option
     let mut reached = since.offset;
     for publication in &read {
         let next = publication.position.as_ref()?;
-        if next.epoch != top.epoch || Some(next.offset) != reached.checked_add(1) {
+        if next.epoch != top.epoch || publication.follows() != Some(reached) {
             return None;
         }
         reached = next.offset;

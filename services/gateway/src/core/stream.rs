@@ -61,6 +61,13 @@ pub(super) struct Waiting {
     pub(super) read: Read,
 }
 
+/// A stream that nobody has spoken of for a while.
+pub(crate) struct Quiet {
+    pub(super) channel: Channel,
+    pub(super) life: u64,
+    pub(super) heard: Option<Position>,
+}
+
 /// What becomes of a live publication.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
@@ -84,7 +91,7 @@ impl Stream {
             None => Next::HandOut,
             Some(heard) if heard.epoch != position.epoch => Next::Lost,
             Some(heard) if position.offset <= heard.offset => return Next::Nothing,
-            Some(heard) if position.offset == heard.offset + 1 => Next::HandOut,
+            Some(heard) if delivery.publication.follows() == Some(heard.offset) => Next::HandOut,
             Some(_) => Next::Gap,
         };
         match next {
@@ -114,13 +121,11 @@ impl Held {
 
     /// The place before everything that is held, in the stream that is at `top` now.
     pub(super) fn before(&self, top: &Position) -> Position {
-        let first = self
-            .deliveries
-            .first()
-            .and_then(|first| first.publication.position.as_ref());
-        match first {
-            Some(first) if first.epoch == top.epoch && first.offset <= top.offset => Position {
-                offset: first.offset - 1,
+        let publication = self.deliveries.first().map(|first| &first.publication);
+        let place = publication.and_then(|first| Some((first.position.as_ref()?, first.follows()?)));
+        match place {
+            Some((first, before)) if first.epoch == top.epoch && first.offset <= top.offset => Position {
+                offset: before,
                 epoch: top.epoch.clone(),
             },
             _ => top.clone(),
@@ -162,7 +167,7 @@ impl Streams {
 
     /// Streams that nobody has spoken of since `before`; they count as checked now. Those that are being read will be read
     /// once more.
-    pub(super) fn quiet(&mut self, before: Instant, now: Instant) -> Vec<(Channel, u64)> {
+    pub(super) fn quiet(&mut self, before: Instant, now: Instant) -> Vec<Quiet> {
         let mut quiet = Vec::new();
         for (channel, stream) in &mut self.by_channel {
             if stream.checked > before {
@@ -171,7 +176,11 @@ impl Streams {
             stream.checked = now;
             match &stream.reading {
                 Some(_) => stream.again = true,
-                None => quiet.push((channel.clone(), stream.life)),
+                None => quiet.push(Quiet {
+                    channel: channel.clone(),
+                    life: stream.life,
+                    heard: stream.heard.clone(),
+                }),
             }
         }
         quiet
@@ -196,12 +205,8 @@ pub(super) fn connects(heard: &Position, history: &History) -> bool {
     if heard.epoch != history.top.epoch || heard.offset > history.top.offset {
         return false;
     }
-    let first = history
-        .publications
-        .first()
-        .and_then(|first| first.position.as_ref());
-    match first {
-        Some(first) => first.offset == heard.offset + 1,
+    match history.publications.first() {
+        Some(first) => first.follows() == Some(heard.offset),
         None => heard.offset == history.top.offset,
     }
 }
@@ -280,6 +285,32 @@ mod tests {
         assert_eq!(next(&mut stream, &at(7, "e"), 1), Next::Nothing);
         assert_eq!(stream.heard, Some(at(4, "e")), "they have not been heard");
         assert_eq!(stream.reading.map(|held| held.deliveries.len()), Some(2));
+    }
+
+    #[test]
+    fn a_seam_is_no_gap_for_who_heard_what_is_before_it_and_for_all_others_it_is() {
+        let metrics = Arc::new(Metrics::register(&mut Registry::default()));
+        let over = |seam| {
+            let publication = Publication {
+                seam: Some(seam),
+                ..publication(900)
+            };
+            let channel = Channel::parse("news").unwrap();
+            Arc::new(Delivery::new(channel, publication, metrics.clone(), Span::none()))
+        };
+        for (seam, expected) in [(4, Next::HandOut), (3, Next::Gap), (5, Next::Gap)] {
+            let mut stream = stream(Some(at(4, "e")));
+            assert_eq!(stream.next(&over(seam), &at(900, "e")), expected);
+        }
+        let mut held = Held::default();
+        held.hold(&over(4));
+        assert_eq!(held.before(&at(900, "e")), at(4, "e"));
+        let read = |seam| History {
+            publications: vec![over(seam).publication.clone()],
+            top: at(900, "e"),
+        };
+        assert!(connects(&at(4, "e"), &read(4)));
+        assert!(!connects(&at(5, "e"), &read(4)), "5 is lost");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use tracing::Span;
 
 use super::{
     Core,
-    stream::{Held, Next, Stream, Waiting, connects},
+    stream::{Held, Next, Quiet, Stream, Waiting, connects},
 };
 use crate::{delivery::Delivery, inbox::Letter, reads::Outcome};
 
@@ -272,20 +272,16 @@ impl Core {
         self.node.post(&self.inbox, async move {
             let mut found = Vec::with_capacity(quiet.len());
             for part in quiet.chunks(POSITIONS) {
-                let channels: Vec<_> = part.iter().map(|(channel, _)| channel.clone()).collect();
-                found.extend(part.iter().cloned().zip(streams.positions(&channels).await));
+                let asked = part.iter().map(|quiet| (&quiet.channel, quiet.heard.as_ref()));
+                found.extend(streams.positions(&asked.collect::<Vec<_>>()).await);
             }
-            Letter::Positions(found)
+            Letter::Positions(quiet.into_iter().zip(found).collect())
         });
     }
 
     /// Where streams are: those whose members are elsewhere are read.
-    pub(super) fn positions(
-        &mut self,
-        positions: Vec<((Channel, u64), Result<Position, Error>)>,
-        now: Instant,
-    ) {
-        for ((channel, life), position) in positions {
+    pub(super) fn positions(&mut self, positions: Vec<(Quiet, Result<Position, Error>)>, now: Instant) {
+        for (Quiet { channel, life, .. }, position) in positions {
             let Some(stream) = self.streams.of(&channel, life) else {
                 continue;
             };

@@ -1,44 +1,76 @@
 -- One publication to one channel: once, into the stream, and to whoever listens.
 --
--- KEYS: 1 the top, 2 the stream, 3 the answer, 4 the server
+-- KEYS: 1 the top, 2 the stream, 3 the answer
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the envelope, 4 how long the answer is kept (0: it is not),
 --       5 the most entries (0: no stream), 6 how old they may be, 7 how long the top outlives them, 8 an epoch that never
---       was. Times are in milliseconds.
+--       was, 9 the generation of this Redis, 10 and 11 an offset that was given, and its epoch ('': none). Times are in
+--       milliseconds.
 -- Returns whether it is a duplicate (1, 0), and the answer: "offset:epoch", or "0:" without a stream. An error when Redis
 -- does not allow the channel: with a stream it is kept and none of the listeners has heard it.
 local top, stream, once = KEYS[1], KEYS[2], KEYS[3]
 local publish, channel, envelope = ARGV[1], ARGV[2], ARGV[3]
 local window, size, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local generation = ARGV[9]
 
--- Appends the envelope to the stream; returns its offset and its epoch. Numbers are formatted here because Redis would take
--- three times as long.
+-- More than one channel gets between two looks at Redis, or between two snapshots of it: 2^36 is two days of all that a
+-- Redis can do. 2^53, where numbers here stop being exact, is 131,072 of them.
+local LEAP = 68719476736
+
+-- The most seams that are remembered. Who comes back from before the oldest is told that it cannot recover.
+local SEAMS = 8
+
+-- Whether an offset that was given is not in the stream any more: it is behind the end, or at a seam. Seams are
+-- "last:first," of what comes before and after, newest first.
+local function is_lost(given, offset, seams)
+  if given > offset then
+    return true
+  end
+  for last, first in string.gmatch(seams, '(%d+):(%d+)') do
+    if tonumber(last) < given and given < tonumber(first) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Appends the envelope to the stream; returns its offset, its epoch and, at a seam, the offset before it. Numbers are
+-- formatted here because Redis would take three times as long.
 local function append()
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'expires', 'generation')
-  local offset, epoch, expires = (tonumber(known[1]) or 0) + 1, known[2], tonumber(known[4]) or 0
+  local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'expires', 'generation', 'seams')
+  local last, epoch, expires, seams = tonumber(known[1]) or 0, known[2], tonumber(known[4]) or 0, known[6] or ''
+  local offset, seam = last + 1, nil
+
+  if epoch == ARGV[11] and is_lost(tonumber(ARGV[10]), last, seams) then
+    -- Redis has lost what somebody was told is kept. What is there stays.
+    epoch, expires = ARGV[8], 0
+  elseif epoch and known[5] ~= generation then
+    -- Redis may have gone back in time: what comes next may have been given before. Nobody gets that again.
+    offset, seam, expires = last + LEAP, last, 0
+    local older = {string.format('%d:%d', last, offset)}
+    for entry in string.gmatch(seams, '%d+:%d+') do
+      if #older < SEAMS then
+        older[#older + 1] = entry
+      end
+    end
+    seams = table.concat(older, ',')
+  end
   local id = string.format('%d-%d', offset, now)
 
-  local generation = redis.call('HGET', KEYS[4], 'generation')
-  if not generation then
-    -- Somebody has emptied Redis under our connection.
-    generation = ARGV[8]
-    redis.call('HSET', KEYS[4], 'generation', generation)
+  local entry = {'publication', envelope}
+  if seam then
+    entry = {'publication', envelope, 'seam', string.format('%d', seam)}
   end
-  if epoch and known[5] ~= generation then
-    -- Redis may have gone back in time: what comes next may have been given before. What is there stays.
-    epoch, expires = ARGV[8], 0
-  end
-
-  if not epoch
-    or not redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[5], id, 'publication', envelope) then
+  if not epoch or not redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[5], id, unpack(entry)) then
     -- One of the two is not there. Entries that are not old enough to have expired were lost; so is what has no top.
     if not epoch or now < tonumber(known[3]) then
       redis.call('DEL', top, stream)
-      offset, epoch = 1, ARGV[8]
+      offset, epoch, seam, seams = 1, ARGV[8], nil, ''
       id = string.format('1-%d', now)
+      entry = {'publication', envelope}
     end
-    redis.call('XADD', stream, id, 'publication', envelope)
+    redis.call('XADD', stream, id, unpack(entry))
     expires = 0
   end
 
@@ -49,26 +81,34 @@ local function append()
     local old = redis.call('HMGET', top, 'mark', 'marked')
     local mark, marked = tonumber(old[1]), tonumber(old[2])
     if mark and now >= marked + ttl then
-      redis.call('XTRIM', stream, 'MINID', '~', mark + 1)
+      redis.call('XTRIM', stream, 'MINID', '~', string.format('%d', mark + 1))
     end
     expires = now + 2 * ttl
-    redis.call('PEXPIREAT', stream, expires)
-    redis.call('HSET', top, 'epoch', epoch, 'generation', generation, 'expires', expires, 'mark', offset,
-      'marked', now)
-    redis.call('PEXPIREAT', top, expires + ARGV[7])
+    redis.call('PEXPIREAT', stream, string.format('%d', expires))
+    redis.call('HSET', top, 'epoch', epoch, 'generation', generation, 'seams', seams,
+      'expires', string.format('%d', expires), 'mark', string.format('%d', offset),
+      'marked', string.format('%d', now))
+    redis.call('PEXPIREAT', top, string.format('%d', expires + ARGV[7]))
   end
-  return offset, epoch
+  return offset, epoch, seam
 end
 
--- A position as protobuf, to be put behind the envelope: the fields `offset` and `epoch` of its `publication`.
-local function encode(offset, epoch)
-  local field = string.char(48)
-  while offset > 127 do
-    field = field .. string.char(128 + offset % 128)
-    offset = math.floor(offset / 128)
+local function varint(number)
+  local bytes = ''
+  while number > 127 do
+    bytes = bytes .. string.char(128 + number % 128)
+    number = math.floor(number / 128)
   end
-  field = field .. string.char(offset, 58, #epoch) .. epoch
-  return string.char(10, #field) .. field
+  return bytes .. string.char(number)
+end
+
+-- A position as protobuf, to be put behind the envelope: the fields `offset`, `epoch` and `seam` of its `publication`.
+local function encode(offset, epoch, seam)
+  local fields = string.char(48) .. varint(offset) .. string.char(58, #epoch) .. epoch
+  if seam then
+    fields = fields .. string.char(96) .. varint(seam)
+  end
+  return string.char(10, #fields) .. fields
 end
 
 if window > 0 then
@@ -79,8 +119,8 @@ if window > 0 then
 end
 local answer = '0:'
 if size > 0 then
-  local offset, epoch = append()
-  envelope = envelope .. encode(offset, epoch)
+  local offset, epoch, seam = append()
+  envelope = envelope .. encode(offset, epoch, seam)
   answer = string.format('%d:%s', offset, epoch)
 end
 -- Redis may not allow the channel. What is in the stream by then stays there, so that is done: asking again must not append

@@ -60,6 +60,23 @@ fn a_recovery_is_never_partial() {
 }
 
 #[test]
+fn a_seam_is_crossed_by_who_was_before_it_and_by_nobody_who_heard_what_it_leaves_out() {
+    let over = || {
+        let mut found = place(901, &[6, 900, 901]);
+        found.publications[1].seam = Some(6);
+        found
+    };
+    let crossed = recovered("kept:1", position(5, "e"), over());
+    assert_eq!(crossed, (true, vec![6, 900, 901], position(5, "e")));
+    let mut rest = over();
+    rest.publications.remove(0);
+    let before = recovered("kept:1", position(6, "e"), rest.clone());
+    assert_eq!(before, (true, vec![900, 901], position(6, "e")));
+    let lost = recovered("kept:1", position(7, "e"), rest);
+    assert_eq!(lost, (false, vec![], position(901, "e")));
+}
+
+#[test]
 fn in_a_cache_the_newest_is_all_there_is_to_recover() {
     let newest = recovered("cached:1", position(2, "e"), place(7, &[7]));
     assert_eq!((newest.0, newest.1), (true, vec![7]));
