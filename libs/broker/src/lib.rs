@@ -160,9 +160,9 @@ impl Broker {
         }
     }
 
-    /// The pool of connections for commands, for whoever keeps something in the same Redis; `None` when embedded.
+    /// Connections for commands, for whoever keeps something in the same Redis; `None` when embedded.
     #[must_use]
-    pub fn redis_pool(&self) -> Option<deadpool_redis::Pool> {
+    pub fn redis_pool(&self) -> Option<redis::Pool> {
         match &self.0 {
             Bus::Memory(_) => None,
             Bus::Redis(bus) => Some(bus.pool()),

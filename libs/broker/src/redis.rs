@@ -4,16 +4,19 @@
 //! the bus has a connection of its own per subscriber, because a pooled connection cannot be subscribed; it lives on
 //! one thread per process, together with the monitor that tells a process without subscribers how Redis is.
 //!
-//! In reading order: [`Config`] and [`RedisUrl`], `place` and `sentinel`, where Redis is; `streams`, what is in Redis, `keys`, how it is called there, and
+//! In reading order: [`Config`] and [`RedisUrl`], `place` and `sentinel`, where Redis is; `servers`, which is one `node` or a `cluster` of them, of which
+//! `slots` and `topology` say who has what; [`Pool`], for who keeps something else there; `streams`, what is in Redis, `keys`, how it is called there, and
 //! `script` and `scripts/`, what is done with it; `generation`, what Redis may have lost, `acknowledged` and `audit`, what it must not have; `commands`, the pool, and `line`, how many share one connection of it; `waiting`, what is
 //! published while Redis is away;
-//! `peer`, who is asked, and how its words are shown; `metrics`, how that goes; `link`, one dedicated connection; `reader`, what a subscriber does with it; `monitor` and `health`, how Redis is;
+//! `peer`, who is asked, and how its words are shown; `metrics`, how that goes; `link`, one dedicated connection; `reader`, what a subscriber does with it, and `spread`, with several of them; `monitor` and `health`, how Redis is;
 //! `thread`.
 
 mod acknowledged;
 mod audit;
+mod cluster;
 mod commands;
 mod config;
+mod connection;
 mod examine;
 mod generation;
 mod health;
@@ -22,17 +25,22 @@ mod line;
 mod link;
 mod metrics;
 mod monitor;
+mod node;
 mod peer;
 mod place;
 mod reader;
 mod script;
 mod sentinel;
+mod servers;
+mod slots;
+mod spread;
 mod streams;
 mod thread;
+mod topology;
 pub mod url;
 mod waiting;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use redis::{ParsingError, Value};
@@ -44,24 +52,24 @@ use tokio::{
 
 use self::{
     acknowledged::Acknowledged,
-    commands::{Commands, Failure},
+    commands::{Ask, Failure},
     health::Health,
     keys::Keys,
-    link::Connector,
+    metrics::Kind,
+    node::Nodes,
     peer::Peer,
-    place::Place,
-    reader::Reader,
     script::Call,
+    servers::Servers,
     streams::Streams,
     thread::Thread,
     waiting::Waiting,
 };
 use crate::{Error, History, Published, Query, Sink, Status, Target, To, topic::Topic};
 pub use config::Config;
+pub use connection::{Connection, Pool};
 pub use examine::{Finding, PERMISSIONS, Verdict, examine};
 pub use keys::channel_name;
 pub use sentinel::Sentinel;
-pub use streams::PUBLISH;
 pub use url::RedisUrl;
 
 /// Requests that wait for a subscriber's connection; more wait in their callers.
@@ -72,12 +80,13 @@ pub(crate) struct Bus {
     peer: Peer,
     keys: Keys,
     streams: Streams,
-    commands: Commands,
+    servers: Servers,
+    /// How long a command may take.
+    timeout: Duration,
     waiting: Waiting,
     acknowledged: Acknowledged,
     /// Told when Redis may have lost something.
     suspicion: Arc<Notify>,
-    connector: Connector,
     health: Arc<Health>,
     thread: Thread,
 }
@@ -86,23 +95,26 @@ impl Bus {
     pub(crate) fn start(config: &Config) -> Result<Arc<Self>, Error> {
         config.check()?;
         let peer = Peer::new(config)?;
-        let place = Place::new(config)?;
         let health = Arc::new(Health::new(peer.name().clone()));
         let suspicion = Arc::new(Notify::new());
-        let commands = Commands::new(config, &place, peer.clone(), health.clone(), suspicion.clone())?;
-        let connector = Connector::new(place, peer.clone())?;
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
-        thread.spawn(monitor::run(connector.clone(), health.part(), suspicion.clone()));
+        let nodes = Nodes {
+            config: config.clone(),
+            health: health.clone(),
+            suspicion: suspicion.clone(),
+            spawner: thread.spawner(),
+        };
+        let servers = Servers::start(config, &peer, nodes, &thread)?;
         let keys = Keys::new(&config.prefix);
         let bus = Arc::new(Self {
             peer,
-            streams: Streams::new(keys.clone()),
+            streams: Streams::new(keys.clone(), servers.publish()),
             keys,
-            commands,
+            servers,
+            timeout: config.command_timeout,
             waiting: Waiting::default(),
             acknowledged: Acknowledged::default(),
             suspicion,
-            connector,
             health,
             thread,
         });
@@ -118,8 +130,8 @@ impl Bus {
         self.keys.prefix()
     }
 
-    pub(crate) fn pool(&self) -> deadpool_redis::Pool {
-        self.commands.pool()
+    pub(crate) fn pool(&self) -> Pool {
+        self.servers.pool()
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
@@ -132,7 +144,7 @@ impl Bus {
 
     /// Sends one envelope to where each of `targets` asks; one result per target, in order.
     pub(crate) async fn publish(&self, targets: &[Target], envelope: &[u8]) -> Vec<Result<Published, Error>> {
-        let deadline = Instant::now() + self.commands.timeout();
+        let deadline = Instant::now() + self.timeout;
         let results = self.attempt(targets, envelope, deadline).await.into_iter();
         results.map(|result| result.map_err(Error::from)).collect()
     }
@@ -146,28 +158,26 @@ impl Bus {
         deadline: Instant,
     ) -> Vec<Result<Published, Failure>> {
         let known: Vec<Option<Position>> = targets.iter().map(|target| self.known(target)).collect();
+        let ask = Ask {
+            count: targets.len(),
+            streams: targets.iter().any(|target| target.retention.is_some()),
+            deadline: Some(deadline),
+            ..Ask::one(Kind::Publish, envelope.len())
+        };
         let publish = |index: usize, call: Call<'_>| {
             let known = known[index].as_ref();
             self.streams.publish(&targets[index], envelope, known, call)
         };
-        let kept = targets.iter().any(|target| target.retention.is_some());
         let answers = self
-            .commands
-            .ask(
-                &self.commands.publishing,
-                targets.len(),
-                envelope.len(),
-                kept,
-                Some(deadline),
-                publish,
-            )
+            .servers
+            .ask(ask, |index| targets[index].channel.as_str(), publish)
             .await;
-        let understand = |answer| {
-            let published = self.understand(answer, streams::published);
-            published.map_err(|error| Failure { error, undone: false })
-        };
         let answers = answers.into_iter().zip(targets).map(|(answer, target)| {
-            let published = understand(answer?)?;
+            let published = self.understand(answer?, streams::published);
+            let published = published.map_err(|error| Failure {
+                undone: false,
+                ..Failure::undone(error)
+            })?;
             if let Some(position) = &published.position {
                 self.acknowledged.remember(&target.channel, position);
             }
@@ -185,19 +195,16 @@ impl Bus {
     /// Sends one envelope to who listens to `channel`.
     pub(crate) async fn send(&self, channel: &Channel, envelope: &[u8]) -> Result<(), Error> {
         let send = |_: Call<'_>| self.streams.send(channel, envelope);
-        let answer = self
-            .commands
-            .ask_one(&self.commands.publishing, envelope.len(), false, send)
-            .await;
-        answer.map(drop)
+        let ask = Ask::one(Kind::Publish, envelope.len());
+        self.servers.ask_one(ask, channel.as_str(), send).await.map(drop)
     }
 
     /// Tells nodes something; how many heard it.
     pub(crate) async fn tell(&self, to: To<'_>, message: &[u8]) -> Result<u64, Error> {
         let name = self.keys.topic(&to.into());
         let tell = |_: Call<'_>| self.streams.tell(&name, message);
-        let (publishing, bytes) = (&self.commands.publishing, message.len());
-        let answer = self.commands.ask_one(publishing, bytes, false, tell).await?;
+        let ask = Ask::one(Kind::Publish, message.len());
+        let answer = self.servers.ask_one(ask, &name, tell).await?;
         self.understand(answer, redis::from_redis_value)
     }
 
@@ -208,8 +215,11 @@ impl Bus {
         query: Query,
     ) -> Result<History, Error> {
         let read = |call: Call<'_>| self.streams.read(channel, retention, query, call);
-        let reading = &self.commands.reading;
-        let answer = self.commands.ask_one(reading, 0, true, read).await?;
+        let ask = Ask {
+            streams: true,
+            ..Ask::one(Kind::Read, 0)
+        };
+        let answer = self.servers.ask_one(ask, channel.as_str(), read).await?;
         self.understand(answer, streams::history)
     }
 
@@ -221,10 +231,14 @@ impl Bus {
             let (channel, known) = asked[index];
             self.streams.position(channel, known, call)
         };
-        let reading = &self.commands.reading;
+        let ask = Ask {
+            count: asked.len(),
+            streams: true,
+            ..Ask::one(Kind::Read, 0)
+        };
         let answers = self
-            .commands
-            .ask(reading, asked.len(), 0, true, None, position)
+            .servers
+            .ask(ask, |index| asked[index].0.as_str(), position)
             .await;
         let answers = answers.into_iter();
         let histories = answers.map(|answer| self.understand(answer?, streams::history));
@@ -233,9 +247,11 @@ impl Bus {
 
     pub(crate) async fn remove(&self, channel: &Channel) -> Result<(), Error> {
         let remove = |_: Call<'_>| self.streams.remove(channel);
-        let publishing = &self.commands.publishing;
-        let answer = self.commands.ask_one(publishing, 0, false, remove).await;
-        answer.map(drop)
+        let ask = Ask::one(Kind::Publish, 0);
+        self.servers
+            .ask_one(ask, channel.as_str(), remove)
+            .await
+            .map(drop)
     }
 
     fn understand<T>(
@@ -260,14 +276,8 @@ pub(crate) struct Interest {
 impl Interest {
     pub(crate) fn new(bus: Arc<Bus>, sink: Arc<dyn Sink>) -> Self {
         let (requests, receiver) = mpsc::channel(REQUESTS);
-        let reader = Reader::new(
-            bus.connector.clone(),
-            bus.keys.clone(),
-            sink,
-            bus.health.part(),
-            receiver,
-        );
-        bus.thread.spawn(reader.run());
+        bus.servers
+            .read(bus.keys.clone(), sink, &bus.health, receiver, &bus.thread);
         Self { requests, bus }
     }
 

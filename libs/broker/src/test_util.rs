@@ -1,7 +1,9 @@
-//! For tests: a real `redis-server` on a port of its own, that can be killed, started again and made to hang; and a
-//! [`Recorder`] of what the bus brings.
+//! For tests: a real `redis-server` on a port of its own, that can be killed, started again and made to hang; several of
+//! them, [`Watched`] by Sentinels or as a [`RedisCluster`]; and a [`Recorder`] of what the bus brings.
 
+mod cluster;
 mod recorder;
+mod watched;
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -14,8 +16,18 @@ use std::{
 
 use tempfile::TempDir;
 
-pub use self::recorder::Recorder;
+pub use self::{
+    cluster::{Migration, RedisCluster},
+    recorder::Recorder,
+    watched::Watched,
+};
 use crate::redis::{Config, RedisUrl};
+
+/// How long a server may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks at something that is waited for.
+const POLL: Duration = Duration::from_millis(20);
 
 /// A server that keeps nothing on disk and ends when this is dropped.
 pub struct RedisServer {
@@ -52,9 +64,7 @@ impl RedisServer {
     /// As [`start`](Self::start).
     #[must_use]
     pub fn reserve(arguments: &[&str]) -> Option<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port");
-        let address = listener.local_addr().expect("a bound socket has an address");
-        Self::reserve_port(address.port(), arguments)
+        Self::reserve_port(free_port(), arguments)
     }
 
     /// A server that is not running yet, on a port that the caller knows to be free.
@@ -121,6 +131,42 @@ impl RedisServer {
         }
     }
 
+    /// Whether it was started, and not killed since.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Its answer to a command.
+    ///
+    /// # Panics
+    /// When it is an error.
+    pub fn ask(&self, command: &[&str]) -> redis::Value {
+        match ask(self.port, command) {
+            Ok(answer) => answer,
+            Err(why) => panic!("redis-server on port {} to {command:?}: {why}", self.port),
+        }
+    }
+
+    /// Makes it a replica, and waits until it has all that the primary has.
+    ///
+    /// # Panics
+    /// When that does not work.
+    pub fn follow(&self, primary: &Self) {
+        self.ask(&["REPLICAOF", "127.0.0.1", &primary.port().to_string()]);
+        eventually("the replica is in step", || {
+            self.says(&["INFO", "replication"], "master_link_status:up")
+        });
+    }
+
+    /// Whether its answer to a command has these words in it.
+    fn says(&self, command: &[&str], words: &str) -> bool {
+        match ask(self.port, command) {
+            Ok(redis::Value::BulkString(text)) => String::from_utf8_lossy(&text).contains(words),
+            _ => false,
+        }
+    }
+
     /// Makes it hang: its connections stay open and silent.
     pub fn pause(&self) {
         self.signal("-STOP");
@@ -182,6 +228,35 @@ fn spawn(port: u16, dir: &Path, arguments: &[String]) -> Child {
         .arg(dir);
     command.args(arguments).stdout(Stdio::null());
     command.spawn().expect("redis-server does not start")
+}
+
+/// A port that nobody uses just now.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("no free port");
+    listener
+        .local_addr()
+        .expect("a bound socket has an address")
+        .port()
+}
+
+/// A server's answer to a command.
+fn ask(port: u16, words: &[&str]) -> redis::RedisResult<redis::Value> {
+    let client = redis::Client::open(("127.0.0.1", port))?;
+    let mut connection = client.get_connection_with_timeout(PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    let (name, arguments) = words.split_first().expect("a command has a name");
+    redis::cmd(name).arg(arguments).query(&mut connection)
+}
+
+/// Waits until something is so.
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let until = std::time::Duration::from_secs(60);
+    let mut waited = Duration::ZERO;
+    while !condition() {
+        assert!(waited < until, "in {until:?} this did not come true: {what}");
+        thread::sleep(POLL);
+        waited += POLL;
+    }
 }
 
 /// Whether a server answers: `+PONG`, or `-NOAUTH`.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use backon::{ExponentialBuilder, Retryable};
 use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime, Timeouts};
 use parking_lot::Mutex;
-use redis::{Cmd, Value};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -20,6 +20,7 @@ use super::{
     place::Place,
     script::Call,
     sentinel,
+    slots::Address,
 };
 use crate::{Error, error::is_temporary};
 
@@ -30,8 +31,39 @@ const PIPELINE: usize = 1 << 20;
 const PIPELINE_COMMANDS: usize = 512;
 
 /// The connections that the bus keeps for itself, beyond those that the configuration allows others: one for what is
-/// published and one for what is read, so that a large answer holds up no publication.
-const LINES: usize = 2;
+/// published and one for what is read, so that a large answer holds up no publication; and in a Cluster, one for all
+/// others.
+const LINES: usize = 3;
+
+/// What is asked: so many commands that go together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ask {
+    /// What for.
+    pub(super) kind: Kind,
+    pub(super) count: usize,
+    /// The size of each, roughly.
+    pub(super) bytes: usize,
+    /// Whether it is about streams, for which the generation of Redis has to be known.
+    pub(super) streams: bool,
+    /// When the caller wants its answer, if that is before the command timeout.
+    pub(super) deadline: Option<Instant>,
+    /// Whether it is about slots that are on their way to the node.
+    pub(super) asking: bool,
+}
+
+impl Ask {
+    /// One command of this size that is about no stream.
+    pub(super) fn one(kind: Kind, bytes: usize) -> Self {
+        Self {
+            kind,
+            count: 1,
+            bytes,
+            streams: false,
+            deadline: None,
+            asking: false,
+        }
+    }
+}
 
 /// Why a command has no answer, or a bad one.
 #[derive(Debug, Clone)]
@@ -39,11 +71,47 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// It certainly did nothing.
     pub(super) undone: bool,
+    /// What Redis said, if it said something.
+    pub(super) why: Option<RedisError>,
+    /// Where else, or when, a Cluster would do it.
+    pub(super) redirect: Option<Redirect>,
+}
+
+/// What a node of a Cluster says that does not do what it is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// Another has the slot, at this address if that can be understood.
+    Moved(Option<Address>),
+    /// Another will have the slot, and has this part of it.
+    Ask(Option<Address>),
+    /// Part of it is here, part is there.
+    Later,
 }
 
 impl Failure {
     pub(super) fn undone(error: Error) -> Self {
-        Self { error, undone: true }
+        Self {
+            error,
+            undone: true,
+            why: None,
+            redirect: None,
+        }
+    }
+}
+
+impl Redirect {
+    /// What `error` says, which the node at `answered` gave.
+    pub(super) fn of(error: &RedisError, answered: &Address) -> Option<Self> {
+        let ErrorKind::Server(kind) = error.kind() else {
+            return None;
+        };
+        let to = || Address::of_redirect(error, answered);
+        match kind {
+            ServerErrorKind::Moved => Some(Self::Moved(to())),
+            ServerErrorKind::Ask => Some(Self::Ask(to())),
+            ServerErrorKind::TryAgain => Some(Self::Later),
+            _ => None,
+        }
     }
 }
 
@@ -56,8 +124,11 @@ impl From<Failure> for Error {
 /// The pool and the rules by which it is used.
 pub(super) struct Commands {
     pool: Pool,
-    pub(super) publishing: Line,
-    pub(super) reading: Line,
+    publishing: Line,
+    reading: Line,
+    keeping: Line,
+    /// Where the node is; of no account where there is only one.
+    address: Address,
     peer: Peer,
     health: Arc<Health>,
     timeout: Duration,
@@ -101,6 +172,8 @@ impl Commands {
             pool,
             publishing: Line::default(),
             reading: Line::default(),
+            keeping: Line::default(),
+            address: place.address(),
             peer,
             health,
             timeout: config.command_timeout,
@@ -113,98 +186,97 @@ impl Commands {
         })
     }
 
-    /// How long a command may take.
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
-    }
-
     pub(super) fn pool(&self) -> Pool {
         self.pool.clone()
     }
 
-    /// Sends `count` commands of about `bytes` each, pipelined, and returns the answer to each, in order. After a failure
-    /// of the connection the rest is not tried. A script that Redis does not know by its hash is sent again, by its code.
-    /// `streams`: whether it is about streams, for which the generation of Redis has to be known; `deadline`: when the
-    /// caller wants its answer, if that is before the command timeout.
+    /// Sends commands pipelined, and returns the answer to each, in order. After a failure of the connection the rest is not
+    /// tried. A script that Redis does not know by its hash is sent again, by its code.
     pub(super) async fn ask(
         &self,
-        line: &Line,
-        count: usize,
-        bytes: usize,
-        streams: bool,
-        deadline: Option<Instant>,
+        ask: Ask,
         command: impl Fn(usize, Call<'_>) -> Cmd,
     ) -> Vec<Result<Value, Failure>> {
         let begin = Instant::now();
         let latest = begin + self.timeout;
-        let deadline = deadline.map_or(latest, |deadline| deadline.min(latest));
-        let share = timeout_at(deadline, self.share(line, streams)).await;
-        let share = match share.unwrap_or_else(|_| Err(self.too_late())) {
-            Ok(share) => share,
-            Err(error) => {
-                let answers = vec![Err(Failure::undone(error)); count];
-                self.count(line, &answers, begin);
-                return answers;
-            }
+        let deadline = ask.deadline.map_or(latest, |deadline| deadline.min(latest));
+        let share = timeout_at(deadline, self.share(ask)).await;
+        let answers = match share.unwrap_or_else(|_| Err(self.too_late())) {
+            Ok(share) => self.send(&share, ask, deadline, command).await,
+            Err(error) => vec![Err(Failure::undone(error)); ask.count],
         };
+        self.health.metrics.answered(ask.kind, &answers, begin.elapsed());
+        answers
+    }
+
+    async fn send(
+        &self,
+        share: &Share,
+        Ask {
+            count, bytes, asking, ..
+        }: Ask,
+        deadline: Instant,
+        command: impl Fn(usize, Call<'_>) -> Cmd,
+    ) -> Vec<Result<Value, Failure>> {
         let mut answers = Vec::with_capacity(count);
-        let asking = async {
+        let sending = async {
             let size = (PIPELINE / bytes.max(1)).clamp(1, PIPELINE_COMMANDS);
             for first in (0..count).step_by(size) {
-                answers.extend(share.ask(first..count.min(first + size), &command).await?);
+                let part = first..count.min(first + size);
+                answers.extend(share.ask(part, asking, &command).await?);
             }
             Ok(())
         };
-        let failure = match timeout_at(deadline, asking).await {
+        let failure = match timeout_at(deadline, sending).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(self.peer.error(&error)),
             Err(_) => Some(self.too_late()),
         };
+        let understood = answers
+            .into_iter()
+            .map(|answer| answer.map_err(|error| self.failure(&error)));
+        let mut answers: Vec<_> = understood.collect();
         // A replica that was the primary answers, too, but not as it should.
+        let is_away =
+            |failure: &Failure| failure.redirect.is_none() && matches!(failure.error, Error::Away { .. });
         if failure.is_some()
             || answers
                 .iter()
                 .filter_map(|answer| answer.as_ref().err())
-                .any(is_temporary)
+                .any(is_away)
         {
             share.fail();
         }
-        let mut answers: Vec<_> = answers
-            .into_iter()
-            .map(|answer| answer.map_err(|error| Failure::undone(self.peer.error(&error))))
-            .collect();
         if let Some(error) = failure {
-            answers.resize(count, Err(Failure { error, undone: false }));
+            let failure = Failure {
+                undone: false,
+                ..Failure::undone(error)
+            };
+            answers.resize(count, Err(failure));
         }
-        self.count(line, &answers, begin);
         answers
     }
 
-    fn count(&self, line: &Line, answers: &[Result<Value, Failure>], begin: Instant) {
-        let reads = std::ptr::eq(line, &raw const self.reading);
-        let kind = if reads { Kind::Read } else { Kind::Publish };
-        self.health.metrics.answered(kind, answers, begin.elapsed());
-    }
-
-    /// The same for one command.
-    pub(super) async fn ask_one(
-        &self,
-        line: &Line,
-        bytes: usize,
-        streams: bool,
-        command: impl Fn(Call<'_>) -> Cmd,
-    ) -> Result<Value, Error> {
-        let command = |_, call: Call<'_>| command(call);
-        let mut answers = self.ask(line, 1, bytes, streams, None, command).await;
-        Ok(answers.pop().expect("there is an answer to each command")?)
+    fn failure(&self, error: &RedisError) -> Failure {
+        Failure {
+            why: Some(error.clone()),
+            redirect: Redirect::of(error, &self.address),
+            ..Failure::undone(self.peer.error(error))
+        }
     }
 
     /// A part in a line's connection. Only this is retried: nothing has been sent yet.
-    async fn share(&self, line: &Line, streams: bool) -> Result<Share, Error> {
-        if let Some(reason) = self.health.known_away() {
+    async fn share(&self, Ask { kind, streams, .. }: Ask) -> Result<Share, Error> {
+        let node = self.peer.name();
+        if let Some(reason) = self.health.known_away(node) {
             return Err(Error::Away { reason });
         }
-        let outages = self.health.outages();
+        let outages = self.health.outages(node);
+        let line = match kind {
+            Kind::Publish => &self.publishing,
+            Kind::Read => &self.reading,
+            Kind::Keep => &self.keeping,
+        };
         let share = (|| line.share(&self.pool, outages, streams))
             .retry(self.retries)
             .when(|failure| match failure {

@@ -17,6 +17,10 @@ pub struct Config {
     /// Who knows where Redis is, in place of `url`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sentinel: Option<Sentinel>,
+    /// Some nodes of a Redis Cluster, in place of `url`: the others are found by them. All have one user and one password, those
+    /// of the first that is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster: Vec<RedisUrl>,
     /// The certificates in PEM by which servers are known with TLS, in place of the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
@@ -52,6 +56,7 @@ impl Config {
         Self {
             url: Some(url),
             sentinel: None,
+            cluster: Vec::new(),
             ca_file: None,
             certificate_file: None,
             key_file: None,
@@ -66,13 +71,17 @@ impl Config {
     /// Where Redis is, to be shown: passwords are masked.
     #[must_use]
     pub fn place(&self) -> String {
+        let all = |nodes: &[RedisUrl]| {
+            let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+            nodes.join(", ")
+        };
         match (&self.sentinel, &self.url) {
             (Some(Sentinel { master, nodes, .. }), _) => {
-                let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
-                format!("{master:?} of the Sentinels {}", nodes.join(", "))
+                format!("{master:?} of the Sentinels {}", all(nodes))
             }
             (None, Some(url)) => url.to_string(),
-            (None, None) => "nowhere".to_owned(),
+            (None, None) if self.cluster.is_empty() => "nowhere".to_owned(),
+            (None, None) => format!("the Cluster of {}", all(&self.cluster)),
         }
     }
 
@@ -83,14 +92,20 @@ impl Config {
     pub fn check(&self) -> Result<(), Error> {
         let wrong = |key, why| Err(Error::Setting { key, why });
         match (&self.url, &self.sentinel) {
-            (None, None) => {
+            (None, None) if self.cluster.is_empty() => {
                 return wrong(
                     "redis.url",
-                    "is missing, and so is redis.sentinel; set one of them",
+                    "is missing, and so are redis.sentinel and redis.cluster; set one of them",
                 );
             }
             (Some(_), Some(_)) => {
                 return wrong("redis.url", "and redis.sentinel are both set; set one of them");
+            }
+            (Some(_), None) | (None, Some(_)) if !self.cluster.is_empty() => {
+                return wrong(
+                    "redis.cluster",
+                    "and redis.url or redis.sentinel are both set; set one of them",
+                );
             }
             (None, Some(sentinel)) if sentinel.master.is_empty() => {
                 return wrong("redis.sentinel.master", "is empty");
@@ -99,6 +114,13 @@ impl Config {
                 return wrong("redis.sentinel.nodes", "is empty; nobody knows where Redis is");
             }
             _ => {}
+        }
+        let mut databases = self.cluster.iter().map(RedisUrl::connection_info);
+        if databases.any(|info| info.is_ok_and(|info| info.redis_settings().db() != 0)) {
+            return wrong(
+                "redis.cluster",
+                "names a database other than 0, and a Cluster has no other",
+            );
         }
         if self.certificate_file.is_some() != self.key_file.is_some() {
             return wrong(
@@ -137,7 +159,7 @@ impl Config {
 
     /// Whether anything is reached by TLS.
     fn tls(&self) -> bool {
-        let by_url = self.url.iter().any(RedisUrl::tls);
+        let by_url = self.url.iter().chain(&self.cluster).any(RedisUrl::tls);
         let mut sentinels = self.sentinel.iter();
         by_url || sentinels.any(|all| all.tls_name.is_some() || all.nodes.iter().any(RedisUrl::tls))
     }

@@ -8,6 +8,7 @@ mod permissions;
 use std::{
     convert::Infallible,
     fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,7 +17,9 @@ use tokio::time::Instant;
 
 pub use permissions::PERMISSIONS;
 
-use super::{Config, keys::Keys, peer::Peer, place::Place};
+use super::{
+    Config, health::Health, keys::Keys, peer::Peer, place::Place, slots::Address, topology::Topology,
+};
 use crate::Error;
 
 /// How many round trips are measured.
@@ -30,6 +33,9 @@ const SKEW: Duration = Duration::from_secs(1);
 
 /// The oldest version that has all that is used.
 const VERSION: (u32, u32) = (6, 2);
+
+/// The oldest version whose Clusters carry messages in shards.
+const IN_CLUSTER: (u32, u32) = (7, 0);
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,16 +90,59 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         Err(error) => found.fail(error.to_string()),
         Ok(()) => {}
     }
-    found.0
+    found.all
 }
 
 async fn look(config: &Config, found: &mut Findings) -> Result<(), Error> {
     config.check()?;
     let peer = Peer::new(config)?;
     let place = Place::new(config)?;
-    if let Some(sentinels) = place.sentinels() {
-        sentinels.examine(&peer, found).await;
+    let seeds = Place::seeds(config)?;
+    if seeds.is_empty() {
+        let mut kind = Kind::Alone;
+        if let Some(sentinels) = place.sentinels() {
+            kind = Kind::Watched;
+            sentinels.examine(&peer, found).await;
+        }
+        return look_at(config, place, peer, kind, found).await;
     }
+    let health = Arc::new(Health::new(peer.name().clone()));
+    let topology = Topology::new(place.clone(), seeds, peer.clone(), health);
+    let slots = tokio::time::timeout(config.connect_timeout * 2, topology.look()).await;
+    let slots = slots.map_err(|_| peer.away("no node says who has which slots in time"))?;
+    let slots = slots.map_err(|why| peer.error(&why))?;
+    match slots.missing() {
+        0 => found.ok("all slots have an owner"),
+        missing => found.fail(format!(
+            "{missing} slots have no owner: what is published there is refused; look at CLUSTER SHARDS, and start the \
+             node that is missing, or have a replica take over"
+        )),
+    }
+    for address in slots.primaries() {
+        let node = peer.of_node(address);
+        // Of one that is away the others are still of interest.
+        if let Err(error) = look_at(config, place.at(address), node, Kind::InCluster, found).await {
+            found.fail(format!("{error}; start it, or have its replica take over"));
+        }
+    }
+    Ok(())
+}
+
+/// How a Redis is deployed, as far as it has to do other things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Alone,
+    Watched,
+    InCluster,
+}
+
+async fn look_at(
+    config: &Config,
+    place: Place,
+    peer: Peer,
+    kind: Kind,
+    found: &mut Findings,
+) -> Result<(), Error> {
     // As the bus does it, so that it can subscribe.
     let info = place.info();
     let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
@@ -105,6 +154,8 @@ async fn look(config: &Config, found: &mut Findings) -> Result<(), Error> {
     let connected = tokio::time::timeout(config.connect_timeout * 2, connecting).await;
     let connected = connected.map_err(|_| peer.away("it does not let us connect in time"))?;
     let connection = connected.map_err(|why| peer.error(&why))?;
+    let many = kind == Kind::InCluster;
+    found.about = many.then(|| place.address());
     found.ok(format!("{} is reached", peer.name()));
     let mut server = Server {
         connection,
@@ -114,8 +165,8 @@ async fn look(config: &Config, found: &mut Findings) -> Result<(), Error> {
     server.round_trip(found).await?;
     match server.info().await {
         Ok(info) => {
-            version(&info, found);
-            replication(&info, config.sentinel.is_some(), found);
+            version(&info, kind, found);
+            replication(&info, kind, found);
             eviction(&info, found);
             persistence(&info, found);
         }
@@ -123,7 +174,9 @@ async fn look(config: &Config, found: &mut Findings) -> Result<(), Error> {
         Err(why) => return Err(server.peer.error(&why)),
     }
     server.clock(found).await;
-    permissions::examine(&mut server, config.sentinel.is_some(), found).await
+    permissions::examine(&mut server, kind, found).await?;
+    found.about = None;
+    Ok(())
 }
 
 /// A connection to who is examined.
@@ -200,24 +253,27 @@ impl Info {
     }
 }
 
-fn version(info: &Info, found: &mut Findings) {
+fn version(info: &Info, kind: Kind, found: &mut Findings) {
     let (name, version) = match info.get("valkey_version") {
         Some(version) => ("Valkey", version),
         None => ("Redis", info.get("redis_version").unwrap_or("unknown")),
     };
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let number = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    if number < VERSION {
+    let (oldest, for_what) = match kind {
+        Kind::InCluster => (IN_CLUSTER, " in a Cluster"),
+        Kind::Alone | Kind::Watched => (VERSION, ""),
+    };
+    if number < oldest {
         found.fail(format!(
-            "it is {name} {version}; 6.2 is the oldest that can be used, upgrade it"
+            "it is {name} {version}; {}.{} is the oldest that can be used{for_what}, upgrade it",
+            oldest.0, oldest.1
         ));
     } else {
         found.ok(format!("it is {name} {version}"));
     }
-    if info.get("redis_mode") == Some("cluster") {
-        found.fail(
-            "it is a node of a Redis Cluster, which cannot be used; use a Redis alone, or with Sentinels",
-        );
+    if info.get("redis_mode") == Some("cluster") && kind != Kind::InCluster {
+        found.fail("it is a node of a Redis Cluster; set redis.cluster in place of redis.url");
     }
     let hidden = |name| info.get(name).is_none_or(|id| id.trim_matches('0').is_empty());
     if hidden("run_id") && hidden("master_replid") {
@@ -228,7 +284,7 @@ fn version(info: &Info, found: &mut Findings) {
     }
 }
 
-fn replication(info: &Info, watched: bool, found: &mut Findings) {
+fn replication(info: &Info, kind: Kind, found: &mut Findings) {
     if info.get("role") == Some("slave") {
         let (host, port) = (info.get("master_host"), info.get("master_port"));
         let primary = format!("{}:{}", host.unwrap_or("?"), port.unwrap_or("?"));
@@ -245,7 +301,10 @@ fn replication(info: &Info, watched: bool, found: &mut Findings) {
         .filter(|replica| !replica.contains("state=online"))
         .count();
     match replicas.len() {
-        0 if watched => found.warn(
+        0 if kind == Kind::InCluster => {
+            found.warn("it is a primary without replicas: when it is away, so are its slots; add a replica");
+        }
+        0 if kind == Kind::Watched => found.warn(
             "it is a primary without replicas: the Sentinels have nothing to fail over to; add a replica",
         ),
         0 => found.ok("it is a primary without replicas"),
@@ -299,19 +358,31 @@ fn persistence(info: &Info, found: &mut Findings) {
 
 /// What was found so far.
 #[derive(Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct Findings {
+    all: Vec<Finding>,
+    /// Which of several nodes what is found is about.
+    about: Option<Address>,
+}
 
 impl Findings {
     pub(super) fn ok(&mut self, text: impl Into<String>) {
-        self.0.push(Finding::new(Verdict::Ok, text));
+        self.add(Verdict::Ok, text.into());
     }
 
     pub(super) fn warn(&mut self, text: impl Into<String>) {
-        self.0.push(Finding::new(Verdict::Warn, text));
+        self.add(Verdict::Warn, text.into());
     }
 
     pub(super) fn fail(&mut self, text: impl Into<String>) {
-        self.0.push(Finding::new(Verdict::Fail, text));
+        self.add(Verdict::Fail, text.into());
+    }
+
+    fn add(&mut self, verdict: Verdict, text: String) {
+        let text = match &self.about {
+            Some(node) => format!("{node}: {text}"),
+            None => text,
+        };
+        self.all.push(Finding::new(verdict, text));
     }
 }
 
@@ -322,7 +393,7 @@ mod tests {
     fn found(info: &str, look: impl Fn(&Info, &mut Findings)) -> Vec<Verdict> {
         let mut found = Findings::default();
         look(&Info(info.to_owned()), &mut found);
-        found.0.into_iter().map(|finding| finding.verdict).collect()
+        found.all.into_iter().map(|finding| finding.verdict).collect()
     }
 
     #[test]
@@ -340,7 +411,7 @@ mod tests {
     }
 
     fn version_of(info: &Info, found: &mut Findings) {
-        version(info, found);
+        version(info, Kind::Alone, found);
     }
 
     #[test]
@@ -354,7 +425,7 @@ mod tests {
 
     #[test]
     fn replicas_that_lag_are_told() {
-        let look = |info: &Info, found: &mut Findings| replication(info, true, found);
+        let look = |info: &Info, found: &mut Findings| replication(info, Kind::Watched, found);
         let info =
             "role:master\r\nconnected_slaves:1\r\nslave0:ip=::1,port=1,state=wait_bgsave,offset=0,lag=0";
         assert_eq!(found(info, look), [Verdict::Warn]);

@@ -1,7 +1,7 @@
 //! How Redis is, as told by everything that holds a connection to it.
 //!
-//! The bus is up when all its parts are: the monitor, and every subscriber's reader. Each reports for itself; the
-//! change of the whole is logged once, here.
+//! The bus is up when all its parts are: the monitor of each node, and every subscriber's readers. Each reports for itself and
+//! the node that it is about; the change of the whole is logged once, here.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,19 +22,27 @@ pub(super) struct Health {
 
 #[derive(Default)]
 struct Parts {
-    /// What each part last reported: why it is away, `None` when it is up. A part that has just started is not in
-    /// here: it has nothing to say yet and changes nothing for the others.
-    reports: BTreeMap<u64, Option<String>>,
+    /// What each part last reported. A part that has just started is not in here: it has nothing to say yet and changes
+    /// nothing for the others.
+    reports: BTreeMap<u64, Report>,
     next_id: u64,
     /// Whether the last log line said that Redis is up.
     logged: Option<bool>,
-    /// How often Redis was away.
-    outages: u64,
+    /// How often each node was away.
+    outages: BTreeMap<Arc<str>, u64>,
+}
+
+struct Report {
+    /// The node that it is about.
+    node: Arc<str>,
+    /// Why it is away; `None` when it is up.
+    away: Option<String>,
 }
 
 /// One connection's say. Dropping it withdraws the report.
 pub(super) struct Part {
     id: u64,
+    node: Arc<str>,
     health: Arc<Health>,
 }
 
@@ -51,11 +59,13 @@ impl Health {
         }
     }
 
-    pub(super) fn part(self: &Arc<Self>) -> Part {
+    /// A part that reports about `node`, which is its peer's name.
+    pub(super) fn part(self: &Arc<Self>, node: &Arc<str>) -> Part {
         let mut parts = self.parts.lock();
         parts.next_id += 1;
         Part {
             id: parts.next_id,
+            node: node.clone(),
             health: self.clone(),
         }
     }
@@ -64,14 +74,19 @@ impl Health {
         self.status.subscribe()
     }
 
-    /// Why Redis is away, when that is known. Before the first report nothing is.
-    pub(super) fn known_away(&self) -> Option<String> {
-        self.parts.lock().away().map(str::to_owned)
+    /// Whether all is well.
+    pub(super) fn is_up(&self) -> bool {
+        *self.status.borrow() == Status::Up
     }
 
-    /// How often Redis was away so far. What was connected before the last time may not be any more.
-    pub(super) fn outages(&self) -> u64 {
-        self.parts.lock().outages
+    /// Why a node is away, when that is known. Before the first report nothing is.
+    pub(super) fn known_away(&self, node: &str) -> Option<String> {
+        self.parts.lock().away_at(node).map(str::to_owned)
+    }
+
+    /// How often a node was away so far. What was connected before the last time may not be any more.
+    pub(super) fn outages(&self, node: &str) -> u64 {
+        self.parts.lock().outages.get(node).copied().unwrap_or_default()
     }
 
     fn settle(&self, parts: &mut Parts) {
@@ -84,7 +99,6 @@ impl Health {
         };
         let up = now == Status::Up;
         if parts.logged.replace(up) != Some(up) {
-            parts.outages += u64::from(!up);
             self.metrics.reachable(up);
             match &now {
                 Status::Up => info!(redis.url = %self.peer, "connected to Redis"),
@@ -102,7 +116,12 @@ impl Health {
 
 impl Parts {
     fn away(&self) -> Option<&str> {
-        self.reports.values().find_map(Option::as_deref)
+        self.reports.values().find_map(|report| report.away.as_deref())
+    }
+
+    fn away_at(&self, node: &str) -> Option<&str> {
+        let mut about = self.reports.values().filter(|report| &*report.node == node);
+        about.find_map(|report| report.away.as_deref())
     }
 }
 
@@ -116,9 +135,13 @@ impl Part {
         self.report(Some(reason));
     }
 
-    fn report(&self, report: Option<String>) {
+    fn report(&self, away: Option<String>) {
         let mut parts = self.health.parts.lock();
-        parts.reports.insert(self.id, report);
+        if away.is_some() && parts.away_at(&self.node).is_none() {
+            *parts.outages.entry(self.node.clone()).or_default() += 1;
+        }
+        let node = self.node.clone();
+        parts.reports.insert(self.id, Report { node, away });
         self.health.settle(&mut parts);
     }
 }
@@ -135,8 +158,14 @@ impl Drop for Part {
 mod tests {
     use super::*;
 
+    const NODE: &str = "redis://cache";
+
     fn health() -> Arc<Health> {
-        Arc::new(Health::new("redis://cache".into()))
+        Arc::new(Health::new(NODE.into()))
+    }
+
+    fn part(health: &Arc<Health>) -> Part {
+        health.part(&NODE.into())
     }
 
     #[test]
@@ -145,14 +174,14 @@ mod tests {
         assert!(
             matches!(&*health.status().borrow(), Status::Away { reason } if reason.contains("not connected"))
         );
-        assert_eq!(health.known_away(), None);
+        assert_eq!(health.known_away(NODE), None);
     }
 
     #[test]
     fn the_bus_is_up_when_all_its_parts_are() {
         let health = health();
         let status = health.status();
-        let (monitor, reader) = (health.part(), health.part());
+        let (monitor, reader) = (part(&health), part(&health));
         monitor.up();
         assert_eq!(
             *status.borrow(),
@@ -168,18 +197,32 @@ mod tests {
                 reason: "lost".into()
             }
         );
-        assert_eq!(health.known_away().as_deref(), Some("lost"));
-        assert_eq!(health.outages(), 1);
+        assert_eq!(health.known_away(NODE).as_deref(), Some("lost"));
+        assert_eq!(health.outages(NODE), 1);
         reader.up();
         assert_eq!(*status.borrow(), Status::Up);
-        assert_eq!(health.known_away(), None);
-        assert_eq!(health.outages(), 1);
+        assert_eq!(health.known_away(NODE), None);
+        assert_eq!(health.outages(NODE), 1);
+    }
+
+    #[test]
+    fn what_is_wrong_with_one_node_is_not_said_of_another() {
+        let health = health();
+        let (one, other) = (health.part(&"one".into()), health.part(&"other".into()));
+        one.away("lost".into());
+        other.up();
+        assert!(!health.is_up());
+        assert_eq!(health.known_away("one").as_deref(), Some("lost"));
+        assert_eq!(health.known_away("other"), None);
+        assert_eq!((health.outages("one"), health.outages("other")), (1, 0));
+        one.away("still".into());
+        assert_eq!(health.outages("one"), 1);
     }
 
     #[test]
     fn a_part_that_is_gone_has_no_say() {
         let health = health();
-        let (monitor, reader) = (health.part(), health.part());
+        let (monitor, reader) = (part(&health), part(&health));
         monitor.up();
         reader.away("lost".into());
         drop(reader);
@@ -189,7 +232,7 @@ mod tests {
     #[test]
     fn a_repeated_report_wakes_nobody() {
         let health = health();
-        let part = health.part();
+        let part = part(&health);
         part.up();
         let mut status = health.status();
         status.mark_unchanged();

@@ -8,7 +8,7 @@ use tidings_core::Channel;
 use crate::topic::Topic;
 
 /// The Redis channel that carries `channel` among the nodes of `prefix`; what is said there is a
-/// `tidings.bus.v1.Envelope`, by the command [`PUBLISH`](super::PUBLISH). For scripts that change something and have to
+/// `tidings.bus.v1.Envelope`, by the command that [`Pool::publish`](super::Pool::publish) says. For scripts that change something and have to
 /// announce it in the same step; everyone else has a [`Publisher`](crate::Publisher).
 #[must_use]
 pub fn channel_name(prefix: &str, channel: &Channel) -> String {

@@ -119,10 +119,12 @@ impl Share {
         self.generation.as_ref()
     }
 
-    /// Asks for the answers to the commands `part`, in one round trip, or two when Redis does not know a script.
+    /// Asks for the answers to the commands `part`, in one round trip, or two when Redis does not know a script. `asking`: each
+    /// is about a slot that is on its way to this node.
     pub(super) async fn ask(
         &self,
         part: Range<usize>,
+        asking: bool,
         command: &impl Fn(usize, Call<'_>) -> Cmd,
     ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
         let call = |by| Call {
@@ -130,14 +132,14 @@ impl Share {
             generation: self.generation.as_deref().unwrap_or_default(),
         };
         let mut answers = self
-            .pipeline(part.clone().map(|index| command(index, call(By::Hash))))
+            .pipeline(asking, part.clone().map(|index| command(index, call(By::Hash))))
             .await?;
         let unknown: Vec<usize> = (0..answers.len())
             .filter(|at| is_unknown(&answers[*at]))
             .collect();
         if !unknown.is_empty() {
             let again = unknown.iter().map(|at| command(part.start + at, call(By::Code)));
-            for (at, answer) in unknown.iter().zip(self.pipeline(again).await?) {
+            for (at, answer) in unknown.iter().zip(self.pipeline(asking, again).await?) {
                 answers[*at] = answer;
             }
         }
@@ -146,14 +148,21 @@ impl Share {
 
     async fn pipeline(
         &self,
+        asking: bool,
         commands: impl Iterator<Item = Cmd>,
     ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
         let mut pipeline = redis::Pipeline::new();
         for command in commands {
+            if asking {
+                pipeline.cmd("ASKING");
+            }
             pipeline.add_command(command);
         }
         let mut connection = self.connection.clone();
-        pipeline.ignore_errors().query_async(&mut connection).await
+        let answers: Vec<_> = pipeline.ignore_errors().query_async(&mut connection).await?;
+        // Each ASKING has an answer, too, before that of its command.
+        let each = if asking { 2 } else { 1 };
+        Ok(answers.into_iter().skip(each - 1).step_by(each).collect())
     }
 }
 

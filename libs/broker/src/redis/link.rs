@@ -4,7 +4,7 @@
 //! between.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{
         Arc,
@@ -15,7 +15,11 @@ use std::{
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use bytes::Bytes;
-use redis::{Client, ProtocolVersion, PushInfo, PushKind, RedisError, Value, aio::MultiplexedConnection};
+use parking_lot::Mutex;
+use redis::{
+    Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, ServerErrorKind, Value,
+    aio::MultiplexedConnection,
+};
 use tokio::sync::Notify;
 
 use super::{
@@ -39,12 +43,17 @@ pub(super) fn backoff() -> ExponentialBackoff {
         .build()
 }
 
+/// Told when a node of a Cluster does not have a slot that it was thought to have.
+pub(super) type Elsewhere = Arc<dyn Fn() + Send + Sync>;
+
 /// Makes links to one Redis.
 #[derive(Clone)]
 pub(super) struct Connector {
     client: Client,
     place: Place,
     peer: Peer,
+    /// Where channels are those of the node's own slots.
+    shard: Option<Elsewhere>,
 }
 
 impl Connector {
@@ -56,7 +65,21 @@ impl Connector {
             client: client.map_err(|error| peer.error(&error))?,
             place,
             peer,
+            shard: None,
         })
+    }
+
+    /// The same for the channels of a node's own slots (Redis 7: sharded pub/sub).
+    pub(super) fn in_shard(&self, elsewhere: Elsewhere) -> Self {
+        Self {
+            shard: Some(elsewhere),
+            ..self.clone()
+        }
+    }
+
+    /// Who is connected to.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
     }
 
     /// Connects within the connect timeout. `on_message` gets the Redis channel and the value of every message,
@@ -67,16 +90,26 @@ impl Connector {
     ) -> Result<Link, RedisError> {
         let lost = Arc::new(Notify::new());
         let heard = Arc::new(AtomicBool::new(false));
+        let leaving = Arc::new(Mutex::new(HashSet::new()));
         let on_push = {
-            let (lost, heard) = (lost.clone(), heard.clone());
+            let (lost, heard, leaving) = (lost.clone(), heard.clone(), leaving.clone());
+            let elsewhere = self.shard.clone();
             move |push: PushInfo| -> Result<(), std::convert::Infallible> {
                 heard.store(true, Relaxed);
                 match push.kind {
-                    PushKind::Message => {
+                    PushKind::Message | PushKind::SMessage => {
                         if let Ok([Value::BulkString(name), Value::BulkString(value)]) =
                             <[Value; 2]>::try_from(push.data)
                         {
                             on_message(&name, value.into());
+                        }
+                    }
+                    PushKind::SUnsubscribe => {
+                        let name = push.data.first();
+                        // Unless it was asked for, the slot has gone elsewhere. What answers what is not certain after that.
+                        if !matches!(name, Some(Value::BulkString(name)) if leaving.lock().remove(name)) {
+                            elsewhere.iter().for_each(|elsewhere| elsewhere());
+                            lost.notify_one();
                         }
                     }
                     PushKind::Disconnection => lost.notify_one(),
@@ -100,6 +133,8 @@ impl Connector {
         Ok(Link {
             connection,
             primary,
+            shard: self.shard.clone(),
+            leaving,
             lost,
             heard,
         })
@@ -121,6 +156,10 @@ pub(super) struct Link {
     connection: MultiplexedConnection,
     /// Where it leads, and who can say whether that is still the primary.
     primary: Option<(Arc<Sentinels>, (String, u16))>,
+    /// Where channels are those of the node's own slots.
+    shard: Option<Elsewhere>,
+    /// The names of such channels that are about to be left.
+    leaving: Arc<Mutex<HashSet<Vec<u8>>>>,
     lost: Arc<Notify>,
     /// Whether anything was pushed since the flag was last cleared.
     heard: Arc<AtomicBool>,
@@ -134,6 +173,22 @@ impl Link {
         subscribe: &[String],
         unsubscribe: &[String],
     ) -> Result<HashMap<String, RedisError>, RedisError> {
+        if let Some(elsewhere) = &self.shard {
+            self.leaving
+                .lock()
+                .extend(unsubscribe.iter().map(|name| name.clone().into_bytes()));
+            let (subscribed, unsubscribed) = tokio::join!(
+                refused_in_shard(&self.connection, "SSUBSCRIBE", subscribe),
+                refused_in_shard(&self.connection, "SUNSUBSCRIBE", unsubscribe),
+            );
+            let mut refused = subscribed?;
+            if refused.values().any(is_elsewhere) {
+                elsewhere();
+            }
+            // Nothing comes from where the slot is not.
+            refused.extend(unsubscribed?.into_iter().filter(|(_, why)| !is_elsewhere(why)));
+            return Ok(refused);
+        }
         let (subscribed, unsubscribed) = tokio::join!(
             refused(&self.connection, true, subscribe),
             refused(&self.connection, false, unsubscribe),
@@ -199,6 +254,43 @@ async fn refused(
         }
     }
     Ok(refused)
+}
+
+/// The same in a shard, where each name is asked for by itself: those of one command have to be in one slot.
+async fn refused_in_shard(
+    connection: &MultiplexedConnection,
+    command: &str,
+    names: &[String],
+) -> Result<HashMap<String, RedisError>, RedisError> {
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut commands = redis::Pipeline::with_capacity(names.len());
+    for name in names {
+        commands.cmd(command).arg(name);
+    }
+    let mut connection = connection.clone();
+    let answers: Vec<Result<Value, RedisError>> =
+        commands.ignore_errors().query_async(&mut connection).await?;
+    let mut refused = HashMap::new();
+    for (name, answer) in names.iter().zip(answers) {
+        match answer {
+            Ok(_) => {}
+            Err(why) if is_temporary(&why) && !is_elsewhere(&why) => return Err(why),
+            Err(why) => {
+                refused.insert(name.clone(), why);
+            }
+        }
+    }
+    Ok(refused)
+}
+
+/// Whether a node of a Cluster says that it does not have the slot.
+pub(super) fn is_elsewhere(why: &RedisError) -> bool {
+    matches!(
+        why.kind(),
+        ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::TryAgain)
+    )
 }
 
 fn closed() -> RedisError {

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Publish,
     /// Streams and positions.
     Read,
+    /// What others keep, in a Cluster; elsewhere they have connections of their own.
+    Keep,
 }
 
 impl Default for Metrics {
@@ -46,7 +48,7 @@ impl Default for Metrics {
             outages: Counter::default(),
         };
         // There from the start, so that the first that fails is seen as an increase.
-        for kind in [Kind::Publish, Kind::Read] {
+        for kind in [Kind::Publish, Kind::Read, Kind::Keep] {
             for result in ["ok", "error"] {
                 metrics.count(kind, result, 0);
             }
@@ -94,6 +96,7 @@ impl Metrics {
         let kind = match kind {
             Kind::Publish => "publish",
             Kind::Read => "read",
+            Kind::Keep => "keep",
         };
         let labels = Labels { kind, result };
         self.commands.get_or_create(&labels).inc_by(commands as u64);

@@ -8,7 +8,7 @@ use std::{fmt::Display, sync::Arc};
 use redis::RedisError;
 use tidings_core::Secret;
 
-use super::Config;
+use super::{Config, slots::Address};
 use crate::{Error, error::is_temporary};
 
 /// What comes before the arguments of a command that the server does not know.
@@ -23,9 +23,9 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(config: &Config) -> Result<Self, Error> {
-        let nodes = config.sentinel.iter().flat_map(|sentinel| &sentinel.nodes);
+        let sentinels = config.sentinel.iter().flat_map(|sentinel| &sentinel.nodes);
         let mut passwords = Vec::new();
-        for url in config.url.iter().chain(nodes) {
+        for url in config.url.iter().chain(&config.cluster).chain(sentinels) {
             let info = url.connection_info()?;
             let password = info.redis_settings().password();
             passwords.extend(password.map(|password| Secret::from(password.to_owned())));
@@ -37,6 +37,14 @@ impl Peer {
             name: config.place().into(),
             passwords,
         })
+    }
+
+    /// One of its nodes.
+    pub(super) fn of_node(&self, address: &Address) -> Self {
+        Self {
+            name: format!("{address} of {}", self.name).into(),
+            passwords: self.passwords.clone(),
+        }
     }
 
     /// Its address, the password masked.

@@ -1,10 +1,13 @@
-//! Where Redis is: at one address, or where Sentinels say that the primary is now; and how to connect to it.
+//! Where Redis is: at one address, where Sentinels say that the primary is now, or all over a Cluster; and how to connect to
+//! it.
 
 use std::{fs, path::Path, sync::Arc};
 
-use redis::{AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionInfo, TlsCertificates};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, TlsCertificates,
+};
 
-use super::{Config, sentinel::Sentinels};
+use super::{Config, RedisUrl, sentinel::Sentinels, slots::Address};
 use crate::Error;
 
 /// All that a connection needs, whoever makes it.
@@ -38,12 +41,56 @@ impl Place {
             let connection = connection.set_dns_resolver(sentinels.resolver());
             return Ok(place(info, Some(sentinels), connection));
         }
-        let url = config.url.as_ref().ok_or(Error::Setting {
-            key: "redis.url",
-            why: "is missing",
-        })?;
+        // Of a Cluster, whichever node is named first: the others are reached likewise.
+        let url = config
+            .url
+            .as_ref()
+            .or(config.cluster.first())
+            .ok_or(Error::Setting {
+                key: "redis.url",
+                why: "is missing",
+            })?;
         let info = secured(url.connection_info()?, certificates.as_ref())?;
         Ok(place(info, None, connection))
+    }
+
+    /// The same, but for the address.
+    pub(super) fn at(&self, address: &Address) -> Self {
+        let host = address.host.to_string();
+        let addr = match self.info.addr().clone() {
+            ConnectionAddr::TcpTls {
+                insecure, tls_params, ..
+            } => ConnectionAddr::TcpTls {
+                host,
+                port: address.port,
+                insecure,
+                tls_params,
+            },
+            _ => ConnectionAddr::Tcp(host, address.port),
+        };
+        Self {
+            info: self.info.clone().set_addr(addr),
+            ..self.clone()
+        }
+    }
+
+    /// The address that is connected to.
+    pub(super) fn address(&self) -> Address {
+        match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Address::new(host, *port)
+            }
+            _ => Address::new("", 0),
+        }
+    }
+
+    /// Where the nodes of a Cluster are that the configuration names.
+    pub(super) fn seeds(config: &Config) -> Result<Vec<Address>, Error> {
+        let seed = |url: &RedisUrl| {
+            let (host, port) = url.host_and_port()?;
+            Ok(Address::new(&host, port))
+        };
+        config.cluster.iter().map(seed).collect()
     }
 
     /// What to connect to.

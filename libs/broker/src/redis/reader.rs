@@ -18,7 +18,7 @@ use tracing::warn;
 use super::{
     health::Part,
     keys::Keys,
-    link::{Connector, Link, backoff},
+    link::{Connector, Link, backoff, is_elsewhere},
 };
 use crate::{Error, Incoming, Sink, envelope, topic::Topic};
 
@@ -172,7 +172,9 @@ impl Reader {
     /// everything else off the bus. An error is the end of the connection.
     async fn resume(&mut self, link: &Link, topics: &[Topic]) -> Result<(), RedisError> {
         let names: Vec<String> = topics.iter().map(|topic| self.keys.topic(topic)).collect();
-        let refused = link.change(&names, &[]).await?;
+        let mut refused = link.change(&names, &[]).await?;
+        // Who knows where it is now will take it from here.
+        refused.retain(|_, why| !is_elsewhere(why));
         if let Some(why) = refused.values().find(|why| !is_about_channels(why)) {
             return Err(why.clone());
         }

@@ -44,23 +44,40 @@ use crate::{
     stream::{REMEMBERED, bounded, new_epoch},
 };
 
-/// The command by which Redis carries a message to subscribers.
-pub const PUBLISH: &str = "PUBLISH";
-
 /// Offsets are numbers in Lua, which are exact up to here.
 const MAX_OFFSET: u64 = 1 << 53;
+
+/// How Redis carries a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Publish {
+    /// To all, as a Redis alone does.
+    Everywhere,
+    /// To those who listen to the slot of the channel, at the node of a Cluster that has it (Redis 7: sharded pub/sub).
+    InShard,
+}
+
+impl Publish {
+    pub(super) fn command(self) -> &'static str {
+        match self {
+            Self::Everywhere => "PUBLISH",
+            Self::InShard => "SPUBLISH",
+        }
+    }
+}
 
 /// The vocabulary of one prefix.
 pub(super) struct Streams {
     keys: Keys,
+    carry: Publish,
     publish: Script,
     read: Script,
 }
 
 impl Streams {
-    pub(super) fn new(keys: Keys) -> Self {
+    pub(super) fn new(keys: Keys, carry: Publish) -> Self {
         Self {
             keys,
+            carry,
             publish: Script::new(include_str!("scripts/publish.lua")),
             read: Script::new(include_str!("scripts/read.lua")),
         }
@@ -73,7 +90,7 @@ impl Streams {
 
     /// Sends a message to who listens to a Redis channel, and no more. The answer is how many did.
     pub(super) fn tell(&self, name: &str, message: &[u8]) -> Cmd {
-        let mut command = redis::cmd(PUBLISH);
+        let mut command = redis::cmd(self.carry.command());
         command.arg(name).arg(message);
         command
     }
@@ -102,7 +119,7 @@ impl Streams {
         ];
         let mut command = self.publish.run(call.by, &keys);
         command
-            .arg(PUBLISH)
+            .arg(self.carry.command())
             .arg(self.keys.channel(channel))
             .arg(envelope)
             // At least a millisecond: none at all stands for no key.

@@ -3,7 +3,10 @@
 use std::io;
 
 use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::AbortOnDropHandle,
+};
 
 /// A thread with a current-thread runtime. Dropping this ends the thread and every task on it; it does not wait for
 /// that, because the last handle may be dropped on the thread itself.
@@ -34,5 +37,21 @@ impl Thread {
     /// Runs a task until it ends or the thread does. The runtime is what tracks it: none outlives the thread.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.handle.spawn(task);
+    }
+
+    /// For who is on the thread itself, and must not keep it.
+    pub(super) fn spawner(&self) -> Spawner {
+        Spawner(self.handle.clone())
+    }
+}
+
+/// Starts tasks on the thread, as long as that runs.
+#[derive(Clone)]
+pub(super) struct Spawner(Handle);
+
+impl Spawner {
+    /// Runs a task until it ends, the thread does, or what is returned is dropped.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(self.0.spawn(task))
     }
 }

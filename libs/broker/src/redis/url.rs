@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use serde::{Deserialize, Serialize, Serializer};
 use tidings_core::Secret;
 use url::Url;
@@ -84,6 +84,16 @@ impl RedisUrl {
     /// What the client library connects to.
     pub(super) fn connection_info(&self) -> Result<ConnectionInfo, Error> {
         Self::to_connection_info(Url::parse(self.full.expose())?)
+    }
+
+    /// Where it is.
+    pub(super) fn host_and_port(&self) -> Result<(String, u16), Error> {
+        match self.connection_info()?.addr() {
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                Ok((host.clone(), *port))
+            }
+            _ => Err(Error::Host),
+        }
     }
 
     /// Whether it is for TLS.

@@ -64,7 +64,7 @@ impl Bus {
         envelope: &[u8],
         deadline: Option<Instant>,
     ) -> Vec<Result<Published, Error>> {
-        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.commands.timeout());
+        let deadline = deadline.unwrap_or_else(|| Instant::now() + self.timeout);
         let given = targets;
         let targets = keyed(targets, deadline);
         let mut results = self.attempt(&targets, envelope, deadline).await;
@@ -115,6 +115,10 @@ impl Bus {
     async fn returned(&self) {
         let pause = rand::rng().random_range(PAUSE / 2..PAUSE);
         tokio::time::sleep(pause).await;
+        if self.servers.is_many() {
+            // Which of them it is about is not known here, and the others may be well.
+            return;
+        }
         let mut status = self.status();
         // The bus has the other end.
         let _ = status.wait_for(|status| *status == Status::Up).await;

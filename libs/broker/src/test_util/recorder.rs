@@ -1,6 +1,6 @@
 //! A subscriber that remembers what the bus brought, for tests of those who say something on it.
 
-use std::sync::Arc;
+use std::{collections::HashSet, mem, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use crate::{Broker, Incoming, Subscriber};
 /// Everything of some channels, in the order of the bus.
 pub struct Recorder {
     broker: Broker,
+    channels: Vec<Channel>,
     tape: Arc<Tape>,
     _subscriber: Subscriber,
 }
@@ -22,8 +23,8 @@ struct Tape {
     more: Notify,
 }
 
-/// The channel whose members tell the recorder how far it is.
-const MARKS: &str = "recorder:marks";
+/// The user whose joins tell recorders how far they are. Nobody is told of them.
+const MARK: &str = "recorder:mark";
 
 impl Recorder {
     /// Listens to `channels` from now on.
@@ -37,12 +38,14 @@ impl Recorder {
             sink.incoming.lock().push(incoming);
             sink.more.notify_one();
         }));
-        for name in channels.iter().chain([&MARKS]) {
-            let subscribed = subscriber.subscribe(&channel(name)).await;
+        let channels: Vec<_> = channels.iter().map(|name| channel(name)).collect();
+        for channel in &channels {
+            let subscribed = subscriber.subscribe(channel).await;
             subscribed.expect("the bus can be used");
         }
         Self {
             broker: broker.clone(),
+            channels,
             tape,
             _subscriber: subscriber,
         }
@@ -55,24 +58,24 @@ impl Recorder {
         }
     }
 
-    /// Everything that was said until now and was not given yet. The bus keeps the order, so it is all here when a word
-    /// said now is.
+    /// Everything that was said until now and was not given yet. The bus keeps the order of each channel, so what was said
+    /// in one is all here when a word said there now is.
     ///
     /// # Panics
     /// When the bus is away.
     pub async fn heard(&self) -> Vec<Incoming> {
-        let (marks, info) = (channel(MARKS), someone());
-        let said = self.broker.publisher().joined(&marks, &info).await;
-        said.expect("the bus can be used");
-        let mark = Incoming::Join(marks, info);
+        let info = mark();
+        let mut marks = Vec::new();
+        for channel in &self.channels {
+            let said = self.broker.publisher().joined(channel, &info).await;
+            said.expect("the bus can be used");
+            marks.push(Incoming::Join(channel.clone(), info.clone()));
+        }
         loop {
             {
                 let mut incoming = self.tape.incoming.lock();
-                if let Some(at) = incoming.iter().position(|one| *one == mark) {
-                    let rest = incoming.split_off(at + 1);
-                    let mut heard = std::mem::replace(&mut *incoming, rest);
-                    heard.pop();
-                    return heard;
+                if marks.iter().all(|mark| incoming.contains(mark)) {
+                    return split(&mut incoming, &marks);
                 }
             }
             self.tape.more.notified().await;
@@ -80,13 +83,41 @@ impl Recorder {
     }
 }
 
+/// Takes out what was said in each channel before its mark.
+fn split(incoming: &mut Vec<Incoming>, marks: &[Incoming]) -> Vec<Incoming> {
+    let (mut heard, mut rest, mut passed) = (Vec::new(), Vec::new(), HashSet::new());
+    for one in mem::take(incoming) {
+        if marks.contains(&one) {
+            passed.extend(place(&one).cloned());
+        } else if place(&one).is_some_and(|channel| passed.contains(channel)) {
+            rest.push(one);
+        } else {
+            heard.push(one);
+        }
+    }
+    *incoming = rest;
+    let is_mark = |one: &Incoming| matches!(one, Incoming::Join(_, info) if &*info.user == MARK);
+    heard.retain(|one| !is_mark(one));
+    heard
+}
+
+/// The channel in which something was said.
+fn place(incoming: &Incoming) -> Option<&Channel> {
+    match incoming {
+        Incoming::Publication(channel, _) | Incoming::Join(channel, _) | Incoming::Leave(channel, _) => {
+            Some(channel)
+        }
+        Incoming::Control(_) | Incoming::Gap => None,
+    }
+}
+
 fn channel(name: &str) -> Channel {
     Channel::parse(name).expect("a test names channels")
 }
 
-fn someone() -> ClientInfo {
+fn mark() -> ClientInfo {
     ClientInfo {
-        user: "".into(),
+        user: MARK.into(),
         client: ClientId::random(),
         conn_info: Bytes::new(),
         chan_info: Bytes::new(),

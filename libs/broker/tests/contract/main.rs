@@ -1,7 +1,7 @@
-//! What every broker promises: one suite, passed by the embedded broker and by Redis.
+//! What every broker promises: one suite, passed by the embedded broker, by Redis and by a Redis Cluster.
 //!
 //! Each case gets a function that makes nodes. In memory all are the same process; with Redis each has a broker, and
-//! so connections, of its own.
+//! so connections, of its own. There is one Cluster for all cases, each of which has its own names there.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,8 +10,8 @@ mod bus;
 mod common;
 mod streams;
 
-/// Every case as a test of the embedded broker and of Redis.
-macro_rules! both {
+/// Every case as a test of the embedded broker and of Redis, and all together of a Cluster.
+macro_rules! all {
     ($($suite:ident: $($case:ident)*;)*) => {
         mod memory {
             use tidings_broker::Broker;
@@ -33,10 +33,28 @@ macro_rules! both {
                 }
             )*)*
         }
+        mod cluster {
+            use tidings_broker::{Broker, redis::Config, test_util::RedisCluster};
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn every_case() {
+                let Some(cluster) = tokio::task::spawn_blocking(RedisCluster::start).await.unwrap() else {
+                    return;
+                };
+                $($(
+                    println!(stringify!($case));
+                    let config = Config {
+                        prefix: stringify!($case).to_owned(),
+                        ..cluster.config()
+                    };
+                    crate::$suite::$case(|| Broker::redis(&config).unwrap()).await;
+                )*)*
+            }
+        }
     };
 }
 
-both! {
+all! {
     bus:
     a_publication_reaches_all_that_want_its_channel_and_no_other
     all_subscribers_hear_a_channel_in_one_order

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod rollback;

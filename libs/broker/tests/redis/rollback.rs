@@ -52,18 +52,6 @@ async fn changes(broker: &Broker, before: &Position) {
     eventually(async || top(broker).await.epoch != before.epoch).await;
 }
 
-pub(crate) async fn follow(server: &RedisServer, primary: &RedisServer) {
-    let port = primary.port().to_string();
-    command(server, &["REPLICAOF", "127.0.0.1", &port]).await;
-    eventually(async || {
-        let redis::Value::BulkString(info) = command(server, &["INFO", "replication"]).await else {
-            return false;
-        };
-        String::from_utf8_lossy(&info).contains("master_link_status:up")
-    })
-    .await;
-}
-
 async fn lead(server: &RedisServer) {
     command(server, &["REPLICAOF", "NO", "ONE"]).await;
 }
@@ -172,7 +160,7 @@ async fn no_offset_is_given_twice_after_a_failover_that_lost_what_nobody_there_k
     let broker = node(&primary);
     up(&broker).await;
     publish(&broker).await;
-    follow(&replica, &primary).await;
+    replica.follow(&primary);
     lead(&replica).await;
     let lost = publish(&broker).await;
     primary.kill();
@@ -204,7 +192,7 @@ async fn no_offset_is_given_twice_in_a_stream_that_lost_all_it_had() {
     let broker = node(&primary);
     up(&broker).await;
     let begun = top(&broker).await;
-    follow(&replica, &primary).await;
+    replica.follow(&primary);
     lead(&replica).await;
     let lost = publish(&broker).await;
     assert_eq!((lost.offset, &lost.epoch), (1, &begun.epoch));
@@ -251,10 +239,10 @@ async fn no_offset_is_given_twice_by_a_primary_that_followed_another_meanwhile()
     let broker = node(&primary);
     up(&broker).await;
     publish(&broker).await;
-    follow(&replica, &primary).await;
+    replica.follow(&primary);
     lead(&replica).await;
     let lost = publish(&broker).await;
-    follow(&primary, &replica).await;
+    primary.follow(&replica);
     lead(&primary).await;
     // The second after which a connection is looked at again.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -272,7 +260,7 @@ async fn a_first_replica_is_no_reason_for_another_epoch() {
     let broker = node(&primary);
     up(&broker).await;
     let before = publish(&broker).await;
-    follow(&replica, &primary).await;
+    replica.follow(&primary);
     let late = node(&primary);
     up(&late).await;
     assert_eq!(publish(&late).await.epoch, before.epoch);

@@ -12,7 +12,7 @@ use tidings_core::ClientInfo;
 
 use super::{
     Store,
-    fixture::{LONG, attach, bare, channel, command, joins, keys, leave, member, sweep},
+    fixture::{LONG, attach, bare, channel, cluster, command, joins, keys, leave, member, named, sweep},
 };
 use crate::member::{Change, Member};
 
@@ -31,6 +31,20 @@ macro_rules! contract {
                 super::$rule(super::Broker::redis(&server.config()).unwrap()).await;
                 assert_eq!(super::keys(&server).await, [] as [String; 0], "left behind");
             })+
+        }
+        mod in_cluster {
+            #[tokio::test]
+            async fn every_rule() {
+                let Some(cluster) = super::cluster().await else { return };
+                $(
+                    println!(stringify!($rule));
+                    let config = super::named(&cluster, stringify!($rule));
+                    super::$rule(super::Broker::redis(&config).unwrap()).await;
+                )+
+                for node in &cluster.nodes {
+                    assert_eq!(super::keys(node).await, [] as [String; 0], "left behind");
+                }
+            }
         }
     };
 }

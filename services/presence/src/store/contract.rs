@@ -1,4 +1,5 @@
-//! What every store keeps; what it says on the bus is in `announcements.rs`. One suite; the memory store and a real Redis both pass it. A test ends with a store
+//! What every store keeps; what it says on the bus is in `announcements.rs`. One suite; the memory store, a real Redis and a real
+//! Redis Cluster pass it. A test ends with a store
 //! that has nothing left, so that keys which nobody cleans up are found.
 
 use std::collections::BTreeSet;
@@ -10,7 +11,7 @@ use tidings_core::{ClientId, ClientInfo};
 use super::{Applied, Error, Scan, Stats, Store, fixture::*};
 use crate::member::{Change, Member, MemberId};
 
-/// Makes each rule a test of the memory store and a test of Redis.
+/// Makes each rule a test of the memory store and a test of Redis, and all together one of a Cluster.
 macro_rules! contract {
     ($($rule:ident),+ $(,)?) => {
         mod in_memory {
@@ -27,6 +28,20 @@ macro_rules! contract {
                 super::$rule(store).await;
                 assert_eq!(super::keys(&server).await, [] as [String; 0], "left behind");
             })+
+        }
+        mod in_cluster {
+            #[tokio::test]
+            async fn every_rule() {
+                let Some(cluster) = super::cluster().await else { return };
+                $(
+                    println!(stringify!($rule));
+                    let config = super::named(&cluster, stringify!($rule));
+                    super::$rule(super::bare(&super::Broker::redis(&config).unwrap())).await;
+                )+
+                for node in &cluster.nodes {
+                    assert_eq!(super::keys(node).await, [] as [String; 0], "left behind");
+                }
+            }
         }
     };
 }

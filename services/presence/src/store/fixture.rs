@@ -7,7 +7,11 @@ use std::{
 
 use bytes::Bytes;
 use redis::FromRedisValue;
-use tidings_broker::{Broker, test_util::RedisServer};
+use tidings_broker::{
+    Broker,
+    redis::Config,
+    test_util::{RedisCluster, RedisServer},
+};
 use tidings_core::{Channel, ClientId, ClientInfo};
 
 use super::{Options, Per, Store};
@@ -121,4 +125,17 @@ pub(crate) fn joins<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<Ch
 
 pub(crate) fn ids(ids: &[MemberId]) -> BTreeSet<MemberId> {
     ids.iter().cloned().collect()
+}
+
+/// A Redis Cluster, started without holding up the other tests. `None` where there is no Redis.
+pub(crate) async fn cluster() -> Option<RedisCluster> {
+    tokio::task::spawn_blocking(RedisCluster::start).await.unwrap()
+}
+
+/// A configuration for a Cluster, under which nobody else keeps anything there.
+pub(crate) fn named(cluster: &RedisCluster, prefix: &str) -> Config {
+    Config {
+        prefix: prefix.to_owned(),
+        ..cluster.config()
+    }
 }

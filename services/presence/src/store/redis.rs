@@ -19,8 +19,8 @@
 //! and could overtake the join of the same member's next stay. What remains is Redis itself: a failover that loses its
 //! newest writes may have a leave announced that is then made, and announced, again.
 //!
-//! But for the log, no command and no script touches two hash tags, so every key may live on another node of a cluster. What
-//! has to happen together is put in an order instead: a user is named in its lease's set, and the place among the
+//! But for the log, no command and no script touches two hash tags, so every key may live on another node of a Redis Cluster,
+//! where there is no log. What has to happen together is put in an order instead: a user is named in its lease's set, and the place among the
 //! user's, before the member is written, and these go after it. A crash in between leaves a name too many, which whoever
 //! looks a user up compares with the members and the sweep removes; never a
 //! member that nobody finds again, with one exception: a write that comes after its lease was swept, by a writer that
@@ -36,9 +36,8 @@ mod write;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use deadpool_redis::Pool;
 use redis::{FromRedisValue, Pipeline, Script};
-use tidings_broker::redis::channel_name;
+use tidings_broker::redis::{Pool, channel_name};
 use tidings_core::{Channel, ClientId};
 
 use super::{Error, Options, Which};
@@ -167,7 +166,12 @@ const PLACES: &str = include_str!("redis/places.lua");
 const SETTLE: &str = concat!(include_str!("redis/field.lua"), include_str!("redis/settle.lua"));
 
 impl Redis {
+    /// On a Cluster there is no log.
     pub(super) fn new(pool: Pool, prefix: &str, options: Options) -> Self {
+        let options = Options {
+            log: if pool.is_cluster() { 0 } else { options.log },
+            ..options
+        };
         let scripts = Scripts {
             attach: Script::new(include_str!("redis/attach.lua")),
             renew: Script::new(include_str!("redis/renew.lua")),

@@ -2,12 +2,13 @@
 
 use redis::{Cmd, RedisError};
 
-use super::{Findings, Server};
+use super::{Findings, Kind, Server};
 use crate::Error;
 
 /// What a user needs beside `~tidings:*` and `&tidings:*`, or another prefix: all the commands that a node uses, as words
-/// of `ACL SETUSER`. (`+role` only where there are Sentinels.)
-pub const PERMISSIONS: &str = "+@connection +info +role +eval +evalsha +script|load +unwatch +publish +subscribe +unsubscribe \
+/// of `ACL SETUSER`. (`+role` only where there are Sentinels, and `+cluster|info +cluster|slots +spublish +ssubscribe
+/// +sunsubscribe` only in a Cluster.)
+pub const PERMISSIONS: &str = "+@connection +info +role +cluster|info +cluster|slots +spublish +ssubscribe +sunsubscribe +eval +evalsha +script|load +unwatch +publish +subscribe +unsubscribe \
     +time +exists +del +get +set +pexpire +pexpireat +persist +pttl +hget +hmget +hset +hdel +hgetall +hincrby +hkeys \
     +hlen +xadd +xtrim +xrange +xrevrange +xlen +sadd +srem +sscan +srandmember +zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore";
 
@@ -57,8 +58,17 @@ const WITHOUT_KEYS: &[(&str, &[&str])] = &[
     ("SCRIPT", &["LOAD", "return 1"]),
 ];
 
-/// Tries everything, and says what is refused. `watched`: by Sentinels.
-pub(super) async fn examine(server: &mut Server, watched: bool, found: &mut Findings) -> Result<(), Error> {
+/// What is needed in a Cluster: its name, and what follows the name of a channel, where one does.
+const IN_CLUSTER: &[(&str, Option<&[&str]>)] = &[
+    ("CLUSTER|INFO", None),
+    ("CLUSTER|SLOTS", None),
+    ("SPUBLISH", Some(&[""])),
+    ("SSUBSCRIBE", Some(&[])),
+    ("SUNSUBSCRIBE", Some(&[])),
+];
+
+/// Tries everything, and says what is refused. A node of a Cluster that does not have a slot says so, which is no refusal.
+pub(super) async fn examine(server: &mut Server, kind: Kind, found: &mut Findings) -> Result<(), Error> {
     let prefix = server.keys.prefix().to_owned();
     let key = format!("{prefix}:doctor:{{{}}}", tidings_core::ClientId::random());
     let mut missing = Vec::new();
@@ -75,21 +85,27 @@ pub(super) async fn examine(server: &mut Server, watched: bool, found: &mut Find
     for (name, command) in with_key.chain(without_key).collect::<Vec<_>>() {
         server.attempt(name, &command, &mut missing).await?;
     }
-    if watched {
+    if kind == Kind::Watched {
         server.attempt("ROLE", &redis::cmd("ROLE"), &mut missing).await?;
     }
     let channel = format!("{prefix}:ch:{{doctor}}");
-    let mut publish = redis::cmd("PUBLISH");
-    publish.arg(&channel).arg("");
-    server.attempt("PUBLISH", &publish, &mut missing).await?;
-    for (name, subscribe) in [("SUBSCRIBE", true), ("UNSUBSCRIBE", false)] {
-        let connection = &mut server.connection;
-        let answer = if subscribe {
-            connection.subscribe(&channel).await
-        } else {
-            connection.unsubscribe(&channel).await
-        };
-        server.note(name, answer, &mut missing)?;
+    if kind == Kind::InCluster {
+        for (name, words) in IN_CLUSTER {
+            let mut command = Cmd::new();
+            command.arg(name.split('|').collect::<Vec<_>>());
+            if words.is_some() {
+                command.arg(&channel).arg(*words);
+            }
+            server.attempt(name, &command, &mut missing).await?;
+        }
+    } else {
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&channel).arg("");
+        server.attempt("PUBLISH", &publish, &mut missing).await?;
+        let answer = server.connection.subscribe(&channel).await;
+        server.note("SUBSCRIBE", answer, &mut missing)?;
+        let answer = server.connection.unsubscribe(&channel).await;
+        server.note("UNSUBSCRIBE", answer, &mut missing)?;
     }
     server.clean(&key).await;
 

@@ -6,7 +6,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tidings_broker::redis::PUBLISH;
 use tidings_core::{Channel, ClientId};
 
 use super::{super::Error, Redis, SETTLE, TIMEOUT, entry, loading, millis};
@@ -56,7 +55,7 @@ impl Redis {
                 .arg(self.scripts.settle.get_hash())
                 .arg(1)
                 .arg(self.keys.beside(channel, "leaving"))
-                .arg(PUBLISH)
+                .arg(self.pool.publish())
                 .arg(self.keys.bus(channel))
                 .ignore();
         }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use redis::Pipeline;
-use tidings_broker::redis::PUBLISH;
 use tidings_core::ClientId;
 
 use super::{
@@ -141,7 +140,8 @@ impl Redis {
         {
             tracing::error!(
                 channel.name = %channel,
-                "Redis does not let joins and leaves be announced: {why}; allow its user `{PUBLISH}` to {}",
+                "Redis does not let joins and leaves be announced: {why}; allow its user `{}` to {}",
+                self.pool.publish(),
                 self.keys.bus(channel)
             );
         }
@@ -179,7 +179,7 @@ impl Redis {
             pipeline
                 .arg(log)
                 .arg(&serial)
-                .arg(PUBLISH)
+                .arg(self.pool.publish())
                 .arg(self.keys.bus(channel))
                 .arg(channel.as_str())
                 .arg(match self.options.per {

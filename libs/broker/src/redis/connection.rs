@@ -1,0 +1,167 @@
+//! Connections for whoever keeps something in the same Redis: one of the pool, or a whole Cluster that looks like one.
+
+use std::sync::Arc;
+
+use deadpool_redis::PoolError;
+use futures_util::FutureExt as _;
+use redis::{Arg, Cmd, Pipeline, RedisError, RedisFuture, Value, aio::ConnectionLike};
+
+use super::{
+    cluster::Cluster,
+    commands::{Ask, Failure},
+    metrics::Kind,
+    slots::slot,
+    streams::Publish,
+};
+
+/// Where connections come from. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool(Source);
+
+#[derive(Clone)]
+enum Source {
+    One(deadpool_redis::Pool),
+    Cluster(Arc<Cluster>),
+}
+
+/// Takes any command, script or pipeline.
+///
+/// On a Cluster each command goes to whoever has the slot of its key, which is its first argument or, of a script, the
+/// first of its keys; what has no key goes to all, before the others of its pipeline. So the commands of a pipeline are in
+/// order for each slot only, and there are no transactions.
+pub struct Connection(Kept);
+
+enum Kept {
+    One(deadpool_redis::Connection),
+    Cluster(Arc<Cluster>),
+}
+
+impl Pool {
+    pub(super) fn one(pool: deadpool_redis::Pool) -> Self {
+        Self(Source::One(pool))
+    }
+
+    pub(super) fn cluster(cluster: Arc<Cluster>) -> Self {
+        Self(Source::Cluster(cluster))
+    }
+
+    /// A connection, as soon as there is one.
+    ///
+    /// # Errors
+    /// When Redis cannot be reached, or all connections are in use for too long.
+    pub async fn get(&self) -> Result<Connection, PoolError> {
+        Ok(Connection(match &self.0 {
+            Source::One(pool) => Kept::One(pool.get().await?),
+            Source::Cluster(cluster) => Kept::Cluster(cluster.clone()),
+        }))
+    }
+
+    /// The command by which this Redis carries a message to the subscribers of a channel.
+    #[must_use]
+    pub fn publish(&self) -> &'static str {
+        match &self.0 {
+            Source::One(_) => Publish::Everywhere.command(),
+            Source::Cluster(_) => Publish::InShard.command(),
+        }
+    }
+
+    /// Whether a script may touch the keys of one slot only.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.0, Source::Cluster(_))
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match &mut self.0 {
+            Kept::One(connection) => connection.req_packed_command(command),
+            Kept::Cluster(cluster) => async {
+                let answers = all(cluster, &[command]).await?;
+                Ok(answers.into_iter().next().unwrap_or(Value::Nil))
+            }
+            .boxed(),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match &mut self.0 {
+            Kept::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Kept::Cluster(cluster) => async move {
+                let commands: Vec<&Cmd> = pipeline.cmd_iter().collect();
+                let answers = all(cluster, &commands).await?;
+                Ok(answers.into_iter().skip(offset).take(count).collect())
+            }
+            .boxed(),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match &self.0 {
+            Kept::One(connection) => connection.get_db(),
+            Kept::Cluster(_) => 0,
+        }
+    }
+}
+
+/// The answers of a Cluster to commands, or the first error.
+async fn all(cluster: &Cluster, commands: &[&Cmd]) -> Result<Vec<Value>, RedisError> {
+    let mut answers = vec![Value::Nil; commands.len()];
+    let mut keyed = Vec::with_capacity(commands.len());
+    for (index, command) in commands.iter().enumerate() {
+        match key(command) {
+            Some(key) => keyed.push((index, slot(key))),
+            None => answers[index] = cluster.ask_all(Kind::Keep, command).await.map_err(told)?,
+        }
+    }
+    let bytes: usize = keyed.iter().map(|(index, _)| size(commands[*index])).sum();
+    let ask = Ask {
+        count: keyed.len(),
+        ..Ask::one(Kind::Keep, bytes / keyed.len().max(1))
+    };
+    let found = cluster.ask(ask, |at| keyed[at].1, |at, _| commands[keyed[at].0].clone());
+    for ((index, _), answer) in keyed.iter().zip(found.await) {
+        answers[*index] = answer.map_err(told)?;
+    }
+    Ok(answers)
+}
+
+/// What says in which slot a command is at home.
+fn key(command: &Cmd) -> Option<&[u8]> {
+    let mut words = command.args_iter().map(|word| match word {
+        Arg::Simple(word) => word,
+        _ => &[],
+    });
+    let name = words.next()?.to_ascii_uppercase();
+    match name.as_slice() {
+        b"SCRIPT" | b"PING" | b"INFO" | b"TIME" => None,
+        b"EVAL" | b"EVALSHA" => words.nth(2),
+        _ => words.next(),
+    }
+}
+
+fn size(command: &Cmd) -> usize {
+    let words = command.args_iter();
+    words
+        .map(|word| {
+            if let Arg::Simple(word) = word {
+                word.len()
+            } else {
+                0
+            }
+        })
+        .sum()
+}
+
+/// What Redis itself said, where it said something: a script that is not known is sent again for that.
+fn told(failure: Failure) -> RedisError {
+    let error = failure.error;
+    failure
+        .why
+        .unwrap_or_else(|| std::io::Error::new(std::io::ErrorKind::NotConnected, error).into())
+}

@@ -1,0 +1,52 @@
+//! One Redis process, as the bus uses it: whether it is the only one, or one of a Cluster.
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Config, commands::Commands, health::Health, link::Connector, monitor, peer::Peer, place::Place,
+    thread::Spawner,
+};
+use crate::Error;
+
+/// What is needed to use any node.
+pub(super) struct Nodes {
+    pub(super) config: Config,
+    pub(super) health: Arc<Health>,
+    /// Told when Redis may have lost something.
+    pub(super) suspicion: Arc<Notify>,
+    pub(super) spawner: Spawner,
+}
+
+/// Commands for it, and what is needed to listen to it. It is watched until this is dropped.
+pub(super) struct Node {
+    pub(super) commands: Commands,
+    pub(super) connector: Connector,
+    _monitor: AbortOnDropHandle<()>,
+}
+
+impl Nodes {
+    /// Begins to use the node at `place`, which is called `peer`. Waits for nothing.
+    pub(super) fn start(&self, place: Place, peer: Peer) -> Result<Node, Error> {
+        let Self {
+            health, suspicion, ..
+        } = self;
+        let commands = Commands::new(
+            &self.config,
+            &place,
+            peer.clone(),
+            health.clone(),
+            suspicion.clone(),
+        )?;
+        let part = health.part(peer.name());
+        let connector = Connector::new(place, peer)?;
+        let monitor = monitor::run(connector.clone(), part, suspicion.clone());
+        Ok(Node {
+            commands,
+            connector,
+            _monitor: self.spawner.spawn(monitor),
+        })
+    }
+}

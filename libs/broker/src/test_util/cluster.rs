@@ -1,0 +1,200 @@
+//! A real Redis Cluster on this machine, whose primaries can be killed and whose slots can be moved.
+
+use redis::Value;
+
+use super::{RedisServer, ask, eventually, free_port};
+use crate::redis::{Config, RedisUrl};
+
+/// How many primaries share the slots.
+const PRIMARIES: usize = 3;
+
+/// The slots of every Cluster.
+const SLOTS: usize = 16384;
+
+/// Three primaries, each with a replica where asked for. All end when this is dropped.
+pub struct RedisCluster {
+    /// The primaries first, then their replicas in the same order.
+    pub nodes: Vec<RedisServer>,
+}
+
+impl RedisCluster {
+    /// Starts one without replicas. `None`, said on standard output, when `redis-server` is not installed.
+    ///
+    /// # Panics
+    /// When it does not come up; and as [`RedisServer::start`].
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        Self::of(PRIMARIES)
+    }
+
+    /// Starts one in which each primary has a replica.
+    ///
+    /// # Panics
+    /// As [`start`](Self::start).
+    #[must_use]
+    pub fn with_replicas() -> Option<Self> {
+        Self::of(2 * PRIMARIES)
+    }
+
+    fn of(count: usize) -> Option<Self> {
+        let mut nodes = Vec::new();
+        let mut buses = Vec::new();
+        for _ in 0..count {
+            let bus = free_port().to_string();
+            let arguments = [
+                "--cluster-enabled",
+                "yes",
+                "--cluster-port",
+                &bus,
+                "--cluster-node-timeout",
+                "1000",
+                "--repl-diskless-sync-delay",
+                "0",
+            ];
+            nodes.push(RedisServer::start_with(&arguments)?);
+            buses.push(bus);
+        }
+        for (index, node) in nodes[..PRIMARIES].iter().enumerate() {
+            let (first, next) = (SLOTS * index / PRIMARIES, SLOTS * (index + 1) / PRIMARIES);
+            let (first, last) = (first.to_string(), (next - 1).to_string());
+            node.ask(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+        }
+        let port = nodes[0].port().to_string();
+        for node in &nodes[1..] {
+            node.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, &buses[0]]);
+        }
+        let cluster = Self { nodes };
+        for node in &cluster.nodes {
+            let known = format!("cluster_known_nodes:{count}");
+            eventually("the nodes know each other", || {
+                node.says(&["CLUSTER", "INFO"], &known)
+            });
+        }
+        for (primary, replica) in cluster.nodes.iter().zip(&cluster.nodes[PRIMARIES..]) {
+            let id = primary.id();
+            eventually("a replica knows its primary", || {
+                ask(replica.port(), &["CLUSTER", "REPLICATE", &id]).is_ok()
+            });
+            eventually("the replica is in step", || {
+                replica.says(&["INFO", "replication"], "master_link_status:up")
+            });
+        }
+        cluster.settles();
+        Some(cluster)
+    }
+
+    /// Waits until all that run agree that all is well.
+    ///
+    /// # Panics
+    /// When they do not.
+    pub fn settles(&self) {
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            eventually("the cluster is well", || {
+                node.says(&["CLUSTER", "INFO"], "cluster_state:ok")
+            });
+        }
+    }
+
+    /// The place of the node that has a slot.
+    ///
+    /// # Panics
+    /// When nobody has it.
+    #[must_use]
+    pub fn owner(&self, slot: u16) -> usize {
+        let owns = |node: &&RedisServer| node.is_running() && node.owns(slot);
+        let owner = self.nodes.iter().position(|node| owns(&node));
+        owner.expect("somebody has the slot")
+    }
+
+    /// Moves a slot to the primary at `to`, key by key, as resharding does.
+    ///
+    /// # Panics
+    /// When a node refuses it.
+    pub fn move_slot(&self, slot: u16, to: usize) {
+        let migration = self.begin_move(slot, to);
+        self.end_move(migration);
+    }
+
+    /// Begins to move a slot: new keys go to `to`, those that are there stay for now.
+    ///
+    /// # Panics
+    /// When a node refuses it.
+    #[must_use]
+    pub fn begin_move(&self, slot: u16, to: usize) -> Migration {
+        let from = self.owner(slot);
+        let name = slot.to_string();
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        target.ask(&["CLUSTER", "SETSLOT", &name, "IMPORTING", &source.id()]);
+        source.ask(&["CLUSTER", "SETSLOT", &name, "MIGRATING", &target.id()]);
+        Migration { slot, from, to }
+    }
+
+    /// Moves the keys and ends the migration.
+    ///
+    /// # Panics
+    /// When a node refuses it.
+    pub fn end_move(&self, Migration { slot, from, to }: Migration) {
+        let name = slot.to_string();
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        let port = target.port().to_string();
+        loop {
+            let keys: Vec<String> =
+                redis::from_redis_value(source.ask(&["CLUSTER", "GETKEYSINSLOT", &name, "100"]))
+                    .expect("a list of keys");
+            let Some(key) = keys.first() else { break };
+            source.ask(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
+        }
+        let id = target.id();
+        target.ask(&["CLUSTER", "SETSLOT", &name, "NODE", &id]);
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            // A replica learns it from its primary.
+            let _ = ask(node.port(), &["CLUSTER", "SETSLOT", &name, "NODE", &id]);
+        }
+    }
+
+    /// A configuration that knows two of the nodes.
+    ///
+    /// # Panics
+    /// Never: the addresses are valid.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        let urls = self.nodes.iter().rev().take(2).map(RedisServer::url);
+        let urls = urls.map(|url| RedisUrl::parse(&url).expect("the address of a server on loopback"));
+        Config {
+            url: None,
+            cluster: urls.collect(),
+            ..self.nodes[0].config()
+        }
+    }
+}
+
+/// A slot on its way.
+pub struct Migration {
+    slot: u16,
+    from: usize,
+    to: usize,
+}
+
+impl RedisServer {
+    fn id(&self) -> String {
+        redis::from_redis_value(self.ask(&["CLUSTER", "MYID"])).expect("a node has an id")
+    }
+
+    fn owns(&self, slot: u16) -> bool {
+        let Value::BulkString(nodes) = self.ask(&["CLUSTER", "NODES"]) else {
+            return false;
+        };
+        let nodes = String::from_utf8_lossy(&nodes).into_owned();
+        let Some(mine) = nodes.lines().find(|line| line.contains("myself")) else {
+            return false;
+        };
+        mine.split(' ').skip(8).any(|range| {
+            let (first, last) = range.split_once('-').unwrap_or((range, range));
+            match (first.parse::<u16>(), last.parse::<u16>()) {
+                (Ok(first), Ok(last)) => (first..=last).contains(&slot),
+                _ => false,
+            }
+        })
+    }
+}
