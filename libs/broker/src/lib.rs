@@ -227,6 +227,16 @@ impl Publisher {
         }
     }
 
+    /// Whether it is known that nothing can be published to a channel now: whoever carries it is away. (In a Redis Cluster
+    /// others may be well.)
+    #[must_use]
+    pub fn is_away(&self, channel: &Channel) -> bool {
+        match &self.0 {
+            Bus::Memory(_) => false,
+            Bus::Redis(bus) => bus.is_away(channel),
+        }
+    }
+
     /// Announces that a member came.
     ///
     /// # Errors

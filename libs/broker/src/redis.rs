@@ -142,6 +142,11 @@ impl Bus {
         self.health.status()
     }
 
+    /// Whether whoever carries a channel is known to be away.
+    pub(crate) fn is_away(&self, channel: &Channel) -> bool {
+        self.servers.is_away(channel.as_str())
+    }
+
     /// Sends one envelope to where each of `targets` asks; one result per target, in order.
     pub(crate) async fn publish(&self, targets: &[Target], envelope: &[u8]) -> Vec<Result<Published, Error>> {
         let deadline = Instant::now() + self.timeout;

@@ -196,7 +196,6 @@ impl Gateway {
             publisher: broker.publisher(),
             streams: broker.streams(),
             reads: Reads::new(broker.streams()),
-            bus: broker.status(),
             deliver,
             metrics,
             publishes: Semaphore::new(node::PUBLISHES),

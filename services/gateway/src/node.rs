@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use tidings_broker::{Publisher, Status, Streams, Target};
+use tidings_broker::{Publisher, Streams, Target};
 use tidings_core::{Channel, Position, Publication, Retention};
 use tidings_protocol::Error;
 use tidings_session::{Answer, Query, Rules};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tracing::Span;
 
 use crate::{
@@ -46,7 +46,6 @@ pub(crate) struct Node {
     pub(crate) publisher: Publisher,
     pub(crate) streams: Streams,
     pub(crate) reads: Reads,
-    pub(crate) bus: watch::Receiver<Status>,
     pub(crate) deliver: Arc<Deliver>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) publishes: Semaphore,
@@ -55,13 +54,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Publishes what a client said. While the bus is known to be away, a channel that keeps no stream is still
+    /// Publishes what a client said. While whoever carries a channel is known to be away, a channel that keeps no stream is still
     /// delivered to this node's own subscribers. A publish whose fate is unknown is not: at most once is what such
     /// channels promise, so the client is told to try again.
     pub(crate) async fn publish(&self, target: Target, publication: Publication) -> Result<(), Error> {
         let _place = self.publishes.acquire().await.map_err(|_| Error::INTERNAL)?;
         let plain = target.retention.is_none() && target.once.is_none();
-        if plain && matches!(*self.bus.borrow(), Status::Away { .. }) {
+        if plain && self.publisher.is_away(&target.channel) {
             self.deliver
                 .publication(target.channel, publication, Span::none());
             return Ok(());

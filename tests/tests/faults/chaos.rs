@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tidings_tests::fault::Wire;
 use tokio::time::Instant;
 
-use crate::scene::{Scene, asked_for};
+use crate::scene::{Alone, Scene, asked_for};
 
 /// Redis forgets nothing here: whoever is told that it missed something was told so without need, but not wrongly.
 const KEEPS_ALL: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -28,13 +28,13 @@ async fn chaos_breaks_no_promise() {
             1 => disturb(&scene, Wire::Held, moment).await,
             2 => disturb(&scene, Wire::Slow(Duration::from_millis(30)), moment).await,
             3 => {
-                scene.redis.pause();
+                scene.redis.server.pause();
                 scene.endures(moment).await;
-                scene.redis.resume();
+                scene.redis.server.resume();
             }
             _ => {
-                scene.redis.kill();
-                scene.redis.up();
+                scene.redis.server.kill();
+                scene.redis.server.up();
             }
         }
         scene.goes_on().await;
@@ -42,8 +42,8 @@ async fn chaos_breaks_no_promise() {
     scene.ends_well().await;
 }
 
-async fn disturb(scene: &Scene, wire: Wire, moment: Duration) {
-    scene.wire.set(wire);
+async fn disturb(scene: &Scene<Alone>, wire: Wire, moment: Duration) {
+    scene.redis.wire.set(wire);
     scene.endures(moment).await;
-    scene.wire.set(Wire::Whole);
+    scene.redis.wire.set(Wire::Whole);
 }

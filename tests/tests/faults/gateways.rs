@@ -22,10 +22,10 @@ async fn clients_that_recover_while_the_bus_is_cut_miss_nothing_either() {
     let Some(mut scene) = Scene::open(3, 60, &[]).await else {
         return;
     };
-    scene.wire.set(Wire::Cut);
+    scene.redis.wire.set(Wire::Cut);
     scene.nodes[1].kill().await;
     scene.endures(Duration::from_secs(1)).await;
-    scene.wire.set(Wire::Whole);
+    scene.redis.wire.set(Wire::Whole);
     scene.ends_well().await;
 }
 

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod checking;
+mod failover;
 mod gateways;
 mod redis;
 mod scene;

@@ -2,7 +2,8 @@
 //! they get; and at the end the question whether all is well.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -11,9 +12,10 @@ use std::{
 };
 
 use serde_json::Value;
+use tidings_broker::test_util::{RedisCluster, Watched};
 use tidings_tests::{
     Backend, Client, Launch, Redis, Tidings,
-    checker::{Checker, Place},
+    checker::{Checker, History, Moment, Place},
     event, eventually,
     fault::Faulty,
     roamer::{Roam, Roamer, number},
@@ -51,9 +53,9 @@ const CHANNEL: &str = "tasks:1";
 const PACE: Duration = Duration::from_millis(5);
 
 /// Everything that plays a part. Ends when it is dropped.
-pub(crate) struct Scene {
-    pub(crate) redis: Redis,
-    pub(crate) wire: Faulty,
+pub(crate) struct Scene<R> {
+    /// What the nodes' Redis is made of.
+    pub(crate) redis: R,
     pub(crate) nodes: Vec<Tidings>,
     roamers: Vec<Roamer>,
     acknowledged: Arc<Mutex<Vec<(Place, u64)>>>,
@@ -62,17 +64,79 @@ pub(crate) struct Scene {
     pub(crate) seed: u64,
 }
 
-impl Scene {
+/// One Redis, behind a wire.
+pub(crate) struct Alone {
+    pub(crate) server: Redis,
+    pub(crate) wire: Faulty,
+}
+
+impl Scene<Alone> {
     /// So many nodes on a Redis with these arguments, and so many clients on them, of which half go and come back as they
     /// like. `None` when there is no Redis to be had.
     pub(crate) async fn open(nodes: usize, clients: u64, arguments: &[&str]) -> Option<Self> {
+        let server = Redis::start_with(arguments)?;
+        let wire = Faulty::start(server.port()).await;
+        let section = format!("[redis]\nurl = \"{}\"\n", wire.redis_url());
+        Some(Self::on(Alone { server, wire }, &section, nodes, clients).await)
+    }
+
+    /// Redis forgets a key of the stream, as it does when its memory is full: `stream`, what is kept, or `top`, where it is.
+    pub(crate) async fn forget(&self, kind: &str) {
+        let mut redis = TcpStream::connect(("127.0.0.1", self.redis.server.port()))
+            .await
+            .unwrap();
+        let command = format!("DEL tidings:{kind}:{{{CHANNEL}}}\r\n");
+        redis.write_all(command.as_bytes()).await.unwrap();
+        let mut answer = [0; 4];
+        redis.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b":1\r\n", "the key was there");
+    }
+}
+
+impl Scene<Watched> {
+    /// The same with a primary, a replica, and Sentinels.
+    pub(crate) async fn watched(nodes: usize, clients: u64) -> Option<Self> {
+        let redis = tokio::task::spawn_blocking(Watched::start).await.unwrap()?;
+        let sentinels: Vec<_> = redis
+            .sentinels()
+            .map(|port| format!("\"redis://127.0.0.1:{port}\""))
+            .collect();
+        let section = format!(
+            "[redis]\nsentinel = {{ master = \"main\", nodes = [{}] }}\n",
+            sentinels.join(", ")
+        );
+        Some(Self::on(redis, &section, nodes, clients).await)
+    }
+}
+
+impl Scene<RedisCluster> {
+    /// The same with a Cluster, whose primaries have replicas.
+    pub(crate) async fn cluster(nodes: usize, clients: u64) -> Option<Self> {
+        let started = tokio::task::spawn_blocking(RedisCluster::with_replicas);
+        let redis = started.await.unwrap()?;
+        let seeds = redis.nodes[..2].iter().map(|node| format!("\"{}\"", node.url()));
+        let section = format!("[redis]\ncluster = [{}]\n", seeds.collect::<Vec<_>>().join(", "));
+        Some(Self::on(redis, &section, nodes, clients).await)
+    }
+
+    /// The place of the primary that has the stream.
+    pub(crate) fn owner(&self) -> usize {
+        self.redis.owner(self.slot())
+    }
+
+    /// The slot of the stream.
+    pub(crate) fn slot(&self) -> u16 {
+        self.redis.slot(CHANNEL)
+    }
+}
+
+impl<R> Scene<R> {
+    async fn on(redis: R, section: &str, nodes: usize, clients: u64) -> Self {
         let seed = asked_for("TIDINGS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
         println!("TIDINGS_SEED={seed} repeats the choices of this run");
-        let redis = Redis::start_with(arguments)?;
-        let wire = Faulty::start(redis.port()).await;
         let mut running = Vec::new();
         for _ in 0..nodes {
-            running.push(node(&wire).await);
+            running.push(node(section).await);
         }
         let acknowledged = Arc::new(Mutex::new(Vec::new()));
         let speaking = Arc::new(AtomicBool::new(true));
@@ -93,7 +157,6 @@ impl Scene {
         });
         let scene = Self {
             redis,
-            wire,
             roamers: roamers.collect(),
             nodes: running,
             acknowledged,
@@ -102,7 +165,7 @@ impl Scene {
             seed,
         };
         scene.goes_on().await;
-        Some(scene)
+        scene
     }
 
     /// Waits until another twenty publications have been acknowledged.
@@ -115,25 +178,29 @@ impl Scene {
         .await;
     }
 
-    /// Redis forgets a key of the stream, as it does when its memory is full: `stream`, what is kept, or `top`, where it is.
-    pub(crate) async fn forget(&self, kind: &str) {
-        let mut redis = TcpStream::connect(("127.0.0.1", self.redis.port()))
-            .await
-            .unwrap();
-        let command = format!("DEL tidings:{kind}:{{{CHANNEL}}}\r\n");
-        redis.write_all(command.as_bytes()).await.unwrap();
-        let mut answer = [0; 4];
-        redis.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b":1\r\n", "the key was there");
-    }
-
     /// Lets things go on like this for so long.
     pub(crate) async fn endures(&self, time: Duration) {
         sleep(time).await;
     }
 
     /// The dust settles: everybody gets to where the stream is, and what they wrote down is looked at.
-    pub(crate) async fn ends_well(mut self) {
+    pub(crate) async fn ends_well(self) {
+        self.end().await;
+    }
+
+    /// The same, and nobody was told anything: nothing was lost, and nobody was made to believe it.
+    pub(crate) async fn ends_undisturbed(self) {
+        let Outcome { notices, lives, .. } = self.end().await;
+        assert_eq!((notices, lives), (0, 1), "nobody need have been told anything");
+    }
+
+    /// The same, if in the end nothing that was acknowledged was lost; else all who may have missed it were told.
+    pub(crate) async fn ends_undisturbed_unless_something_was_lost(self) {
+        let Outcome { notices, lives, .. } = self.end().await;
+        assert!(notices == 0 || lives > 1, "nobody need have been told anything");
+    }
+
+    async fn end(mut self) -> Outcome {
         self.goes_on().await;
         self.speaking.store(false, Relaxed);
         (&mut self.publisher).await.unwrap();
@@ -144,16 +211,21 @@ impl Scene {
         })
         .await;
         let mut checker = Checker::default();
-        for (at, number) in self.acknowledged.lock().unwrap().drain(..) {
-            checker.acknowledged(&at, number);
-        }
-        for roamer in &self.roamers {
-            checker.look(&roamer.history(), &top);
+        let acknowledged: Vec<_> = self.acknowledged.lock().unwrap().drain(..).collect();
+        for (at, number) in &acknowledged {
+            checker.acknowledged(at, *number);
         }
         checker.kept(&top.epoch, &kept);
+        let histories: Vec<_> = self.roamers.iter().map(Roamer::history).collect();
+        for history in &histories {
+            checker.look(history, &top);
+        }
         if let Err(faults) = checker.verdict() {
             panic!("TIDINGS_SEED={}: the promises are broken\n{faults}", self.seed);
         }
+        let outcome = Outcome::of(&acknowledged, &histories);
+        println!("{outcome}");
+        outcome
     }
 
     /// Where the stream is, and which number is where in it.
@@ -200,12 +272,58 @@ pub(crate) fn asked_for(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-async fn node(wire: &Faulty) -> Tidings {
-    Launch::new("standalone")
-        .config(CONFIG)
-        .env("REDIS_URL", &wire.redis_url())
-        .start()
-        .await
+async fn node(section: &str) -> Tidings {
+    let config = format!("{CONFIG}\n{section}");
+    Launch::new("standalone").config(&config).start().await
+}
+
+/// What was found in order.
+struct Outcome {
+    clients: usize,
+    publications: usize,
+    delivered: usize,
+    /// How often a client was told that it may have missed something.
+    notices: usize,
+    /// How many epochs there were.
+    lives: usize,
+}
+
+impl Outcome {
+    fn of(acknowledged: &[(Place, u64)], histories: &[History]) -> Self {
+        let moments = || histories.iter().flat_map(|history| &history.moments);
+        let told = |moment: &&Moment| match moment {
+            Moment::Told => true,
+            Moment::Subscribed { recovered, .. } => *recovered == Some(false),
+            Moment::Heard { .. } => false,
+        };
+        let epochs: BTreeSet<_> = acknowledged.iter().map(|(at, _)| &at.epoch).collect();
+        Self {
+            clients: histories.len(),
+            publications: acknowledged.len(),
+            delivered: moments()
+                .filter(|moment| matches!(moment, Moment::Heard { .. }))
+                .count(),
+            notices: moments().filter(told).count(),
+            lives: epochs.len(),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            clients,
+            publications,
+            delivered,
+            notices,
+            lives,
+        } = self;
+        write!(
+            f,
+            "clients {clients}, publications {publications}, delivered {delivered}, duplicates 0, holes 0, \
+             notices {notices}, epochs {lives}"
+        )
+    }
 }
 
 /// Says numbers, each until it is acknowledged, under an id that makes it one event however often it is said.

@@ -69,6 +69,19 @@ impl Cluster {
         self.peer.name()
     }
 
+    /// Whether who has a slot is known to be away, or not to be there.
+    pub(super) fn is_away(&self, slot: u16) -> bool {
+        let slots = self.topology.slots();
+        match slots.owner(slot) {
+            Some(owner) => self
+                .used
+                .lock()
+                .get(owner)
+                .is_some_and(|node| node.commands.is_away()),
+            None => self.nodes.health.known_away(self.name()).is_some(),
+        }
+    }
+
     /// That nobody has a slot, as far as is known.
     pub(super) fn nobody(&self) -> Error {
         self.peer.away("nobody is known to have the slot")

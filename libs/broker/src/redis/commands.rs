@@ -186,6 +186,11 @@ impl Commands {
         })
     }
 
+    /// Whether the node is known to be away.
+    pub(super) fn is_away(&self) -> bool {
+        self.health.known_away(self.peer.name()).is_some()
+    }
+
     pub(super) fn pool(&self) -> Pool {
         self.pool.clone()
     }

@@ -52,6 +52,14 @@ impl Servers {
         }
     }
 
+    /// Whether who has a name's slot is known to be away.
+    pub(super) fn is_away(&self, name: &str) -> bool {
+        match self {
+            Self::One(node) => node.commands.is_away(),
+            Self::Cluster(cluster) => cluster.is_away(slot(name.as_bytes())),
+        }
+    }
+
     /// For whoever else keeps something here.
     pub(super) fn pool(&self) -> Pool {
         match self {

@@ -118,7 +118,7 @@ impl Spread {
         for (topic, now) in moved {
             let before = self.wanted.insert(topic.clone(), now.clone());
             if let Some(before) = before.flatten() {
-                let _ = self.request(&before, topic.clone(), false).await;
+                drop(self.request(&before, topic.clone(), false).await);
             }
             if let Some(now) = now {
                 confirmed.push(self.request(&now, topic, true).await);

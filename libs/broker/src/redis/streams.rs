@@ -220,11 +220,7 @@ fn entry(id: &str, fields: Vec<(String, Vec<u8>)>, epoch: &str) -> Result<Public
     for (name, value) in fields {
         match name.as_str() {
             "publication" => message = value,
-            "seam" => {
-                seam = std::str::from_utf8(&value)
-                    .ok()
-                    .and_then(|seam| seam.parse().ok())
-            }
+            "seam" => seam = std::str::from_utf8(&value).ok().and_then(|it| it.parse().ok()),
             _ => {}
         }
     }

@@ -96,6 +96,20 @@ impl RedisCluster {
         }
     }
 
+    /// The slot of a name.
+    ///
+    /// # Panics
+    /// When the first node does not answer.
+    #[must_use]
+    pub fn slot(&self, name: &str) -> u16 {
+        let node = self
+            .nodes
+            .iter()
+            .find(|node| node.is_running())
+            .expect("some node runs");
+        redis::from_redis_value(node.ask(&["CLUSTER", "KEYSLOT", name])).expect("a slot")
+    }
+
     /// The place of the node that has a slot.
     ///
     /// # Panics

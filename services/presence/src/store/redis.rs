@@ -167,11 +167,10 @@ const SETTLE: &str = concat!(include_str!("redis/field.lua"), include_str!("redi
 
 impl Redis {
     /// On a Cluster there is no log.
-    pub(super) fn new(pool: Pool, prefix: &str, options: Options) -> Self {
-        let options = Options {
-            log: if pool.is_cluster() { 0 } else { options.log },
-            ..options
-        };
+    pub(super) fn new(pool: Pool, prefix: &str, mut options: Options) -> Self {
+        if pool.is_cluster() {
+            options.log = 0;
+        }
         let scripts = Scripts {
             attach: Script::new(include_str!("redis/attach.lua")),
             renew: Script::new(include_str!("redis/renew.lua")),
