@@ -31,13 +31,18 @@ async fn whoever_missed_what_a_dead_primary_took_with_it_is_told() {
     let Some(mut scene) = Scene::watched(2, CLIENTS).await else {
         return;
     };
-    // It hears of nothing more, and is promoted all the same.
-    scene.redis.replica.pause();
+    // The replica hears of nothing more, because its primary does not know it any longer; it is promoted all the same.
+    scene.redis.replica.ask(&[
+        "CONFIG",
+        "SET",
+        "masterauth",
+        "a password that the primary does not have",
+    ]);
+    scene.redis.primary.ask(&["CLIENT", "KILL", "TYPE", "replica"]);
     scene.goes_on().await;
     scene.redis.primary.kill();
-    scene.redis.replica.resume();
     scene.goes_on().await;
-    scene.ends_well().await;
+    scene.ends_with_word_of_a_loss().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,5 +6,6 @@ mod chaos;
 mod checking;
 mod failover;
 mod gateways;
+mod publisher;
 mod redis;
 mod scene;

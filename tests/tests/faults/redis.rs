@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidings_tests::fault::Wire;
+use tidings_tests::{eventually, fault::Wire};
 
 use crate::scene::Scene;
 
@@ -27,6 +27,11 @@ async fn nobody_misses_anything_when_the_bus_is_cut_for_a_moment() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_misses_anything_when_the_bus_is_cut_for_a_while() {
     cut_for(Duration::from_secs(5)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_misses_anything_when_the_bus_is_cut_for_long() {
+    cut_for(Duration::from_secs(30)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +65,7 @@ async fn nobody_misses_anything_when_redis_hangs() {
         return;
     };
     scene.redis.server.pause();
-    scene.endures(Duration::from_secs(5)).await;
+    scene.endures(Duration::from_secs(10)).await;
     scene.redis.server.resume();
     scene.ends_undisturbed().await;
 }
@@ -92,10 +97,28 @@ async fn evict(kind: &str) {
         return;
     };
     for _ in 0..5 {
-        scene.forget(kind).await;
+        scene.forget(kind);
         scene.goes_on().await;
     }
     scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_is_told_when_the_memory_of_redis_is_full() {
+    let Some(scene) = Scene::open(2, CLIENTS, &[]).await else {
+        return;
+    };
+    let server = &scene.redis.server;
+    // What expires is dropped first, which is all that streams have.
+    server.ask(&["CONFIG", "SET", "maxmemory-policy", "volatile-ttl"]);
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]);
+    eventually("Redis drops what it has", async || {
+        let gone = ::redis::from_redis_value::<bool>(server.ask(&["EXISTS", &scene.key("top")]));
+        (!gone.unwrap()).then_some(())
+    })
+    .await;
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]);
+    scene.ends_with_word_of_a_loss().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
     time::Duration,
 };
 
@@ -16,22 +12,22 @@ use tidings_broker::test_util::{RedisCluster, Watched};
 use tidings_tests::{
     Backend, Client, Launch, Redis, Tidings,
     checker::{Checker, History, Moment, Place},
-    event, eventually,
+    eventually,
     fault::Faulty,
     roamer::{Roam, Roamer, number},
     token,
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::sleep,
-};
-use tokio_util::task::TaskTracker;
+use tokio::time::sleep;
+
+use crate::publisher::Publisher;
 
 /// What the nodes are configured with: one namespace of streams.
 const CONFIG: &str = r#"
 [clients.token]
 hmac_secret = "a secret of the tests, long enough"
+
+[clients.limits]
+connections_per_address = 5000
 
 [[backends.key]]
 name = "tests"
@@ -49,19 +45,35 @@ allow_history_for_client = true
 /// The one stream that everybody is after.
 const CHANNEL: &str = "tasks:1";
 
-/// How often a publisher speaks.
-const PACE: Duration = Duration::from_millis(5);
-
 /// Everything that plays a part. Ends when it is dropped.
 pub(crate) struct Scene<R> {
     /// What the nodes' Redis is made of.
     pub(crate) redis: R,
     pub(crate) nodes: Vec<Tidings>,
     roamers: Vec<Roamer>,
-    acknowledged: Arc<Mutex<Vec<(Place, u64)>>>,
-    speaking: Arc<AtomicBool>,
-    publisher: tokio::task::JoinHandle<()>,
+    publisher: Publisher,
     pub(crate) seed: u64,
+}
+
+/// Who plays.
+pub(crate) struct Cast {
+    pub(crate) nodes: usize,
+    pub(crate) clients: u64,
+    /// Whether half of the clients go and come back as they like.
+    pub(crate) restless: bool,
+    /// How many publications are sent at a time.
+    pub(crate) batch: u64,
+}
+
+impl Cast {
+    pub(crate) fn of(nodes: usize, clients: u64) -> Self {
+        Self {
+            nodes,
+            clients,
+            restless: true,
+            batch: 1,
+        }
+    }
 }
 
 /// One Redis, behind a wire.
@@ -74,22 +86,26 @@ impl Scene<Alone> {
     /// So many nodes on a Redis with these arguments, and so many clients on them, of which half go and come back as they
     /// like. `None` when there is no Redis to be had.
     pub(crate) async fn open(nodes: usize, clients: u64, arguments: &[&str]) -> Option<Self> {
+        Self::with(Cast::of(nodes, clients), arguments).await
+    }
+
+    /// The same with others.
+    pub(crate) async fn with(cast: Cast, arguments: &[&str]) -> Option<Self> {
         let server = Redis::start_with(arguments)?;
         let wire = Faulty::start(server.port()).await;
         let section = format!("[redis]\nurl = \"{}\"\n", wire.redis_url());
-        Some(Self::on(Alone { server, wire }, &section, nodes, clients).await)
+        Some(Self::on(Alone { server, wire }, &section, cast).await)
     }
 
-    /// Redis forgets a key of the stream, as it does when its memory is full: `stream`, what is kept, or `top`, where it is.
-    pub(crate) async fn forget(&self, kind: &str) {
-        let mut redis = TcpStream::connect(("127.0.0.1", self.redis.server.port()))
-            .await
-            .unwrap();
-        let command = format!("DEL tidings:{kind}:{{{CHANNEL}}}\r\n");
-        redis.write_all(command.as_bytes()).await.unwrap();
-        let mut answer = [0; 4];
-        redis.read_exact(&mut answer).await.unwrap();
-        assert_eq!(&answer, b":1\r\n", "the key was there");
+    /// A key of the stream in Redis: `stream`, what is kept, or `top`, where it is.
+    pub(crate) fn key(&self, kind: &str) -> String {
+        format!("tidings:{kind}:{{{CHANNEL}}}")
+    }
+
+    /// Redis forgets such a key, as it does when its memory is full.
+    pub(crate) fn forget(&self, kind: &str) {
+        let gone = self.redis.server.ask(&["DEL", &self.key(kind)]);
+        assert_eq!(gone, ::redis::Value::Int(1), "the key was there");
     }
 }
 
@@ -105,7 +121,7 @@ impl Scene<Watched> {
             "[redis]\nsentinel = {{ master = \"main\", nodes = [{}] }}\n",
             sentinels.join(", ")
         );
-        Some(Self::on(redis, &section, nodes, clients).await)
+        Some(Self::on(redis, &section, Cast::of(nodes, clients)).await)
     }
 }
 
@@ -116,7 +132,7 @@ impl Scene<RedisCluster> {
         let redis = started.await.unwrap()?;
         let seeds = redis.nodes[..2].iter().map(|node| format!("\"{}\"", node.url()));
         let section = format!("[redis]\ncluster = [{}]\n", seeds.collect::<Vec<_>>().join(", "));
-        Some(Self::on(redis, &section, nodes, clients).await)
+        Some(Self::on(redis, &section, Cast::of(nodes, clients)).await)
     }
 
     /// The place of the primary that has the stream.
@@ -131,49 +147,50 @@ impl Scene<RedisCluster> {
 }
 
 impl<R> Scene<R> {
-    async fn on(redis: R, section: &str, nodes: usize, clients: u64) -> Self {
+    async fn on(redis: R, section: &str, cast: Cast) -> Self {
         let seed = asked_for("TIDINGS_SEED").unwrap_or_else(|| u64::from(std::process::id()));
         println!("TIDINGS_SEED={seed} repeats the choices of this run");
-        let mut running = Vec::new();
-        for _ in 0..nodes {
-            running.push(node(section).await);
+        let mut nodes = Vec::new();
+        for _ in 0..cast.nodes {
+            nodes.push(node(section).await);
         }
-        let acknowledged = Arc::new(Mutex::new(Vec::new()));
-        let speaking = Arc::new(AtomicBool::new(true));
-        let publisher = TaskTracker::new().spawn(publish(
-            Backend::new(&running[0].backends()),
-            acknowledged.clone(),
-            speaking.clone(),
-        ));
-        let urls: Vec<_> = running.iter().map(Tidings::websocket).collect();
-        let roamers = (0..clients).map(|client| {
+        let backends = nodes.iter().map(|node| Backend::new(&node.backends()));
+        let publisher = Publisher::start(backends.collect(), CHANNEL, cast.batch);
+        let urls: Vec<_> = nodes.iter().map(Tidings::websocket).collect();
+        let roamers = (0..cast.clients).map(|client| {
+            let restless = cast.restless && client % 2 == 0;
             Roamer::start(Roam {
                 urls: urls.clone(),
                 token: token(&format!("user{client}")),
                 channel: CHANNEL.to_owned(),
-                restless: (client % 2 == 0).then_some(Duration::from_millis(700)),
+                restless: restless.then_some(Duration::from_millis(700)),
                 seed: seed.wrapping_add(client),
             })
         });
         let scene = Self {
             redis,
             roamers: roamers.collect(),
-            nodes: running,
-            acknowledged,
-            speaking,
+            nodes,
             publisher,
             seed,
         };
         scene.goes_on().await;
+        eventually("all clients are there", async || {
+            scene
+                .roamers
+                .iter()
+                .all(|roamer| roamer.place().is_some())
+                .then_some(())
+        })
+        .await;
         scene
     }
 
     /// Waits until another twenty publications have been acknowledged.
     pub(crate) async fn goes_on(&self) {
-        let count = || self.acknowledged.lock().unwrap().len();
-        let before = count();
+        let before = self.publisher.count();
         eventually("publications are acknowledged", async || {
-            (count() >= before + 20).then_some(())
+            (self.publisher.count() >= before + 20).then_some(())
         })
         .await;
     }
@@ -200,10 +217,15 @@ impl<R> Scene<R> {
         assert!(notices == 0 || lives > 1, "nobody need have been told anything");
     }
 
+    /// The same, though something was lost, of which everybody was told that may have missed it.
+    pub(crate) async fn ends_with_word_of_a_loss(self) {
+        let Outcome { notices, lives, .. } = self.end().await;
+        assert!(notices > 0 && lives > 1, "nothing was lost, or nobody was told");
+    }
+
     async fn end(mut self) -> Outcome {
         self.goes_on().await;
-        self.speaking.store(false, Relaxed);
-        (&mut self.publisher).await.unwrap();
+        let acknowledged = self.publisher.stop().await;
         let (top, kept) = self.stream().await;
         eventually("all clients are where the stream is", async || {
             let there = |roamer: &Roamer| roamer.place().as_ref() == Some(&top);
@@ -211,7 +233,6 @@ impl<R> Scene<R> {
         })
         .await;
         let mut checker = Checker::default();
-        let acknowledged: Vec<_> = self.acknowledged.lock().unwrap().drain(..).collect();
         for (at, number) in &acknowledged {
             checker.acknowledged(at, *number);
         }
@@ -323,26 +344,5 @@ impl fmt::Display for Outcome {
             "clients {clients}, publications {publications}, delivered {delivered}, duplicates 0, holes 0, \
              notices {notices}, epochs {lives}"
         )
-    }
-}
-
-/// Says numbers, each until it is acknowledged, under an id that makes it one event however often it is said.
-async fn publish(backend: Backend, acknowledged: Arc<Mutex<Vec<(Place, u64)>>>, speaking: Arc<AtomicBool>) {
-    let mut number = 0;
-    while speaking.load(Relaxed) {
-        let mut event = event("number", &number.to_string(), &[CHANNEL]);
-        event.id = number.to_string();
-        if let Ok(answer) = backend.publish(event).await
-            && let Some(result) = answer.results.first()
-            && !result.epoch.is_empty()
-        {
-            let place = Place {
-                epoch: result.epoch.clone(),
-                offset: result.offset,
-            };
-            acknowledged.lock().unwrap().push((place, number));
-            number += 1;
-        }
-        sleep(PACE).await;
     }
 }
