@@ -37,6 +37,15 @@ impl Tidings {
         }
     }
 
+    /// Its process id.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id().expect("the process runs")
+    }
+
     /// Its clients' port.
     #[must_use]
     pub fn port(&self) -> u16 {

@@ -102,6 +102,7 @@ fn target(kind: Kind, number: usize) -> Target {
         channel: Channel::parse(&format!("tasks:{}", number % CHANNELS)).expect("a name"),
         retention: matches!(kind, Kind::Kept | Kind::KeptOnce).then_some(retention),
         once: matches!(kind, Kind::KeptOnce).then(|| Once::new(new_key())),
+        version: None,
     }
 }
 

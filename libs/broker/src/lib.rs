@@ -36,7 +36,7 @@ use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
 use tokio::{sync::watch, time::Instant};
 
 pub use error::Error;
-pub use stream::{History, Once, Published, Query, REMEMBERED, Target, WINDOW};
+pub use stream::{History, Once, Published, Query, REMEMBERED, Target, Version, WINDOW};
 pub use topic::To;
 
 /// The most bytes of one message to nodes.

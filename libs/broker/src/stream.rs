@@ -29,6 +29,17 @@ pub struct Target {
     pub retention: Option<Retention>,
     /// Do it once, however often it is asked for.
     pub once: Option<Once>,
+    /// Do it only if nothing as new as this is there. Of no account where nothing is kept.
+    pub version: Option<Version>,
+}
+
+/// How new what a publication tells is, for publishers that may overtake each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Grows with each change. The stream remembers the highest.
+    pub number: u64,
+    /// In which row of numbers; another one begins anew. It is kept as it is; who takes it from outside bounds its length.
+    pub epoch: Arc<str>,
 }
 
 /// The name of one publish to one channel. Another publish to that channel with the same key within the window does
@@ -46,7 +57,8 @@ pub struct Once {
 pub struct Published {
     /// The publication's place in the stream; `None` where it is not kept.
     pub position: Option<Position>,
-    /// It had been published before, and this is the answer from then: nothing was sent now.
+    /// It had been published before, and this is the answer from then; or something as new was, and this is where the stream
+    /// is. Nothing was sent now.
     pub duplicate: bool,
 }
 
@@ -78,6 +90,7 @@ impl From<Channel> for Target {
             channel,
             retention: None,
             once: None,
+            version: None,
         }
     }
 }

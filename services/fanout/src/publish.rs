@@ -359,6 +359,7 @@ impl Publish {
                 Some(text) => Some(once::by_route(text, key.map(Key::name))),
                 None => once.cloned(),
             },
+            version: None,
         })
     }
 

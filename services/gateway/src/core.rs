@@ -12,7 +12,7 @@
 mod actions;
 mod arrival;
 mod broadcast;
-mod clock;
+pub(crate) mod clock;
 mod connection;
 mod drive;
 mod incoming;

@@ -28,6 +28,7 @@ mod notice;
 mod origin;
 mod pace;
 pub mod presence;
+mod quiet;
 mod quota;
 mod reads;
 mod reconnect;
@@ -69,6 +70,7 @@ use crate::{
     metrics::Metrics,
     node::Node,
     presence::Members,
+    quiet::Found,
     quota::Quota,
     reads::Reads,
 };
@@ -196,6 +198,7 @@ impl Gateway {
             publisher: broker.publisher(),
             streams: broker.streams(),
             reads: Reads::new(broker.streams()),
+            quiet: Found::default(),
             deliver,
             metrics,
             publishes: Semaphore::new(node::PUBLISHES),

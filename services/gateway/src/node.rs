@@ -18,6 +18,7 @@ use crate::{
     interest::Interest,
     metrics::Metrics,
     presence::Members,
+    quiet::Found,
     quota::Quota,
     reads::Reads,
 };
@@ -46,6 +47,8 @@ pub(crate) struct Node {
     pub(crate) publisher: Publisher,
     pub(crate) streams: Streams,
     pub(crate) reads: Reads,
+    /// Where quiet streams are.
+    pub(crate) quiet: Found,
     pub(crate) deliver: Arc<Deliver>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) publishes: Semaphore,
@@ -80,8 +83,7 @@ impl Node {
     pub(crate) fn target(&self, channel: Channel) -> Target {
         Target {
             retention: self.retention(&channel),
-            channel,
-            once: None,
+            ..Target::from(channel)
         }
     }
 

@@ -240,7 +240,9 @@ fn what_is_used_is_among_what_is_documented() {
             for call in code.split(begins).skip(1) {
                 let command = call.split(['\'', '"']).next().unwrap().to_lowercase();
                 let permission = match command.as_str() {
-                    "ping" => "+@connection".to_owned(),
+                    "ping" | "asking" => "+@connection".to_owned(),
+                    // What the examination of a Cluster tries are its subcommands.
+                    "cluster" => "+cluster|slots".to_owned(),
                     "script" => "+script|load".to_owned(),
                     // It is not Redis who is asked.
                     "sentinel" => continue,

@@ -9,7 +9,7 @@ use tidings_core::{Channel, Position, Publication, Retention};
 use tokio::time::Instant;
 
 use super::expiring::Expiring;
-use crate::stream::{History, Published, Query, REMEMBERED, Target, bounded, new_epoch};
+use crate::stream::{History, Published, Query, REMEMBERED, Target, Version, bounded, new_epoch};
 
 /// The most streams. When there are more, the one that was quiet for longest begins anew, with another epoch.
 const STREAMS: usize = 1 << 20;
@@ -18,9 +18,15 @@ const STREAMS: usize = 1 << 20;
 const ANSWERS: usize = 1 << 20;
 
 pub(super) struct Store {
-    tops: Expiring<Channel, Position>,
+    tops: Expiring<Channel, Top>,
     streams: Expiring<Channel, VecDeque<Entry>>,
     answers: Expiring<(Channel, Arc<str>), Published>,
+}
+
+/// Where a stream is, and how new what it tells.
+struct Top {
+    position: Position,
+    version: Option<Version>,
 }
 
 struct Entry {
@@ -55,10 +61,22 @@ impl Store {
                 ..first.clone()
             };
         }
+        if let (Some(_), Some(version)) = (target.retention, &target.version)
+            && let Some(top) = self.tops.get(&target.channel, now)
+            && top
+                .version
+                .as_ref()
+                .is_some_and(|known| known.epoch == version.epoch && version.number <= known.number)
+        {
+            return Published {
+                position: Some(top.position.clone()),
+                duplicate: true,
+            };
+        }
         let published = Published {
             position: target
                 .retention
-                .map(|retention| self.append(&target.channel, retention, publication, now)),
+                .map(|retention| self.append(target, retention, publication, now)),
             duplicate: false,
         };
         if let (Some(once), Some(name)) = (&target.once, &name) {
@@ -70,7 +88,7 @@ impl Store {
 
     fn append(
         &mut self,
-        channel: &Channel,
+        Target { channel, version, .. }: &Target,
         Retention { size, ttl }: Retention,
         publication: &Publication,
         now: Instant,
@@ -78,8 +96,11 @@ impl Store {
         let ttl = bounded(ttl);
         let end = now + ttl;
         let top = self.top(channel, end + REMEMBERED, now);
-        top.offset += 1;
-        let position = top.clone();
+        top.position.offset += 1;
+        if version.is_some() {
+            top.version.clone_from(version);
+        }
+        let position = top.position.clone();
 
         let entries = self.streams.keep(channel, end, now, VecDeque::new);
         entries.push_back(Entry {
@@ -134,7 +155,7 @@ impl Store {
 
     pub(super) fn position(&mut self, channel: &Channel, now: Instant) -> Position {
         self.sweep(now);
-        self.top(channel, now + REMEMBERED, now).clone()
+        self.top(channel, now + REMEMBERED, now).position.clone()
     }
 
     pub(super) fn remove(&mut self, channel: &Channel) {
@@ -143,13 +164,16 @@ impl Store {
     }
 
     /// The top of a stream, which is remembered until `end`. Where there was none, the stream begins anew.
-    fn top(&mut self, channel: &Channel, end: Instant, now: Instant) -> &mut Position {
+    fn top(&mut self, channel: &Channel, end: Instant, now: Instant) -> &mut Top {
         let Self { tops, streams, .. } = self;
         tops.keep(channel, end, now, || {
             streams.remove(channel);
-            Position {
-                offset: 0,
-                epoch: new_epoch(),
+            Top {
+                position: Position {
+                    offset: 0,
+                    epoch: new_epoch(),
+                },
+                version: None,
             }
         })
     }

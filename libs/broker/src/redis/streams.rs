@@ -7,7 +7,7 @@
 //! |---|---|---|---|
 //! | `{prefix}:ch:{NAME}` | pub/sub channel | `tidings.bus.v1.Envelope`, in a stream followed by its position | |
 //! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | one to two `ttl` after the last publication |
-//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `generation`: Redis' own when the stream was last found to be sound; `seams`: where offsets were left out, `last:first` of what comes before and after, newest first; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age | [`REMEMBERED`] after the stream |
+//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `generation`: Redis' own when the stream was last found to be sound; `seams`: where offsets were left out, `last:first` of what comes before and after, newest first; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age; `version` and `row`: the highest version, and the row of numbers that it is in | [`REMEMBERED`] after the stream |
 //! | `{prefix}:once:{NAME}:KEY` | string | the answer to the publish KEY: `offset:epoch`, or `0:` | after its window |
 //!
 //! An entry at a seam has a second field, `seam`: the offset that it follows.
@@ -107,6 +107,7 @@ impl Streams {
             channel,
             retention,
             once,
+            version,
         } = target;
         if retention.is_none() && once.is_none() {
             return self.send(channel, envelope);
@@ -130,6 +131,12 @@ impl Streams {
             .arg(new_epoch())
             .arg(call.generation);
         evidence(&mut command, known);
+        match version {
+            Some(version) => command
+                .arg(format!("{:020}", version.number))
+                .arg(&*version.epoch),
+            None => command.arg("").arg(""),
+        };
         command
     }
 

@@ -83,5 +83,6 @@ all! {
     a_repeated_publish_of_what_is_not_kept_is_not_sent_either
     keys_are_those_of_a_channel_and_of_a_window
     positions_are_those_of_all_channels_at_once
-    what_is_not_kept_has_no_place_in_the_stream;
+    what_is_not_kept_has_no_place_in_the_stream
+    what_is_no_newer_than_what_is_there_is_not_published;
 }

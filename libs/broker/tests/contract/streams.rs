@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration, time::SystemTime};
 
 use bytes::Bytes;
-use tidings_broker::{Broker, History, Incoming, Once, Published, Publisher, Query, Target};
+use tidings_broker::{Broker, History, Incoming, Once, Published, Publisher, Query, Target, Version};
 use tidings_core::{ClientId, ClientInfo, Format, Position, Publication, Retention, TraceContext};
 use tokio::task::JoinSet;
 
@@ -428,4 +428,38 @@ fn places(history: &History) -> Vec<u64> {
     publications
         .map(|publication| publication.position.as_ref().unwrap().offset)
         .collect()
+}
+
+pub(crate) async fn what_is_no_newer_than_what_is_there_is_not_published(node: impl Fn() -> Broker) {
+    let (one, two) = (node(), node());
+    let mut listener = Listener::new(&two);
+    listener.subscribe("tasks:1").await;
+    let publisher = one.publisher();
+    let publish = async |number: u64, row: &str| {
+        let target = Target {
+            version: Some(Version {
+                number,
+                epoch: row.into(),
+            }),
+            ..kept("tasks:1", PLENTY)
+        };
+        put(&publisher, target, &publication(&number.to_string())).await
+    };
+    let newest = publish(u64::MAX - 1, "a").await;
+    for old in [u64::MAX - 1, u64::MAX - 2, 0] {
+        let answer = publish(old, "a").await;
+        assert!(answer.duplicate, "{old} is no newer");
+        assert_eq!(answer.position, newest.position, "where the stream is");
+    }
+    for (number, row) in [(u64::MAX, "a"), (1, "b")] {
+        assert!(!publish(number, row).await.duplicate, "newer, or another row");
+    }
+    // What has no version asks for nothing, and does not count.
+    put(&publisher, kept("tasks:1", PLENTY), &publication("none")).await;
+    assert!(publish(1, "b").await.duplicate);
+    for expected in [u64::MAX - 1, u64::MAX, 1] {
+        assert_eq!(listener.hear().await.1, expected.to_string());
+    }
+    assert_eq!(listener.hear().await.1, "none");
+    listener.assert_silent(&publisher).await;
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 
 use bytes::Bytes;
 use tidings_auth::Key;
-use tidings_broker::{self as broker, Once, Published};
+use tidings_broker::{self as broker, Once, Published, Version};
 use tidings_core::{Channel, Format, Publication};
 use tidings_telemetry::trace;
 use tokio::time::Instant;
@@ -21,6 +21,8 @@ pub(crate) struct Bare {
     pub(crate) tags: BTreeMap<String, String>,
     /// By what a repeat is known, channel by channel.
     pub(crate) once: Option<Once>,
+    /// How new it is: what is no newer than what a stream has is not published.
+    pub(crate) version: Option<Version>,
     /// Only who listens now hears of it, whatever the namespace says.
     pub(crate) skip_history: bool,
     /// The caller's trace.
@@ -116,6 +118,7 @@ impl Publish {
             channel: channel.clone(),
             retention: namespace.retention().filter(|_| !bare.skip_history),
             once: bare.once.clone(),
+            version: bare.version.clone(),
         })
     }
 

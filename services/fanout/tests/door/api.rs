@@ -144,17 +144,23 @@ async fn what_cannot_be_published_is_refused_by_code_and_nobody_hears_of_it() {
     ] {
         assert_eq!(error(&door, "publish", bad).await, 107);
     }
-    // To take no notice of a version would deliver what the caller wants left out.
-    assert_eq!(
-        error(
-            &door,
-            "publish",
-            json!({ "channel": "chat:1", "data": 1, "version": 3 })
-        )
-        .await,
-        108
-    );
+    let version = json!({ "channel": "chat:1", "data": 1, "version": 3, "version_epoch": "e".repeat(257) });
+    assert_eq!(error(&door, "publish", version).await, 107);
     assert_eq!(door.heard(), []);
+}
+
+#[tokio::test]
+async fn what_is_no_newer_than_what_a_stream_has_is_left_out() {
+    let mut door = door();
+    door.listen(&["chat:1"]).await;
+    let publish = async |version: u64| {
+        let what = json!({ "channel": "chat:1", "data": version, "version": version, "version_epoch": "a" });
+        result(&door, "publish", what).await["offset"].clone()
+    };
+    assert_eq!(publish(3).await, 1);
+    assert_eq!(publish(2).await, 1, "where the stream is");
+    assert_eq!(publish(4).await, 2);
+    assert_eq!(door.heard().len(), 2);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ impl Drain {
 }
 
 /// The time, which tests may pause.
-pub(super) fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 

@@ -63,9 +63,9 @@ pub(super) struct Waiting {
 
 /// A stream that nobody has spoken of for a while.
 pub(crate) struct Quiet {
-    pub(super) channel: Channel,
-    pub(super) life: u64,
-    pub(super) heard: Option<Position>,
+    pub(crate) channel: Channel,
+    pub(crate) life: u64,
+    pub(crate) heard: Option<Position>,
 }
 
 /// What becomes of a live publication.

@@ -20,15 +20,12 @@ use super::{
     Core,
     stream::{Held, Next, Quiet, Stream, Waiting, connects},
 };
-use crate::{delivery::Delivery, inbox::Letter, reads::Outcome};
+use crate::{delivery::Delivery, inbox::Letter, quiet, reads::Outcome};
 
 /// How often a stream that members wait for is tried to be read, and how long it is left alone in between: at first, and
 /// at most. Half a minute in all, beside the command timeouts.
 const TRIES: u32 = 12;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
-
-/// Channels whose positions are asked for in one go.
-const POSITIONS: usize = 512;
 
 impl Core {
     /// A client wants to be told where a stream is, whose channel this core listens to.
@@ -268,13 +265,13 @@ impl Core {
             return;
         }
         let quiet = self.streams.quiet(before, now);
-        let streams = self.node.streams.clone();
+        let (node, streams) = (self.node.clone(), self.node.streams.clone());
         self.node.post(&self.inbox, async move {
-            let mut found = Vec::with_capacity(quiet.len());
-            for part in quiet.chunks(POSITIONS) {
-                let asked = part.iter().map(|quiet| (&quiet.channel, quiet.heard.as_ref()));
-                found.extend(streams.positions(&asked.collect::<Vec<_>>()).await);
-            }
+            let found = if before == now {
+                quiet::positions(&streams, &quiet).await
+            } else {
+                node.quiet.positions(&streams, &quiet, now).await
+            };
             Letter::Positions(quiet.into_iter().zip(found).collect())
         });
     }

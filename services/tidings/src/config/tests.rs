@@ -144,7 +144,7 @@ fn what_is_wrong_is_said_with_its_key() {
         ),
         (
             "[redis]\nprefix = \"a\"\n",
-            "redis.url is missing, and so is redis.sentinel; set one of them",
+            "redis.url is missing, and so are redis.sentinel and redis.cluster; set one of them",
         ),
         (
             "[presence]\nlease = \"1h\"\n",
@@ -278,6 +278,6 @@ fn where_the_platform_says_which_redis_the_file_need_not() {
     check("", &[url, ("TIDINGS_REDIS__PREFIX", "ours")]);
     assert_eq!(
         refused("[redis]\nprefix = \"ours\"", &[]),
-        "redis.url is missing, and so is redis.sentinel; set one of them"
+        "redis.url is missing, and so are redis.sentinel and redis.cluster; set one of them"
     );
 }

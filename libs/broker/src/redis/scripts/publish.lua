@@ -3,9 +3,9 @@
 -- KEYS: 1 the top, 2 the stream, 3 the answer
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the envelope, 4 how long the answer is kept (0: it is not),
 --       5 the most entries (0: no stream), 6 how old they may be, 7 how long the top outlives them, 8 an epoch that never
---       was, 9 the generation of this Redis, 10 and 11 an offset that was given, and its epoch ('': none). Times are in
---       milliseconds.
--- Returns whether it is a duplicate (1, 0), and the answer: "offset:epoch", or "0:" without a stream. An error when Redis
+--       was, 9 the generation of this Redis, 10 and 11 an offset that was given, and its epoch ('': none), 12 and 13 a
+--       version of 20 digits, and the row that it is in ('': none). Times are in milliseconds.
+-- Returns whether nothing was done (1, 0), because it was or something as new, and the answer: "offset:epoch", or "0:" without a stream. An error when Redis
 -- does not allow the channel: with a stream it is kept and none of the listeners has heard it.
 local top, stream, once = KEYS[1], KEYS[2], KEYS[3]
 local publish, channel, envelope = ARGV[1], ARGV[2], ARGV[3]
@@ -118,10 +118,20 @@ if window > 0 then
   end
 end
 local answer = '0:'
+if size > 0 and ARGV[12] ~= '' then
+  -- Versions are text of one length, because numbers here are not exact enough.
+  local known = redis.call('HMGET', top, 'version', 'row', 'offset', 'epoch')
+  if known[1] and known[2] == ARGV[13] and ARGV[12] <= known[1] then
+    return {1, known[3] .. ':' .. known[4]}
+  end
+end
 if size > 0 then
   local offset, epoch, seam = append()
   envelope = envelope .. encode(offset, epoch, seam)
   answer = string.format('%d:%s', offset, epoch)
+  if ARGV[12] ~= '' then
+    redis.call('HSET', top, 'version', ARGV[12], 'row', ARGV[13])
+  end
 end
 -- Redis may not allow the channel. What is in the stream by then stays there, so that is done: asking again must not append
 -- again.

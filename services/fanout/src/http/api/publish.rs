@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidings_auth::Key;
-use tidings_broker::Published;
+use tidings_broker::{Published, Version};
 use tidings_core::{Channel, Format, json};
 use tonic_types::FieldViolation;
 
@@ -22,6 +22,9 @@ use crate::{
     publish::{self, bare::Bare},
     template::MAX_CHANNELS,
 };
+
+/// The most bytes of a version's epoch, which streams remember.
+const VERSION_EPOCH: usize = 256;
 
 /// What both ask for; `delta` is not among it, as subscribers decide that.
 #[derive(Default, Deserialize)]
@@ -94,10 +97,10 @@ impl Call<'_> {
     }
 
     fn bare(&self, what: Request) -> Result<Bare, Error> {
-        if what.version.unwrap_or_default() > 0 || what.version_epoch.is_some_and(|epoch| !epoch.is_empty()) {
-            let why = "version: publications are not told apart by version here; leave it out, and publish in order";
-            return Err(Error::not_available(why));
-        }
+        let version = match what.version.filter(|number| *number > 0) {
+            Some(number) => Some(version(number, what.version_epoch.unwrap_or_default())?),
+            None => None,
+        };
         let (data, format) = data(what.data, what.b64data)?;
         let tags = event::tags(what.tags.unwrap_or_default()).map_err(invalid)?;
         let idempotency_key = what.idempotency_key.filter(|key| !key.is_empty());
@@ -106,10 +109,25 @@ impl Call<'_> {
             format,
             tags,
             once: idempotency_key.map(|text| once::by_caller(&text, self.key().map(Key::name))),
+            version,
             skip_history: what.skip_history.unwrap_or_default(),
             trace: self.trace.clone(),
         })
     }
+}
+
+/// A version that a stream can remember.
+fn version(number: u64, epoch: String) -> Result<Version, Error> {
+    if epoch.len() > VERSION_EPOCH {
+        return Err(Error::bad_request(format!(
+            "version_epoch is {} bytes long, at most {VERSION_EPOCH} are allowed",
+            epoch.len()
+        )));
+    }
+    Ok(Version {
+        number,
+        epoch: epoch.into(),
+    })
 }
 
 fn invalid(violations: Vec<FieldViolation>) -> Error {
