@@ -9,6 +9,9 @@ pub mod health;
 pub mod operators;
 pub mod serve;
 pub mod shutdown;
+#[cfg(any(test, feature = "test-util"))]
+#[expect(clippy::expect_used, reason = "a test may panic")]
+pub mod test_util;
 
 pub use health::Health;
 pub use shutdown::Shutdown;

@@ -3,9 +3,10 @@
 //! HTTP/1.1 and cleartext HTTP/2 on one port, upgrades included. A peer can hold neither memory nor a place
 //! without saying anything: a connection has [`Limits::header_timeout`] to bring its first request and, in HTTP/2,
 //! [`Limits::idle_timeout`] to bring another; and at most [`Limits::max_connections`] are open. After an upgrade the plain socket comes back out of hyper with
-//! `hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>`.
+//! `hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>`. A door may speak [TLS](tls).
 
 mod streams;
+pub mod tls;
 
 use std::{
     io,
@@ -25,6 +26,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -32,7 +34,10 @@ use tokio::{
 use tower::ServiceExt as _;
 
 pub use self::streams::Farewell;
-use self::streams::{Activity, Streams};
+use self::{
+    streams::{Activity, Streams},
+    tls::{ClientCertificate, Tls},
+};
 use crate::Shutdown;
 
 /// What one door allows.
@@ -97,6 +102,21 @@ pub struct BindError {
     source: io::Error,
 }
 
+/// Where a door listens, and how it is spoken to.
+#[derive(Debug)]
+pub struct Listener {
+    /// The port, as [`bind`] took it.
+    pub tcp: TcpListener,
+    /// `None`: in the clear.
+    pub tls: Option<Tls>,
+}
+
+impl From<TcpListener> for Listener {
+    fn from(tcp: TcpListener) -> Self {
+        Self { tcp, tls: None }
+    }
+}
+
 /// A connection's place among [`Limits::max_connections`], found in the extensions of every request. A handler
 /// that upgrades its connection and wants it to go on counting keeps a clone as long as the socket lives.
 #[derive(Debug, Clone)]
@@ -149,12 +169,14 @@ fn hint(door: &str, error: &io::Error) -> String {
 /// Accepts connections on `listener` and answers them with `router` until `shutdown` is requested.
 ///
 /// Every socket has `TCP_NODELAY`. Every request has the peer's address ([`ConnectInfo<SocketAddr>`]) and its
-/// connection's [`Place`] among its extensions. Every connection is a task of `shutdown`.
+/// connection's [`Place`] among its extensions, and its client's [certificate](ClientCertificate) where one was asked
+/// for. Every connection is a task of `shutdown`.
 ///
 /// When shutdown is requested it stops accepting and returns at once: idle connections are closed, requests in
 /// flight are answered, and [`Shutdown::wait`] says when the last has ended. Forcing drops them. An upgraded
 /// connection is no longer a task of this loop: its new owner keeps a [`Hold`](crate::shutdown::Hold).
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: Shutdown) {
+pub async fn serve(listener: impl Into<Listener>, router: Router, limits: Limits, shutdown: Shutdown) {
+    let Listener { tcp: listener, tls } = listener.into();
     let places = Arc::new(Semaphore::new(limits.max_connections.min(Semaphore::MAX_PERMITS)));
     let mut last_told: Option<Instant> = None;
     loop {
@@ -187,8 +209,17 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdo
         let Some((socket, peer, place)) = accepted else {
             return;
         };
-        let connection = connection(socket, peer, place, router.clone(), limits, shutdown.clone());
-        drop(shutdown.spawn(connection));
+        let connection = Connection {
+            peer,
+            place,
+            router: router.clone(),
+            limits,
+            shutdown: shutdown.clone(),
+        };
+        match tls.clone() {
+            None => drop(shutdown.spawn(connection.open(socket))),
+            Some(tls) => drop(shutdown.spawn(connection.open_with(tls, socket))),
+        }
     }
 }
 
@@ -227,71 +258,111 @@ fn is_the_peers(error: &io::Error) -> bool {
     )
 }
 
-/// Answers one connection until it ends, is upgraded, or has brought no request for too long.
-async fn connection(
-    socket: TcpStream,
+/// A connection that was accepted.
+struct Connection {
     peer: SocketAddr,
     place: Place,
     router: Router,
     limits: Limits,
     shutdown: Shutdown,
-) {
-    // It fails only for a peer that is gone, which the first read will say too.
-    let _ = socket.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    let _ = socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(limits.write_timeout));
-    let (asked, streams) = (AtomicBool::new(false), Streams::default());
-    let service = service_fn(|mut request: Request<Incoming>| {
-        asked.store(true, Ordering::Relaxed);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(place.clone());
-        let router = router.clone();
-        async move {
-            if let Some(farewell) = Farewell::current() {
-                request.extensions_mut().insert(farewell);
-            }
-            router.oneshot(request).await
+}
+
+impl Connection {
+    async fn open(self, socket: TcpStream) {
+        self.prepare(&socket);
+        self.answer(socket, None).await;
+    }
+
+    /// A client has as long for its handshake as for its first request thereafter.
+    async fn open_with(self, tls: Tls, socket: TcpStream) {
+        self.prepare(&socket);
+        let handshake = tokio::time::timeout(self.limits.header_timeout, tls.accept(socket));
+        let shaken = tokio::select! {
+            () = self.shutdown.requested() => return,
+            shaken = handshake => shaken,
+        };
+        match shaken {
+            Ok(Ok((stream, client))) => self.answer(stream, client).await,
+            Ok(Err(error)) => tls.failed(self.peer, &error),
+            Err(_) => tls.failed(self.peer, &"it took too long"),
         }
-    });
-    let http = http(limits, streams.clone());
-    let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    // hyper times HTTP/1's headers, but neither the bytes before it knows which HTTP this is, nor HTTP/2 at all.
-    let mut overdue = pin!(tokio::time::sleep(limits.header_timeout));
-    let (mut timed, mut late, mut ending) = (true, false, false);
-    loop {
-        tokio::select! {
-            result = connection.as_mut() => {
-                if let Err(error) = result {
-                    tracing::debug!(%peer, error, "connection ended");
-                }
-                return;
+    }
+
+    fn prepare(&self, socket: &TcpStream) {
+        // It fails only for a peer that is gone, which the first read will say too.
+        let _ = socket.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(self.limits.write_timeout));
+    }
+
+    /// Answers until the connection ends, is upgraded, or has brought no request for too long.
+    async fn answer<S>(self, socket: S, client: Option<ClientCertificate>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self {
+            peer,
+            place,
+            router,
+            limits,
+            shutdown,
+        } = self;
+        let (asked, streams) = (AtomicBool::new(false), Streams::default());
+        let service = service_fn(|mut request: Request<Incoming>| {
+            asked.store(true, Ordering::Relaxed);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(place.clone());
+            if let Some(client) = &client {
+                request.extensions_mut().insert(client.clone());
             }
-            () = overdue.as_mut(), if timed => {
-                let now = Instant::now();
-                let by = match streams.activity() {
-                    Activity::Busy => now + limits.idle_timeout,
-                    Activity::QuietSince(since) => since + limits.idle_timeout,
-                    Activity::None if asked.load(Ordering::Relaxed) => {
-                        timed = false;
-                        continue;
+            let router = router.clone();
+            async move {
+                if let Some(farewell) = Farewell::current() {
+                    request.extensions_mut().insert(farewell);
+                }
+                router.oneshot(request).await
+            }
+        });
+        let http = http(limits, streams.clone());
+        let mut connection = pin!(http.serve_connection_with_upgrades(TokioIo::new(socket), service));
+        // hyper times HTTP/1's headers, but neither the bytes before it knows which HTTP this is, nor HTTP/2 at all.
+        let mut overdue = pin!(tokio::time::sleep(limits.header_timeout));
+        let (mut timed, mut late, mut ending) = (true, false, false);
+        loop {
+            tokio::select! {
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%peer, error, "connection ended");
                     }
-                    Activity::None => now,
-                };
-                if by > now {
-                    overdue.as_mut().reset(by);
-                } else if late {
-                    tracing::debug!(%peer, "connection dropped: no request in time");
                     return;
-                } else {
-                    // Politely first: gRPC clients open connections ahead of their calls, and come back.
-                    late = true;
-                    connection.as_mut().graceful_shutdown();
-                    overdue.as_mut().reset(now + limits.header_timeout);
                 }
-            }
-            () = shutdown.requested(), if !ending => {
-                ending = true;
-                connection.as_mut().graceful_shutdown();
+                () = overdue.as_mut(), if timed => {
+                    let now = Instant::now();
+                    let by = match streams.activity() {
+                        Activity::Busy => now + limits.idle_timeout,
+                        Activity::QuietSince(since) => since + limits.idle_timeout,
+                        Activity::None if asked.load(Ordering::Relaxed) => {
+                            timed = false;
+                            continue;
+                        }
+                        Activity::None => now,
+                    };
+                    if by > now {
+                        overdue.as_mut().reset(by);
+                    } else if late {
+                        tracing::debug!(%peer, "connection dropped: no request in time");
+                        return;
+                    } else {
+                        // Politely first: gRPC clients open connections ahead of their calls, and come back.
+                        late = true;
+                        connection.as_mut().graceful_shutdown();
+                        overdue.as_mut().reset(now + limits.header_timeout);
+                    }
+                }
+                () = shutdown.requested(), if !ending => {
+                    ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
             }
         }
     }
