@@ -50,6 +50,10 @@ pub struct Namespace {
     /// Subscribers may ask for only those publications whose tags match a filter.
     #[serde(default)]
     pub allow_tags_filter: bool,
+    /// What backends publish in a trace has its `traceparent` as a tag, so that clients can go on with the trace. Who may
+    /// listen sees the trace's id.
+    #[serde(default)]
+    pub traceparent_tag: bool,
     /// A channel `name#42,43` is open to the users 42 and 43, and only to them.
     #[serde(default)]
     pub allow_user_limited_channels: bool,
@@ -190,6 +194,7 @@ impl Namespace {
             force_recovery_mode: RecoveryMode::Stream,
             allowed_delta_types: vec![DeltaType::Fossil],
             allow_tags_filter: true,
+            traceparent_tag: false,
             allow_user_limited_channels: true,
             subscribe_proxy_enabled: false,
             publish_proxy_enabled: false,
@@ -277,6 +282,11 @@ impl Namespaces {
     pub fn with_undeclared_open(mut self) -> Self {
         self.undeclared = Some(Namespace::open(""));
         self
+    }
+
+    /// Whether `what` is so of any of them.
+    pub fn any(&self, what: impl FnMut(&Namespace) -> bool) -> bool {
+        self.by_name.values().chain(&self.undeclared).any(what)
     }
 
     /// The options of a channel; `None` when its namespace is not configured. A channel without a namespace

@@ -29,6 +29,9 @@ use crate::{
 /// Up to this many channels a traced event has a span for each; beyond, one for all of them.
 const MAX_SPANS: usize = 16;
 
+/// The tag that tells clients of the trace, where their namespace has it.
+const TRACE_TAG: &str = "traceparent";
+
 /// How much may be under way at a time, in bytes, roughly: what comes beyond it waits, unread where it is a stream.
 const ROOM: u32 = 64 << 20;
 
@@ -41,6 +44,8 @@ pub(crate) struct Publish {
     system: &'static str,
     routes: Live,
     namespaces: Namespaces,
+    /// Whether any of them passes traces on to clients.
+    tags_traces: bool,
     limits: Limits,
     refusals: Arc<Refusals>,
     room: Arc<Semaphore>,
@@ -133,6 +138,7 @@ impl Publish {
                 "memory"
             },
             routes,
+            tags_traces: namespaces.any(|namespace| namespace.traceparent_tag),
             namespaces,
             limits: keys.map_or_else(Limits::default, |keys| Limits::of(keys, Instant::now())),
             refusals,
@@ -372,10 +378,14 @@ impl Publish {
         span: &Span,
     ) -> Vec<Result<Published, broker::Error>> {
         if !trace::enabled() || targets.len() > MAX_SPANS {
-            let name = format!("({} channels)", targets.len());
-            return self
-                .send_traced(targets, &name, publication, trace, deadline, span)
-                .await;
+            let mut results = Vec::with_capacity(targets.len());
+            // Nearly always one run.
+            for run in targets.chunk_by(|one, next| self.tags_trace(one) == self.tags_trace(next)) {
+                let (name, publication) = (format!("({} channels)", run.len()), publication.clone());
+                let sent = self.send_traced(run, &name, publication, trace.clone(), deadline, span);
+                results.extend(sent.await);
+            }
+            return results;
         }
         let each = targets.iter().map(|target| {
             let (publication, trace) = (publication.clone(), trace.clone());
@@ -392,6 +402,13 @@ impl Publish {
         future::join_all(each).await.concat()
     }
 
+    /// Whether clients hear of the trace that a publication is part of.
+    fn tags_trace(&self, target: &broker::Target) -> bool {
+        let namespace = || self.namespaces.of(&target.channel);
+        self.tags_traces && namespace().is_some_and(|namespace| namespace.traceparent_tag)
+    }
+
+    /// `targets` are alike in whether clients hear of the trace.
     async fn send_traced(
         &self,
         targets: &[broker::Target],
@@ -406,6 +423,12 @@ impl Publish {
             traceparent: context.traceparent,
             tracestate: context.tracestate,
         });
+        if let Some(trace) = &publication.trace
+            && targets.first().is_some_and(|target| self.tags_trace(target))
+        {
+            let tag = publication.tags.entry(TRACE_TAG.to_owned());
+            tag.or_insert_with(|| trace.traceparent.clone());
+        }
         let results = self
             .publisher
             .publish_within(targets, &publication, deadline)

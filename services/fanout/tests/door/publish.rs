@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use prost_types::Timestamp;
-use tidings_core::{Format, TraceContext};
-use tidings_fanout::Payload;
+use tidings_broker::Broker;
+use tidings_core::{Format, Namespace, Namespaces, TraceContext};
+use tidings_fanout::{Deps, Payload};
 use tidings_proto::fanout as proto;
 
-use crate::harness::{Door, event, insecure, route};
+use crate::harness::{Door, event, insecure, open_to_all, route};
 
 #[tokio::test]
 async fn an_event_reaches_the_channels_that_it_names_as_a_whole() {
@@ -182,4 +183,52 @@ async fn many_channels_are_one_request() {
         names
     );
     assert_eq!(door.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn clients_hear_of_the_trace_where_their_namespace_says_so_and_the_events_own_tag_stands() {
+    let namespace = |name: &str, traceparent_tag| Namespace {
+        traceparent_tag,
+        ..Namespace::open(name)
+    };
+    let namespaces = Namespaces::new(vec![namespace("traced", true), namespace("plain", false)]).unwrap();
+    let deps = Deps {
+        namespaces,
+        ..open_to_all(&Broker::memory())
+    };
+    let mut door = Door::open_with(deps, &insecure(), &[]);
+    let channels = ["traced:1", "plain:1", "traced:2"];
+    door.listen(&channels).await;
+    let caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let tags = async |door: &mut Door, event, metadata: &[_]| {
+        let response = door.publish_with(event, metadata).await.unwrap();
+        let answered: Vec<_> = response.results.iter().map(|it| it.channel.as_str()).collect();
+        assert_eq!(answered, channels);
+        let heard = door.heard().into_iter();
+        let tags = heard.map(|(channel, it)| (channel, it.tags.get("traceparent").cloned()));
+        tags.collect::<HashMap<_, _>>()
+    };
+
+    let heard = tags(&mut door, event(&channels), &[("traceparent", caller)]).await;
+    assert_eq!(heard["traced:1"].as_deref(), Some(caller));
+    assert_eq!(heard["traced:2"].as_deref(), Some(caller));
+    assert_eq!(heard["plain:1"], None);
+
+    let untraced = proto::Event {
+        id: "e2".to_owned(),
+        ..event(&channels)
+    };
+    let heard = tags(&mut door, untraced, &[]).await;
+    assert!(heard.values().all(Option::is_none), "{heard:?}");
+
+    let own = proto::Event {
+        id: "e3".to_owned(),
+        tags: HashMap::from([("traceparent".to_owned(), "its own".to_owned())]),
+        ..event(&channels)
+    };
+    let heard = tags(&mut door, own, &[("traceparent", caller)]).await;
+    assert!(
+        heard.values().all(|tag| tag.as_deref() == Some("its own")),
+        "{heard:?}"
+    );
 }
