@@ -1,4 +1,6 @@
 //! API keys: what a backend shows at its door, and what it may do with it.
+//!
+//! It shows a secret, or the client certificate of its connection, or has to show both: as its entry says.
 
 use std::{num::NonZeroU32, sync::Arc};
 
@@ -9,13 +11,18 @@ use tidings_core::{Channel, Glob, Secret, glob};
 use crate::rate::Rate;
 
 /// One `[[backends.key]]` of the configuration.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Who uses it; named in errors and logs in place of the key.
     pub name: String,
-    /// The key itself: visible ASCII, so that it fits into a header.
-    pub key: Secret,
+    /// The key itself: visible ASCII, so that it fits into a header. Absent: `certificate` stands for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Secret>,
+    /// A name in the client certificate of its user's connections (a DNS name or URI of its alternative names). With
+    /// `key`, both have to be shown: the key alone is of no use to whoever finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// Event types that may be published, as globs (`task.*`). Absent: all. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<String>>,
@@ -39,7 +46,8 @@ pub struct Keys(Vec<Arc<Key>>);
 #[derive(Debug, Clone)]
 pub struct Key {
     name: String,
-    secret: Secret,
+    secret: Option<Secret>,
+    certificate: Option<String>,
     events: Option<Vec<Glob>>,
     channels: Option<Vec<Glob>>,
     limit: Option<Limit>,
@@ -52,6 +60,15 @@ pub struct Limit {
     pub rate: Rate,
     /// At once, after a silence.
     pub burst: NonZeroU32,
+}
+
+/// Why what a caller shows is not enough.
+#[derive(Debug, Clone, Copy)]
+pub enum Refused<'k> {
+    /// It is none of the keys.
+    Unknown,
+    /// It is this one, and the connection's certificate is not the one that belongs to it.
+    Certificate(&'k Key),
 }
 
 /// Why a list of keys cannot be used.
@@ -76,6 +93,26 @@ pub enum Error {
         first: String,
         /// The name of the other.
         second: String,
+    },
+    /// Two entries have one certificate and no key, so its scopes would be those of either.
+    #[error("backends.key {first:?} and {second:?} have the same certificate and no key; give each its own")]
+    SameCertificate {
+        /// The name of one.
+        first: String,
+        /// The name of the other.
+        second: String,
+    },
+    /// There would be no way to know its user.
+    #[error("backends.key {name:?} has neither a key nor a certificate")]
+    Nothing {
+        /// The name.
+        name: String,
+    },
+    /// A name that no certificate has.
+    #[error("backends.key {name:?}: the certificate's name is empty")]
+    Nameless {
+        /// The name.
+        name: String,
     },
     /// An empty key would let everyone in.
     #[error("backends.key {name:?}: the key is empty")]
@@ -127,11 +164,15 @@ impl Keys {
                         name: key.name.clone(),
                     });
                 }
-                if other.secret.expose() == key.secret.expose() {
-                    return Err(Error::SameKey {
-                        first: other.name.clone(),
-                        second: key.name.clone(),
-                    });
+                let (first, second) = (other.name.clone(), key.name.clone());
+                match (&other.secret, &key.secret) {
+                    (Some(one), Some(another)) if one.expose() == another.expose() => {
+                        return Err(Error::SameKey { first, second });
+                    }
+                    (None, None) if other.certificate == key.certificate => {
+                        return Err(Error::SameCertificate { first, second });
+                    }
+                    _ => {}
                 }
             }
             keys.push(key);
@@ -150,18 +191,40 @@ impl Keys {
         self.0.is_empty()
     }
 
-    /// The key that `presented` is, if any. All keys are compared in full, so the time taken says nothing about
-    /// how near a guess came (beyond the lengths of the keys).
-    #[must_use]
-    pub fn authenticate(&self, presented: &str) -> Option<&Arc<Key>> {
-        let mut found = None;
+    /// Whose call it is that shows `presented`, on a connection whose client certificate has `names` (none: there is
+    /// no certificate). All keys are compared in full, so the time taken says nothing about how near a guess came
+    /// (beyond the lengths of the keys).
+    ///
+    /// # Errors
+    /// When it is nobody's, or somebody's whose certificate is not there.
+    pub fn authenticate(&self, presented: &str, names: &[String]) -> Result<&Arc<Key>, Refused<'_>> {
+        let mut found = Err(Refused::Unknown);
         for key in &self.0 {
-            let equal = key.secret.expose().as_bytes().ct_eq(presented.as_bytes());
+            let Some(secret) = &key.secret else { continue };
+            let equal = secret.expose().as_bytes().ct_eq(presented.as_bytes());
             if bool::from(equal) {
-                found = Some(key);
+                found = if key.certificate.is_none() || key.is_named_in(names) {
+                    Ok(key)
+                } else {
+                    Err(Refused::Certificate(key))
+                };
             }
         }
         found
+    }
+
+    /// Whose call it is that shows no key, on a connection whose client certificate has `names`. The first, where several
+    /// are named.
+    #[must_use]
+    pub fn by_certificate(&self, names: &[String]) -> Option<&Arc<Key>> {
+        let mut without_secret = self.0.iter().filter(|key| key.secret.is_none());
+        without_secret.find(|key| key.is_named_in(names))
+    }
+
+    /// The first whose user has to show a certificate.
+    #[must_use]
+    pub fn needs_certificate(&self) -> Option<&Key> {
+        self.iter().find(|key| key.certificate.is_some())
     }
 }
 
@@ -170,16 +233,20 @@ impl Key {
         let Config {
             name,
             key,
+            certificate,
             events,
             channels,
             rate,
             burst,
         } = config;
-        if key.expose().is_empty() {
-            return Err(Error::Empty { name });
-        }
-        if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(Error::Character { name });
+        match (&key, &certificate) {
+            (None, None) => return Err(Error::Nothing { name }),
+            (_, Some(certificate)) if certificate.is_empty() => return Err(Error::Nameless { name }),
+            (Some(key), _) if key.expose().is_empty() => return Err(Error::Empty { name }),
+            (Some(key), _) if !key.expose().bytes().all(|byte| byte.is_ascii_graphic()) => {
+                return Err(Error::Character { name });
+            }
+            _ => {}
         }
         let limit = match (rate, burst) {
             (Some(rate), burst) => Some(Limit {
@@ -195,6 +262,17 @@ impl Key {
             channels: compile(&name, "channels", channels, ':')?,
             name,
             secret: key,
+            certificate,
+        })
+    }
+
+    /// Whether its user's certificate is one with these names. Those of DNS are the same in any case (RFC 4343).
+    fn is_named_in(&self, names: &[String]) -> bool {
+        let certificate = self.certificate.as_deref();
+        certificate.is_some_and(|wanted| {
+            names
+                .iter()
+                .any(|name| name == wanted || (!name.contains(':') && name.eq_ignore_ascii_case(wanted)))
         })
     }
 
@@ -266,11 +344,8 @@ mod tests {
     fn config(name: &str, key: &str) -> Config {
         Config {
             name: name.to_owned(),
-            key: key.to_owned().into(),
-            events: None,
-            channels: None,
-            rate: None,
-            burst: None,
+            key: Some(key.to_owned().into()),
+            ..Config::default()
         }
     }
 
@@ -284,15 +359,59 @@ mod tests {
         Key::new(config).unwrap()
     }
 
+    fn certified(name: &str, key: Option<&str>, certificate: &str) -> Config {
+        Config {
+            name: name.to_owned(),
+            key: key.map(|key| key.to_owned().into()),
+            certificate: Some(certificate.to_owned()),
+            ..Config::default()
+        }
+    }
+
     #[test]
     fn a_backend_is_known_by_its_whole_key_and_nothing_less() {
         let keys = Keys::new(vec![config("a", "key-of-a"), config("b", "key-of-b")]).unwrap();
-        assert_eq!(keys.authenticate("key-of-a").unwrap().name(), "a");
-        assert_eq!(keys.authenticate("key-of-b").unwrap().name(), "b");
+        let whose = |presented| keys.authenticate(presented, &[]).map(|key| key.name());
+        assert!(matches!(whose("key-of-a"), Ok("a")));
+        assert!(matches!(whose("key-of-b"), Ok("b")));
         for wrong in ["", "key-of-", "key-of-aa", "KEY-OF-A", "key-of-c"] {
-            assert!(keys.authenticate(wrong).is_none(), "{wrong:?}");
+            assert!(matches!(whose(wrong), Err(Refused::Unknown)), "{wrong:?}");
         }
-        assert!(Keys::default().authenticate("").is_none());
+        let nobody = Keys::default();
+        assert!(nobody.authenticate("", &[]).is_err() && nobody.by_certificate(&[]).is_none());
+    }
+
+    #[test]
+    fn a_certificate_stands_for_a_key_where_there_is_none_and_is_needed_besides_where_there_is() {
+        let keys = Keys::new(vec![
+            certified("both", Some("key-of-both"), "bills.internal"),
+            certified("alone", None, "tasks.internal"),
+            certified("uri", None, "spiffe://example.org/tasks"),
+            config("key", "key-of-key"),
+        ])
+        .unwrap();
+        let shown = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let by_certificate = |names| keys.by_certificate(&shown(names)).map(|key| key.name());
+        assert_eq!(by_certificate(&["other", "Tasks.Internal"]), Some("alone"));
+        assert_eq!(by_certificate(&["spiffe://example.org/tasks"]), Some("uri"));
+        for nobody in [
+            &["spiffe://example.org/Tasks"][..],
+            &["bills.internal"],
+            &[""],
+            &[],
+        ] {
+            assert_eq!(by_certificate(nobody), None, "{nobody:?}");
+        }
+
+        let tasks = shown(&["tasks.internal"]);
+        let Err(Refused::Certificate(key)) = keys.authenticate("key-of-both", &tasks) else {
+            panic!("that is another's certificate");
+        };
+        assert_eq!(key.name(), "both");
+        let bills = shown(&["bills.internal"]);
+        assert_eq!(keys.authenticate("key-of-both", &bills).unwrap().name(), "both");
+        assert_eq!(keys.authenticate("key-of-key", &bills).unwrap().name(), "key");
+        assert!(keys.authenticate("", &tasks).is_err());
     }
 
     #[test]
@@ -349,6 +468,22 @@ mod tests {
             r#"backends.key "a": the key is empty"#
         );
         assert!(refused(vec![config("a", "1\n")]).contains("a line break at its end?"));
+        let nothing = Config {
+            key: None,
+            ..config("a", "1")
+        };
+        assert_eq!(
+            refused(vec![nothing]),
+            r#"backends.key "a" has neither a key nor a certificate"#
+        );
+        assert_eq!(
+            refused(vec![certified("a", None, "")]),
+            r#"backends.key "a": the certificate's name is empty"#
+        );
+        assert_eq!(
+            refused(vec![certified("a", None, "x"), certified("b", None, "x")]),
+            r#"backends.key "a" and "b" have the same certificate and no key; give each its own"#
+        );
         let glob = Config {
             channels: Some(vec!["tasks:x*".to_owned()]),
             ..config("a", "1")

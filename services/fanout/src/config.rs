@@ -8,6 +8,7 @@ use std::{
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 use tidings_auth::{Keys, keys};
+use tidings_runtime::serve::tls::{self, Tls};
 
 use crate::payload::Payload;
 
@@ -23,6 +24,9 @@ pub struct Config {
     pub insecure: bool,
     /// The largest request, in bytes. Default 1 MiB.
     pub message_size: ByteSize,
+    /// `[backends.tls]`: gRPC and HTTP by TLS, and only so. Absent: in the clear.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<tls::Config>,
 }
 
 impl Default for Config {
@@ -32,6 +36,7 @@ impl Default for Config {
             key: Vec::new(),
             insecure: false,
             message_size: ByteSize::mib(1),
+            tls: None,
         }
     }
 }
@@ -71,6 +76,17 @@ pub enum Error {
     /// A key that cannot be used.
     #[error(transparent)]
     Keys(#[from] keys::Error),
+    /// A key that nobody could use.
+    #[error(
+        "backends.key {name:?} needs a client certificate, and the door asks for none: set backends.tls.client_ca_file"
+    )]
+    NoCertificates {
+        /// Its name.
+        name: String,
+    },
+    /// A file of TLS that is of no use.
+    #[error("backends.tls.{0}")]
+    Tls(#[from] tls::Error),
     /// A limit that lets nothing through, or more than is safe to buffer.
     #[error("backends.message_size is {size}; set it from 1KiB to 64MiB")]
     MessageSize {
@@ -80,7 +96,7 @@ pub enum Error {
 }
 
 impl Config {
-    /// Checks everything that can be wrong without opening a port, and gives the keys: none when anyone may in.
+    /// Checks everything that can be wrong without opening a port or a file, and gives the keys: none when anyone may in.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -90,11 +106,24 @@ impl Config {
             return Err(Error::MessageSize { size });
         }
         let keys = Keys::new(self.key.clone())?;
+        let asks = self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+        if let Some(key) = keys.needs_certificate().filter(|_| !asks) {
+            let name = key.name().to_owned();
+            return Err(Error::NoCertificates { name });
+        }
         match (self.insecure, keys.is_empty()) {
             (true, _) => Ok(None),
             (false, true) => Err(Error::NoKeys),
             (false, false) => Ok(Some(keys)),
         }
+    }
+
+    /// Reads the files of TLS, where it is configured.
+    ///
+    /// # Errors
+    /// [`Error::Tls`], which names the first that is of no use.
+    pub fn tls(&self) -> Result<Option<Tls>, Error> {
+        Ok(self.tls.clone().map(Tls::read).transpose()?)
     }
 }
 
@@ -105,11 +134,8 @@ mod tests {
     fn key() -> keys::Config {
         keys::Config {
             name: "tasks".to_owned(),
-            key: "secret".to_owned().into(),
-            events: None,
-            channels: None,
-            rate: None,
-            burst: None,
+            key: Some("secret".to_owned().into()),
+            ..keys::Config::default()
         }
     }
 
@@ -146,6 +172,38 @@ mod tests {
             ..Config::default()
         };
         assert!(matches!(twice.check(), Err(Error::Keys(_))));
+    }
+
+    #[test]
+    fn a_key_with_a_certificate_needs_a_door_that_asks_for_one() {
+        let tls = |client_ca: Option<&str>| tls::Config {
+            certificate_file: "door.pem".into(),
+            key_file: "door.key".into(),
+            client_ca_file: client_ca.map(Into::into),
+        };
+        let certified = |tls| Config {
+            key: vec![keys::Config {
+                certificate: Some("tasks.internal".to_owned()),
+                ..key()
+            }],
+            tls,
+            ..Config::default()
+        };
+        for asks_nobody in [None, Some(tls(None))] {
+            let error = certified(asks_nobody).check().unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "backends.key \"tasks\" needs a client certificate, and the door asks for none: set \
+                 backends.tls.client_ca_file"
+            );
+        }
+        let asks = certified(Some(tls(Some("clients.pem"))));
+        assert!(asks.check().unwrap().is_some());
+        let error = asks.tls().unwrap_err().to_string();
+        assert!(
+            error.starts_with("backends.tls.certificate_file: door.pem cannot be read: "),
+            "{error}"
+        );
     }
 
     #[test]

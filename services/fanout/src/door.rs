@@ -20,7 +20,7 @@ use tidings_proto::{
 };
 use tidings_runtime::{
     Shutdown,
-    serve::{self, BindError, Limits},
+    serve::{self, BindError, Limits, tls::Tls},
 };
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{Status, body::Body, codec::CompressionEncoding, service::Routes as Services, transport};
@@ -56,6 +56,7 @@ const PRESENCE: &str = tidings_proto::presence::presence_server::SERVICE_NAME;
 #[derive(Debug)]
 pub struct Fanout {
     listener: TcpListener,
+    tls: Option<Tls>,
     address: SocketAddr,
     router: Router,
     health: HealthReporter,
@@ -118,6 +119,7 @@ impl Fanout {
         } = deps;
         let has_presence = presence.is_some();
         let keys = config.check()?;
+        let tls = config.tls()?;
         let routes = Live::new(routes, namespaces.clone(), registry)?;
         let listener = serve::bind("backends", config.listen)?;
         let address = listener.local_addr().map_err(Error::Address)?;
@@ -173,6 +175,7 @@ impl Fanout {
             .fallback(no_such_path);
         Ok(Self {
             listener,
+            tls,
             address,
             router,
             health,
@@ -194,6 +197,12 @@ impl Fanout {
         self.routes.clone()
     }
 
+    /// TLS as the door speaks it, to be renewed by whoever watches the files.
+    #[must_use]
+    pub fn tls(&self) -> Option<Tls> {
+        self.tls.clone()
+    }
+
     /// Says `NOT_SERVING` to those who ask `grpc.health.v1`, once `draining` completes; calls are answered as long as it runs.
     pub fn refer_elsewhere_after<F: Future<Output = ()>>(
         &self,
@@ -211,7 +220,8 @@ impl Fanout {
     /// Answers until `shutdown` is requested. Requests in flight are then finished by tasks of `shutdown`.
     pub async fn run(self, shutdown: Shutdown) {
         let Self {
-            listener,
+            listener: tcp,
+            tls,
             router,
             mut health,
             services,
@@ -221,7 +231,7 @@ impl Fanout {
         for &name in &services {
             health.set_service_status(name, ServingStatus::Serving).await;
         }
-        serve::serve(listener, router, Limits::default(), shutdown).await;
+        serve::serve(serve::Listener { tcp, tls }, router, Limits::default(), shutdown).await;
         leave.send_replace(true);
         for name in services {
             health.set_service_status(name, ServingStatus::NotServing).await;

@@ -1,14 +1,15 @@
-//! The API key, asked for before anything of a request's body is read.
+//! The API key, or the client certificate that stands for it, asked for before anything of a request's body is read.
 
 use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{Extensions, HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use tidings_auth::{Key, Keys};
+use tidings_auth::{Key, Keys, keys::Refused};
+use tidings_runtime::serve::tls::ClientCertificate;
 use tonic::{Code, Status, body::Body};
 
 use super::{Caller, status};
@@ -37,36 +38,61 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
             format!("{path} is a gRPC method: call it with a gRPC client (content-type application/grpc)");
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, error_json(&why)).into_response();
     }
-    let key = match guard.authenticate(request.headers()) {
+    let key = match guard.authenticate(presented(request.headers()), request.extensions()) {
         Ok(key) => key,
-        Err(status) => {
-            guard.metrics.keys_refused.inc();
-            return status.into_http::<Body>().map(axum::body::Body::new);
-        }
+        Err(status) => return status.into_http::<Body>().map(axum::body::Body::new),
     };
     request.extensions_mut().insert(Caller(key));
     guard.reword(next.run(request).await)
 }
 
 impl Guard {
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Option<Arc<Key>>, Status> {
+    /// Whose request it is, by the keys that it shows and the certificate of its connection. The first key that is good
+    /// counts; no certificate makes up for wrong ones.
+    pub(crate) fn authenticate<'p>(
+        &self,
+        presented: impl IntoIterator<Item = &'p str>,
+        extensions: &Extensions,
+    ) -> Result<Option<Arc<Key>>, Status> {
         let Some(keys) = &self.keys else {
             return Ok(None);
         };
-        let refused = |reason, message: String| {
-            self.refusals.note("", reason, &message);
-            Err(status::refused(Code::Unauthenticated, reason, message, &[]))
+        let names = extensions.get().map_or(&[][..], ClientCertificate::names);
+        let mut presented = presented.into_iter().peekable();
+        let has_key = presented.peek().is_some();
+        let found = if has_key {
+            let tried = presented.map(|key| keys.authenticate(key, names));
+            tried.reduce(Result::or).unwrap_or(Err(Refused::Unknown))
+        } else {
+            keys.by_certificate(names).ok_or(Refused::Unknown)
         };
-        let Some(presented) = presented(headers) else {
-            return refused("API_KEY_MISSING", format!("an API key is required: {HOW}"));
-        };
-        match keys.authenticate(presented) {
-            Some(key) => Ok(Some(key.clone())),
-            None => refused(
+        let (key, reason, message) = match found {
+            Ok(key) => return Ok(Some(key.clone())),
+            Err(Refused::Certificate(key)) => (
+                key.name(),
+                "CERTIFICATE_INVALID",
+                "the API key is good only with the client certificate of its user (backends.key.certificate)"
+                    .to_owned(),
+            ),
+            Err(Refused::Unknown) if has_key => (
+                "",
                 "API_KEY_INVALID",
                 format!("the API key is none of those configured: {HOW}"),
             ),
-        }
+            Err(Refused::Unknown) if names.is_empty() => {
+                ("", "API_KEY_MISSING", format!("an API key is required: {HOW}"))
+            }
+            Err(Refused::Unknown) => (
+                "",
+                "API_KEY_MISSING",
+                format!(
+                    "an API key is required, as no backends.key.certificate is in the client certificate: {HOW}"
+                ),
+            ),
+        };
+        self.metrics.keys_refused.inc();
+        self.refusals.note(key, reason, &message);
+        Err(status::refused(Code::Unauthenticated, reason, message, &[]))
     }
 
     /// What tonic says of a request that it cannot take, as backends should hear it. Of one that is too large it says

@@ -93,7 +93,7 @@ async fn respond(
     name: impl FnOnce(Bytes) -> Result<(String, Bytes), Malformed>,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(key) = read::caller(&backends.guard, &parts.headers, parts.uri.query()) else {
+    let Ok(key) = read::caller(&backends.guard, &parts, parts.uri.query()) else {
         return StatusCode::UNAUTHORIZED.into_response();
     };
     if parts.method != Verb::POST {

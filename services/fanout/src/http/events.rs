@@ -93,7 +93,7 @@ async fn answer(
     span: &Span,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let Ok(key) = read::caller(&backends.guard, &parts.headers, None) else {
+    let Ok(key) = read::caller(&backends.guard, &parts, None) else {
         let how = "a valid API key is required: send one as the header `x-api-key: KEY` or `authorization: Bearer KEY`";
         return Outcome::refused(StatusCode::UNAUTHORIZED, how).into_response();
     };

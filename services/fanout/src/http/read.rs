@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -16,7 +16,7 @@ use crate::grpc::guard::{Guard, presented};
 /// How long a body may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// No key, or none that is configured.
+/// No key, or none that is configured, and no certificate in its place.
 #[derive(Debug)]
 pub(super) struct Stranger;
 
@@ -24,21 +24,12 @@ pub(super) struct Stranger;
 /// good, and never repeated anywhere.
 pub(super) fn caller(
     guard: &Guard,
-    headers: &HeaderMap,
+    parts: &Parts,
     query: Option<&str>,
 ) -> Result<Option<Arc<Key>>, Stranger> {
-    let Some(keys) = &guard.keys else {
-        return Ok(None);
-    };
-    let by_header = presented(headers).and_then(|key| keys.authenticate(key));
-    let found = by_header.or_else(|| keys.authenticate(&in_query(query?)?));
-    match found {
-        Some(key) => Ok(Some(key.clone())),
-        None => {
-            guard.metrics.keys_refused.inc();
-            Err(Stranger)
-        }
-    }
+    let by_query = query.and_then(in_query);
+    let shown = presented(&parts.headers).into_iter().chain(by_query.as_deref());
+    guard.authenticate(shown, &parts.extensions).map_err(|_| Stranger)
 }
 
 /// The first `api_key` of a query.

@@ -146,11 +146,10 @@ pub(crate) fn keyed(events: Option<&[&str]>, channels: Option<&[&str]>) -> Confi
     let owned = |list: Option<&[&str]>| list.map(|list| list.iter().map(|&glob| glob.to_owned()).collect());
     let key = keys::Config {
         name: "tasks".to_owned(),
-        key: "secret-key".to_owned().into(),
+        key: Some("secret-key".to_owned().into()),
         events: owned(events),
         channels: owned(channels),
-        rate: None,
-        burst: None,
+        ..keys::Config::default()
     };
     Config {
         insecure: false,

@@ -20,3 +20,4 @@ mod refuse;
 mod routes;
 mod streams;
 mod surface;
+mod tls;
