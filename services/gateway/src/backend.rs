@@ -5,7 +5,7 @@
 //! time, and each kind of question its turns, so that a slow backend is felt by those who wait for it.
 //!
 //! `config` is what people write, `address` where the backend is; `proxy` is the way to the backend for one kind of question, by `http` or `grpc`;
-//! `question` says what is asked, `answer` what is made of it, `failure` what can go wrong.
+//! `question` says what is asked, `answer` what is made of it, `failure` what can go wrong, `metrics` how often it did.
 
 mod address;
 mod answer;
@@ -13,13 +13,18 @@ mod config;
 mod failure;
 mod grpc;
 mod http;
+mod metrics;
 mod proxy;
 mod question;
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
 use tidings_core::{Channel, ClientId, Format, Payload};
 use tidings_proto::proxy::{
     ConnectRequest, PublishRequest, RefreshRequest, RpcRequest, SubRefreshRequest, SubscribeRequest,
@@ -30,7 +35,7 @@ use tidings_session::{self as session, Grant, Identity, Refusal, Renewal, Renewe
 pub(crate) use answer::Edit;
 pub use config::{Config, Proxy as ProxyConfig};
 
-use self::{answer::No, failure::Failure, proxy::Proxy, question::Question};
+use self::{answer::No, failure::Failure, metrics::Metrics, proxy::Proxy, question::Question};
 use crate::{adopt::About, config::Error as ConfigError};
 
 /// The user's backend. Questions that nobody has configured are refused.
@@ -74,10 +79,14 @@ impl Backend {
     ///
     /// # Errors
     /// Names the key.
-    pub(crate) fn new(config: &Config, max_bytes: usize) -> Result<Self, ConfigError> {
-        let mut backend = Self::default();
+    pub(crate) fn new(
+        config: &Config,
+        max_bytes: usize,
+        registry: &mut Registry,
+    ) -> Result<Self, ConfigError> {
+        let (mut backend, metrics) = (Self::default(), Metrics::register(registry));
         for (name, config) in config.each() {
-            let proxy = Some(Proxy::new(name, config, max_bytes)?);
+            let proxy = Some(Proxy::new(name, config, max_bytes, metrics.of(name))?);
             match name {
                 "connect" => backend.connect = proxy,
                 "refresh" => backend.refresh = proxy,
@@ -220,7 +229,7 @@ impl Backend {
     }
 }
 
-/// Asks, and logs what went wrong between the question and the answer.
+/// Asks, counts, and logs what went wrong between the question and the answer.
 async fn ask<Q: Question, T>(
     proxy: &Option<Proxy>,
     asker: &Asker,
@@ -230,8 +239,10 @@ async fn ask<Q: Question, T>(
     let Some(proxy) = proxy else {
         return Err(Refusal::Unavailable);
     };
+    let begun = Instant::now();
     let answer = proxy.ask(&asker.about, question).await;
     let read = answer.map_err(No::Failed).and_then(answer::result).and_then(read);
+    proxy.counts.asked(&read, begun.elapsed());
     read.map_err(|no| match no {
         No::Refused(refusal) => refusal,
         No::Failed(failure) => {

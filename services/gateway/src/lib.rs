@@ -141,7 +141,7 @@ impl Gateway {
     pub fn bind(config: &Config, deps: Deps, registry: &mut Registry) -> Result<Self, Error> {
         let admission = Admission::new(config)?;
         // Half of what may wait for a client: it gets what the backend answers.
-        let backend = Backend::new(&config.proxy, bytes(config.limits.outbox) / 2)?;
+        let backend = Backend::new(&config.proxy, bytes(config.limits.outbox) / 2, registry)?;
         let listener = serve::bind("clients", config.listen)?;
         let Deps {
             node: name,

@@ -1,11 +1,11 @@
 //! A backend that speaks gRPC: one unary call per question.
 
-use std::time::Duration;
+use std::{error::Error as _, iter, time::Duration};
 
 use http::{HeaderMap, Uri, uri::PathAndQuery};
 use tidings_telemetry::trace;
 use tonic::{
-    Request,
+    Code, Request, Status, TimeoutExpired,
     client::Grpc as Client,
     metadata::MetadataMap,
     transport::{Channel, ClientTlsConfig, Endpoint},
@@ -63,11 +63,18 @@ impl Grpc {
         let answer = client.unary(request, path, ProstCodec::<Q, Q::Answer>::default());
         match answer.await {
             Ok(answer) => Ok(answer.into_inner()),
-            Err(status) => Err(match std::error::Error::source(&status) {
+            // The channel or the backend looked at the clock first. The channel calls it CANCELLED.
+            Err(status) if is_late(&status) => Err(Failure::TooSlow(self.timeout)),
+            Err(status) => Err(match status.source() {
                 Some(cause) => Failure::away(cause),
-                None if status.code() == tonic::Code::OutOfRange => Failure::TooLong(self.max_bytes),
+                None if status.code() == Code::OutOfRange => Failure::TooLong(self.max_bytes),
                 None => Failure::Call(trace::status_name(status.code())),
             }),
         }
     }
+}
+
+fn is_late(status: &Status) -> bool {
+    let mut causes = iter::successors(status.source(), |&cause| cause.source());
+    status.code() == Code::DeadlineExceeded || causes.any(|cause| cause.is::<TimeoutExpired>())
 }

@@ -12,6 +12,7 @@ use super::{
     failure::Failure,
     grpc::Grpc,
     http::Http,
+    metrics::Counts,
     question::Question,
 };
 use crate::{adopt::About, config::Error};
@@ -27,6 +28,7 @@ pub(super) struct Proxy {
     pub(super) name: &'static str,
     /// Where the backend is, for people: without what stands behind a `?`, which may be a secret.
     pub(super) shown: String,
+    pub(super) counts: Counts,
     host: String,
     via: Via,
     timeout: Duration,
@@ -46,7 +48,12 @@ enum Via {
 
 impl Proxy {
     /// Checks a configuration, and makes ready for what it says. Must be called inside a tokio runtime.
-    pub(super) fn new(name: &'static str, config: &config::Proxy, max_bytes: usize) -> Result<Self, Error> {
+    pub(super) fn new(
+        name: &'static str,
+        config: &config::Proxy,
+        max_bytes: usize,
+        counts: Counts,
+    ) -> Result<Self, Error> {
         let Checked {
             address,
             copied,
@@ -65,6 +72,7 @@ impl Proxy {
         Ok(Self {
             name,
             shown: address.shown,
+            counts,
             host: address.host,
             via,
             timeout: config.timeout,

@@ -254,10 +254,14 @@ async fn a_backend_that_takes_too_long_or_is_away_is_a_temporary_error() {
         let mut client = connected(&node).await;
         let rpc = json!({"id": 2, "rpc": {"method": "slow"}});
         assert_eq!(ask(&mut client, rpc).await["error"]["code"], 100);
+        assert!(node.metric("proxy_questions_total{question=\"connect\",result=\"answered\"} 1"));
+        assert!(node.metric("proxy_questions_total{question=\"rpc\",result=\"late\"} 1"));
+        assert!(node.metric("proxy_duration_seconds_count{question=\"rpc\"} 1"));
         drop(backend);
         let refused = ask(&mut client, json!({"id": 3, "subscribe": {"channel": "asked:1"}})).await;
         let error = json!({"code": 100, "message": "internal server error", "temporary": true});
         assert_eq!(refused["error"], error);
+        assert!(node.metric("proxy_questions_total{question=\"subscribe\",result=\"failed\"} 1"));
     }
 }
 
@@ -282,6 +286,7 @@ async fn a_slow_backend_is_felt_only_by_those_who_wait_for_it_and_only_so_many_m
         let replies = waiting.iter_mut().map(|client| Box::pin(client.next()));
         let (reply, ..) = futures_util::future::select_all(replies).await;
         assert_eq!(reply["error"]["code"], 100);
+        assert!(node.metric("proxy_questions_total{question=\"rpc\",result=\"busy\"} 1"));
         backend.asked_about("rpc").await;
         let mut client = connected(&node).await;
         // Whoever asks something else has no part in it.
