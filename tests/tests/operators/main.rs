@@ -2,6 +2,7 @@
 //! Prometheus.
 
 mod compose;
+mod dashboards;
 mod load;
 mod metrics;
 mod prometheus;

@@ -15,7 +15,7 @@ use tokio::{
     process::Child,
 };
 
-use crate::load::Load;
+use crate::{dashboards::dashboards, load::Load};
 
 /// What stands for the interval that Grafana works out.
 const INTERVAL: &str = "[$__rate_interval]";
@@ -106,10 +106,7 @@ async fn every_panel_shows_something_and_no_alert_fires() {
 /// Panels by their names, each with one of its queries.
 fn panels() -> Vec<(String, String)> {
     let mut panels = Vec::new();
-    for file in fs::read_dir(deploy("grafana/dashboards")).expect("the dashboards") {
-        let path = file.expect("a dashboard").path();
-        let text = fs::read_to_string(&path).expect("it can be read");
-        let dashboard: Value = serde_json::from_str(&text).expect("it is JSON");
+    for dashboard in dashboards() {
         for panel in dashboard["panels"].as_array().expect("panels") {
             for target in panel["targets"].as_array().into_iter().flatten() {
                 let name = format!("{} / {}", dashboard["title"], panel["title"]);
@@ -189,7 +186,7 @@ fn escaped(query: &str) -> String {
     query.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-fn deploy(path: &str) -> PathBuf {
+pub(crate) fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(path)
 }
 
