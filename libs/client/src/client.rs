@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use tonic::{
     Request, Response, Status,
     metadata::{Ascii, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 use crate::{
@@ -34,6 +34,8 @@ const BATCH: usize = 500;
 #[derive(Clone)]
 pub struct Client {
     endpoint: Endpoint,
+    /// `None`: in the clear.
+    tls: Option<ClientTlsConfig>,
     fanout: FanoutClient<Channel>,
     key: Option<MetadataValue<Ascii>>,
     deadline: Duration,
@@ -50,43 +52,60 @@ impl Client {
     pub fn new(url: &str) -> Result<Self, Error> {
         let wrong = || Error::Url { url: url.to_owned() };
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| wrong())?;
-        let endpoint = match endpoint.uri().scheme_str() {
-            Some("http") => endpoint,
-            Some("https") => endpoint
-                .tls_config(ClientTlsConfig::new().with_native_roots())
-                .map_err(Error::Tls)?,
-            _ => return Err(wrong()),
-        };
-        Ok(Self::of(
-            endpoint
-                .connect_timeout(CONNECT)
-                .tcp_nodelay(true)
-                .http2_keep_alive_interval(PING.0)
-                .keep_alive_timeout(PING.1)
-                .keep_alive_while_idle(true),
-        ))
-    }
-
-    fn of(endpoint: Endpoint) -> Self {
-        Self {
+        let endpoint = endpoint
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PING.0)
+            .keep_alive_timeout(PING.1)
+            .keep_alive_while_idle(true);
+        let client = Self {
             fanout: FanoutClient::new(endpoint.connect_lazy()),
-            endpoint,
+            tls: None,
             key: None,
             deadline: DEADLINE,
+            endpoint,
+        };
+        match client.endpoint.uri().scheme_str() {
+            Some("http") => Ok(client),
+            Some("https") => client.secured(ClientTlsConfig::new().with_native_roots()),
+            _ => Err(wrong()),
         }
     }
 
-    /// Trusts this authority (PEM), in place of the system's, for `https`.
+    /// Trusts the authorities in this PEM, in place of the system's. Call it before [`with_certificate`].
     ///
     /// # Errors
-    /// When it is no certificate.
+    /// When it is no certificate, or the URL is not `https`.
+    ///
+    /// [`with_certificate`]: Self::with_certificate
     pub fn with_authority(self, pem: impl AsRef<[u8]>) -> Result<Self, Error> {
-        let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-        let endpoint = self.endpoint.tls_config(tls).map_err(Error::Tls)?;
+        self.need_tls()?;
+        self.secured(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)))
+    }
+
+    /// Shows this certificate, with its key (both PEM), where the server asks for one. It can stand for an API key.
+    ///
+    /// # Errors
+    /// When they are of no use, or the URL is not `https`.
+    pub fn with_certificate(self, pem: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, Error> {
+        let tls = self.need_tls()?.clone();
+        self.secured(tls.identity(Identity::from_pem(pem, key)))
+    }
+
+    fn need_tls(&self) -> Result<&ClientTlsConfig, Error> {
+        self.tls.as_ref().ok_or_else(|| Error::Clear {
+            url: self.endpoint.uri().to_string(),
+        })
+    }
+
+    /// The same over another connection.
+    fn secured(self, tls: ClientTlsConfig) -> Result<Self, Error> {
+        let endpoint = self.endpoint.tls_config(tls.clone()).map_err(Error::Tls)?;
         Ok(Self {
-            key: self.key,
-            deadline: self.deadline,
-            ..Self::of(endpoint)
+            fanout: FanoutClient::new(endpoint.connect_lazy()),
+            tls: Some(tls),
+            endpoint,
+            ..self
         })
     }
 

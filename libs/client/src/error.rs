@@ -14,6 +14,12 @@ pub enum Error {
         /// What was given.
         url: String,
     },
+    /// Certificates are of no use without TLS.
+    #[error("{url} is reached without TLS, so certificates are of no use: expected https://")]
+    Clear {
+        /// The address.
+        url: String,
+    },
     /// TLS cannot be used as asked for.
     #[error("TLS cannot be used: {0}")]
     Tls(#[source] tonic::transport::Error),

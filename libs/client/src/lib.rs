@@ -15,6 +15,9 @@
 //! # }
 //! ```
 //!
+//! With TLS (`https://…`) the system's authorities are trusted, or [others](Client::with_authority), and a
+//! [certificate](Client::with_certificate) can be shown.
+//!
 //! A publish that fails for a reason that passes (the node leaves, Redis is away, the key's rate) is tried again, with the
 //! same id and a pause that grows, until its deadline: it is delivered once, however often it was tried. The trace of the
 //! [current span](tracing::Span::current) goes along, where spans are exported with `tracing-opentelemetry`.

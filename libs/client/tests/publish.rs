@@ -9,11 +9,12 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
 use prometheus_client::registry::Registry;
+use tidings_auth::keys;
 use tidings_broker::{Broker, Incoming, Subscriber};
 use tidings_client::{Client, Error, Event};
 use tidings_core::{Channel, Namespaces};
 use tidings_fanout::{Config, Deps, Fanout, Route};
-use tidings_runtime::Shutdown;
+use tidings_runtime::{Shutdown, serve::tls, test_util::Authority};
 use tokio::sync::mpsc;
 use tonic::Code;
 
@@ -26,6 +27,15 @@ struct Door {
 
 impl Door {
     async fn open(address: SocketAddr) -> Self {
+        Self::open_as(Config {
+            listen: address,
+            insecure: true,
+            ..Config::default()
+        })
+        .await
+    }
+
+    async fn open_as(config: Config) -> Self {
         let broker = Broker::memory();
         let (sink, heard) = mpsc::channel(2000);
         let subscriber = broker.subscriber(Arc::new(move |incoming| {
@@ -37,11 +47,6 @@ impl Door {
             .subscribe(&Channel::parse("tasks").unwrap())
             .await
             .unwrap();
-        let config = Config {
-            listen: address,
-            insecure: true,
-            ..Config::default()
-        };
         let deps = Deps {
             node: "test".to_owned(),
             broker,
@@ -157,4 +162,53 @@ async fn what_cannot_get_better_is_said_at_once() {
         assert!(matches!(Client::new(url), Err(Error::Url { .. })), "{url}");
     }
     assert!(matches!(door.client().with_key("a\nb"), Err(Error::Key)));
+}
+
+#[tokio::test]
+async fn a_door_with_tls_is_reached_with_its_authority_and_a_certificate_in_place_of_a_key() {
+    let (ours, clients) = (Authority::new(), Authority::new());
+    let own = ours.sign("door", "localhost");
+    let door = Door::open_as(Config {
+        listen: ([127, 0, 0, 1], 0).into(),
+        key: vec![keys::Config {
+            name: "tasks".to_owned(),
+            certificate: Some("tasks.internal".to_owned()),
+            ..keys::Config::default()
+        }],
+        tls: Some(tls::Config {
+            certificate_file: own.certificate_file,
+            key_file: own.key_file,
+            client_ca_file: Some(clients.file()),
+        }),
+        ..Config::default()
+    });
+    let mut door = door.await;
+    let url = format!("https://localhost:{}", door.address.port());
+    let shown = clients.sign("tasks", "tasks.internal");
+    let client = Client::new(&url)
+        .and_then(|client| client.with_authority(&ours.pem))
+        .and_then(|client| client.with_certificate(&shown.certificate, &shown.key))
+        .unwrap();
+    assert_eq!(client.publish(task(1)).await.unwrap().id, "e1");
+    assert_eq!(door.heard(), ["e1"]);
+
+    let brief = Duration::from_millis(200);
+    let stranger = Client::new(&url).unwrap().with_deadline(brief);
+    assert!(
+        stranger.publish(task(2)).await.is_err(),
+        "the system does not know the authority"
+    );
+    let silent = Client::new(&url)
+        .and_then(|client| client.with_authority(&ours.pem))
+        .unwrap();
+    assert!(silent.with_deadline(brief).publish(task(3)).await.is_err());
+    assert_eq!(door.heard(), Vec::<String>::new());
+
+    let clear = Client::new("http://localhost:1").unwrap();
+    assert!(matches!(
+        clear.with_authority(&ours.pem),
+        Err(Error::Clear { .. })
+    ));
+    let garbage = Client::new(&url).unwrap().with_certificate("no", "PEM");
+    assert!(matches!(garbage, Err(Error::Tls(_))));
 }

@@ -8,6 +8,7 @@ mod probe;
 mod publish;
 mod route;
 mod serve;
+mod tls;
 mod token;
 
 use std::path::PathBuf;

@@ -98,6 +98,7 @@ impl Config {
         config.clients.allow_anonymous = true;
         config.clients.allowed_origins = vec!["*".to_owned()];
         config.backends.insecure = true;
+        config.backends.tls().map_err(Failure::usage)?;
         // Nobody but the developer waits.
         config.drain.over = Duration::ZERO;
         Ok(config)
@@ -181,6 +182,9 @@ impl Config {
         }
         if roles.fanout && self.backends.key.is_empty() {
             return needs("an API key to ask for: add a [[backends.key]] with a `name` and a `key`");
+        }
+        if roles.fanout {
+            self.backends.tls().map_err(Failure::usage)?;
         }
         Ok(())
     }

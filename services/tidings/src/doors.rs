@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tidings_runtime::config::{self, Environment, Source};
 
 use crate::{config::RESERVED, failure::Failure};
@@ -20,6 +20,8 @@ pub(crate) struct Doors {
     pub(crate) backends: SocketAddr,
     pub(crate) operators: SocketAddr,
     pub(crate) presence: SocketAddr,
+    /// Whether the backends' door speaks TLS.
+    pub(crate) tls: bool,
 }
 
 /// What the configuration says of the doors, whatever else it says: all of it is checked elsewhere.
@@ -36,6 +38,7 @@ struct Configured {
 #[serde(default)]
 struct Door {
     listen: Option<SocketAddr>,
+    tls: Option<IgnoredAny>,
 }
 
 /// The default of the clients' door.
@@ -93,6 +96,7 @@ impl Doors {
             backends: place(&configured.backends, &BACKENDS)?,
             operators: place(&configured.operators, &OPERATORS)?,
             presence: place(&configured.presence, &PRESENCE)?,
+            tls: configured.backends.tls.is_some(),
         })
     }
 
@@ -116,12 +120,19 @@ impl Doors {
         self.map(reachable)
     }
 
+    /// The URL of the backends' door.
+    pub(crate) fn backends_url(self) -> String {
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.backends)
+    }
+
     fn map(self, place: impl Fn(SocketAddr) -> SocketAddr) -> Self {
         Self {
             clients: place(self.clients),
             backends: place(self.backends),
             operators: place(self.operators),
             presence: place(self.presence),
+            tls: self.tls,
         }
     }
 }
@@ -270,6 +281,9 @@ mod tests {
     #[test]
     fn a_node_for_its_own_machine_is_on_loopback_and_found_there() {
         let doors = Doors::resolve(&Configured::default(), None).unwrap();
+        assert_eq!(doors.reach().backends_url(), "http://127.0.0.1:9000");
+        let by_tls = Doors { tls: true, ..doors };
+        assert_eq!(by_tls.reach().backends_url(), "https://127.0.0.1:9000");
         assert_eq!(doors.on_loopback().clients, "127.0.0.1:8000".parse().unwrap());
         assert_eq!(doors.reach().backends, "127.0.0.1:9000".parse().unwrap());
         assert_eq!(reachable("[::]:1".parse().unwrap()), "[::1]:1".parse().unwrap());

@@ -1,4 +1,4 @@
-//! Where a gRPC service is, as a URL that a person wrote: `publish` and `presence.url` have one.
+//! Where a gRPC service is, as a URL that a person wrote: `publish`, `probe` and `presence.url` have one.
 
 use std::time::Duration;
 
@@ -11,6 +11,11 @@ const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs
 
 /// Checks a URL: `http://host:port`, or `https://host` for TLS with the system's certificates.
 pub(crate) fn endpoint(url: &str) -> Result<Endpoint, String> {
+    endpoint_by(url, ClientTlsConfig::new().with_native_roots())
+}
+
+/// The same, with other certificates.
+pub(crate) fn endpoint_by(url: &str, tls: ClientTlsConfig) -> Result<Endpoint, String> {
     let expected = || "expected a URL such as http://host:9000".to_owned();
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|_| expected())?;
     // gRPC would not use it, and the URL is printed.
@@ -21,7 +26,7 @@ pub(crate) fn endpoint(url: &str) -> Result<Endpoint, String> {
     let endpoint = match endpoint.uri().scheme_str() {
         Some("http") => endpoint,
         Some("https") => endpoint
-            .tls_config(ClientTlsConfig::new().with_native_roots())
+            .tls_config(tls)
             .map_err(|error| format!("TLS cannot be used: {error}"))?,
         _ => return Err(expected()),
     };

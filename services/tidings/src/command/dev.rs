@@ -23,6 +23,12 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
     let config = Config::load_for_dev(&source)?;
     let namespaces = config.namespaces()?.with_undeclared_open();
 
+    let backends = if config.backends.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+
     let id = Uuid::new_v4();
     let telemetry = global.telemetry(&source.environment, "dev", id)?;
     let node = Node::open(Plan {
@@ -37,6 +43,7 @@ pub(super) async fn run(global: &Global) -> Result<(), Failure> {
     })?;
     let welcome = welcome(
         node.addresses,
+        backends,
         &program(&source.environment),
         global.config.is_some(),
     );
@@ -67,9 +74,9 @@ fn program(environment: &Environment) -> String {
     }
 }
 
-/// Where the doors are, and lines that work when they are pasted into another terminal. With `explicit`, what is
+/// Where the doors are (that of backends by `scheme`), and lines that work when they are pasted into another terminal. With `explicit`, what is
 /// pasted does not rely on the other terminal finding the same configuration.
-fn welcome(addresses: Addresses, program: &str, explicit: bool) -> String {
+fn welcome(addresses: Addresses, scheme: &str, program: &str, explicit: bool) -> String {
     let Addresses {
         clients,
         backends,
@@ -86,7 +93,7 @@ fn welcome(addresses: Addresses, program: &str, explicit: bool) -> String {
             String::new()
         }
     };
-    let (listen_at, publish_at) = (server("ws", clients, 8000), server("http", backends, 9000));
+    let (listen_at, publish_at) = (server("ws", clients, 8000), server(scheme, backends, 9000));
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -94,7 +101,7 @@ fn welcome(addresses: Addresses, program: &str, explicit: bool) -> String {
 Tidings is ready.
 
   clients    ws://{clients}/connection/websocket, or ws://{clients}/ws/CHANNEL
-  backends   http://{backends} (gRPC)
+  backends   {scheme}://{backends} (gRPC)
   operators  http://{operators}/health/ready
 
 Listen, in a second terminal:
@@ -125,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_welcome_has_the_addresses_and_what_to_try_next() {
-        let text = welcome(addresses(8000), "tidings", false);
+        let text = welcome(addresses(8000), "http", "tidings", false);
         for line in [
             "  clients    ws://127.0.0.1:8000/connection/websocket, or ws://127.0.0.1:8000/ws/CHANNEL\n",
             "  backends   http://127.0.0.1:9000 (gRPC)\n",
@@ -139,13 +146,16 @@ mod tests {
 
     #[test]
     fn what_is_pasted_finds_a_node_on_other_ports() {
-        let text = welcome(addresses(4000), "cargo run --", false);
+        let text = welcome(addresses(4000), "http", "cargo run --", false);
         assert!(
             text.contains("  cargo run -- listen tasks:1 --server ws://127.0.0.1:4000\n"),
             "{text}"
         );
         assert!(text.contains("' --server http://127.0.0.1:5000\n"), "{text}");
-        assert!(welcome(addresses(8000), "tidings", true).contains("tasks:1 --server ws://127.0.0.1:8000\n"));
+        assert!(
+            welcome(addresses(8000), "http", "tidings", true)
+                .contains("tasks:1 --server ws://127.0.0.1:8000\n")
+        );
     }
 
     #[test]

@@ -7,9 +7,16 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tonic::transport::Endpoint;
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
 
-use super::Global;
-use crate::{doors::Doors, failure::Failure};
+use super::{Global, tls::Tls};
+use crate::{
+    doors::Doors,
+    failure::{Failure, one_line},
+};
 
 /// How long the answer may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -18,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const ANSWER: u64 = 64 * 1024;
 
 /// Ask the node on this machine whether it is ready: exit code 0 when it is, 1 when it is not
+///
+/// The operators' door is asked, by HTTP. With --backends it is the backends' door, by gRPC (`grpc.health.v1`), by TLS
+/// where it speaks that: so a client's certificate is probed, too.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Probe {
     /// What to ask at the operators' door: /health/live, /health/ready, /health/redis
@@ -26,10 +36,34 @@ pub(crate) struct Probe {
     /// Where the operators' door is [default: where the configuration says]
     #[arg(long, value_name = "ADDRESS")]
     operators: Option<SocketAddr>,
+    /// Ask the backends' door at this URL instead: http://host:9000, or https://host:9000
+    #[arg(long, value_name = "URL", conflicts_with_all = ["path", "operators"])]
+    backends: Option<String>,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 impl Probe {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if let Some(url) = &self.backends {
+            let endpoint = self.tls.endpoint(url, "--backends")?;
+            let asked = timeout(PATIENCE, serving(endpoint)).await;
+            let late = || Failure::runtime(format!("no answer from {url} within {PATIENCE:?}"));
+            return match asked.map_err(|_| late())? {
+                Ok(ServingStatus::Serving) => Ok(()),
+                Ok(status) => Err(Failure::runtime(format!(
+                    "{url} answers {}",
+                    status.as_str_name()
+                ))),
+                Err(error) => {
+                    let hint = error
+                        .downcast_ref()
+                        .map_or("", |status| self.tls.hint(url, status));
+                    let why = one_line(&error);
+                    Err(Failure::runtime(format!("nobody answers at {url}: {why}{hint}")))
+                }
+            };
+        }
         if !self.path.starts_with('/') || self.path.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(Failure::usage("the path begins with / and has no spaces in it"));
         }
@@ -57,6 +91,13 @@ impl Probe {
             ))),
         }
     }
+}
+
+/// What the server at the backends' door says of itself as a whole.
+async fn serving(endpoint: Endpoint) -> anyhow::Result<ServingStatus> {
+    let mut health = HealthClient::new(endpoint.connect().await?);
+    let answer = health.check(HealthCheckRequest::default()).await?;
+    Ok(answer.into_inner().status())
 }
 
 /// What `GET path` answers. HTTP/1.0: the answer ends where the connection does.

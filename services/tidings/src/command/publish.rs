@@ -17,8 +17,8 @@ use tonic::{Request, metadata::MetadataValue};
 use tracing::{Instrument as _, field::Empty, info_span};
 use uuid::Uuid;
 
-use super::Global;
-use crate::{doors::Doors, failure::Failure, grpc};
+use super::{Global, tls::Tls};
+use crate::{doors::Doors, failure::Failure};
 
 /// How long the answer may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -53,17 +53,19 @@ pub(crate) struct Publish {
     /// The API key, if one is needed [env: TIDINGS_API_KEY]
     #[arg(long, value_name = "KEY")]
     key: Option<Secret>,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 impl Publish {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         let source = global.source()?;
         let server = match &self.server {
             Some(server) => server.clone(),
-            None => format!("http://{}", Doors::load(&source)?.reach().backends),
+            None => Doors::load(&source)?.reach().backends_url(),
         };
-        let endpoint =
-            grpc::endpoint(&server).map_err(|error| Failure::usage(format!("--server: {error}")))?;
+        let tls = std::mem::take(&mut self.tls);
+        let endpoint = tls.endpoint(&server, "--server")?;
         let key = self
             .key
             .as_ref()
@@ -94,7 +96,10 @@ impl Publish {
             if answer.is_err() {
                 span.record("otel.status_code", "ERROR");
             }
-            answer.map_err(|status| Failure::runtime(answer::refused(&status)))
+            answer.map_err(|status| {
+                let hint = tls.hint(&server, &status);
+                Failure::runtime(answer::refused(&status) + hint)
+            })
         }
         .await;
         // Said at once: handing over the spans may take seconds.

@@ -1,4 +1,5 @@
-//! Routes are read again on SIGHUP and when the configuration's file changes, and replaced while the node runs.
+//! Routes are read again on SIGHUP and when the configuration's file changes, and replaced while the node runs. So are the
+//! files of `[backends.tls]`, as certificates are renewed more often than nodes start.
 //!
 //! The whole configuration is checked first, as at the start. What is wrong with it keeps the routes in force, and is said
 //! in one line; other keys than `[[route]]` take effect when the node starts anew.
@@ -6,7 +7,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use tidings_fanout::routing::live::Live;
-use tidings_runtime::{Shutdown, config::Source};
+use tidings_runtime::{
+    Shutdown,
+    config::Source,
+    serve::tls::{self, Tls},
+};
 use tokio::time::MissedTickBehavior;
 
 use crate::{config::Config, failure::Failure};
@@ -23,8 +28,8 @@ pub(crate) struct Origin {
     pub(crate) load: fn(&Source) -> Result<Config, Failure>,
 }
 
-/// Keeps `routes` as the configuration says, until `shutdown` is requested.
-pub(super) async fn run(origin: Origin, routes: Live, shutdown: Shutdown) {
+/// Keeps `routes` as the configuration says, and `tls` as its files are, until `shutdown` is requested.
+pub(super) async fn run(origin: Origin, routes: Live, tls: Option<Tls>, shutdown: Shutdown) {
     let path = origin
         .source
         .file
@@ -34,6 +39,7 @@ pub(super) async fn run(origin: Origin, routes: Live, shutdown: Shutdown) {
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut hangups = hangups();
+    let mut certificates = tls.map(Certificates::new);
     loop {
         let asked = tokio::select! {
             () = shutdown.requested() => return,
@@ -45,6 +51,44 @@ pub(super) async fn run(origin: Origin, routes: Live, shutdown: Shutdown) {
         if asked || (now.is_some() && now != seen) {
             seen = now;
             reload(&origin, &routes);
+        }
+        if let Some(certificates) = &mut certificates {
+            certificates.renew().await;
+        }
+    }
+}
+
+/// The files of TLS, looked at again and again.
+struct Certificates {
+    tls: Tls,
+    /// What was wrong with them last, so that it is said once.
+    wrong: Option<tls::Error>,
+}
+
+impl Certificates {
+    fn new(tls: Tls) -> Self {
+        Self { tls, wrong: None }
+    }
+
+    async fn renew(&mut self) {
+        let tls = self.tls.clone();
+        match tokio::task::spawn_blocking(move || tls.renew()).await {
+            Ok(Ok(renewed)) => {
+                self.wrong = None;
+                if renewed {
+                    tracing::info!(
+                        "the files of `backends.tls` have changed: new connections meet what is in them"
+                    );
+                }
+            }
+            Ok(Err(error)) if self.wrong.as_ref() != Some(&error) => {
+                tracing::error!(
+                    "`backends.tls.{error}`: the backends' door stays with the certificates that it has"
+                );
+                self.wrong = Some(error);
+            }
+            // Said already; or the process ends.
+            Ok(Err(_)) | Err(_) => {}
         }
     }
 }
@@ -164,7 +208,7 @@ mod tests {
 
         // A change is noticed without being asked.
         let shutdown = Shutdown::new();
-        let running = shutdown.spawn(run(origin, routes, shutdown.clone()));
+        let running = shutdown.spawn(run(origin, routes, None, shutdown.clone()));
         for number in 0.. {
             if in_force() == "routes 2" {
                 break;

@@ -138,7 +138,12 @@ impl Wiring {
         let fanout = bound.map_err(unopened)?;
         self.addresses.backends = Some(fanout.local_addr());
         let stage = self.stages.services.clone();
-        let reload = reload::run(self.plan.origin.clone(), fanout.routes(), stage.clone());
+        let reload = reload::run(
+            self.plan.origin.clone(),
+            fanout.routes(),
+            fanout.tls(),
+            stage.clone(),
+        );
         drop(stage.spawn(reload));
         drop(stage.spawn(fanout.refer_elsewhere_after(self.health.draining())));
         self.services.push(Service {

@@ -1,6 +1,8 @@
 //! The binary itself, as it is typed: what it prints, what it answers, and how it ends.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod tls;
+
 use std::{
     net::TcpListener,
     process::{Output, Stdio},
