@@ -1,22 +1,11 @@
 //! What `docs/clients.md` says is so: its examples work, and every test that its table names is there.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
-
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
 use tidings_tests::{Backend, CONFIG, Launch, Shell, event, eventually, token};
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
-}
-
-fn page() -> String {
-    fs::read_to_string(root().join("docs/clients.md")).unwrap()
-}
+use crate::page::{page, root};
 
 /// The source files that a test's place in the table can mean.
 fn files(place: &str) -> Vec<PathBuf> {
@@ -44,7 +33,7 @@ fn files(place: &str) -> Vec<PathBuf> {
 
 #[test]
 fn every_test_that_the_table_names_is_there() {
-    let page = page();
+    let page = page("clients.md");
     let rows = page
         .lines()
         .skip_while(|line| !line.starts_with("## Every feature"));
@@ -73,7 +62,7 @@ fn every_test_that_the_table_names_is_there() {
 #[tokio::test]
 async fn the_lines_for_curl_work_as_they_are_typed() {
     let server = Launch::new("standalone").config(CONFIG).start().await;
-    let page = page();
+    let page = page("clients.md");
     let lines: Vec<_> = page.lines().filter(|line| line.starts_with("curl ")).collect();
     assert_eq!(lines.len(), 2);
     let mut listening = Vec::new();

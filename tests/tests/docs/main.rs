@@ -1,0 +1,8 @@
+//! What the pages of `docs/` say is so: their examples are run as they are written.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod clients;
+mod page;
+mod publishing;
+mod routes;
