@@ -21,6 +21,6 @@ pub use client::{ClientId, ClientInfo};
 pub use event::Event;
 pub use filter::Filter;
 pub use glob::Glob;
-pub use namespace::{DeltaType, Namespace, Namespaces, Overrides, RecoveryMode, Retention};
+pub use namespace::{DataFormat, DeltaType, Namespace, Namespaces, Overrides, RecoveryMode, Retention};
 pub use publication::{Format, Payload, Position, Publication, TraceContext};
 pub use secret::Secret;

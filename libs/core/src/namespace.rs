@@ -6,7 +6,7 @@ use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Channel;
+use crate::{Channel, Format};
 
 /// The options of all channels with one prefix: `[[namespace]]` in the configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -72,6 +72,9 @@ pub struct Namespace {
     /// Clients without a user may subscribe too.
     #[serde(default)]
     pub allow_subscribe_for_anonymous: bool,
+    /// What clients may publish, where they may.
+    #[serde(default)]
+    pub publication_data_format: DataFormat,
     /// Clients with a user may publish.
     #[serde(default)]
     pub allow_publish_for_client: bool,
@@ -120,6 +123,17 @@ pub enum DeltaType {
     Fossil,
 }
 
+/// What the data of clients' publications has to be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DataFormat {
+    /// JSON, which every subscriber can be given.
+    #[default]
+    Json,
+    /// Anything. What is not JSON ends the connections of subscribers that speak JSON alone.
+    Binary,
+}
+
 /// Options of a namespace, decided anew for one client in one channel. `None`: as the namespace has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overrides {
@@ -153,6 +167,12 @@ impl Namespace {
             size,
             ttl: self.history_ttl,
         })
+    }
+
+    /// Whether clients may publish data of this format, where they may publish at all.
+    #[must_use]
+    pub fn takes(&self, format: Format) -> bool {
+        format == Format::Json || self.publication_data_format == DataFormat::Binary
     }
 
     /// An option that is set without another that it builds on, and which.
@@ -199,6 +219,7 @@ impl Namespace {
             subscribe_proxy_enabled: false,
             publish_proxy_enabled: false,
             sub_refresh_proxy_enabled: false,
+            publication_data_format: DataFormat::Json,
             allow_subscribe_for_client: true,
             allow_subscribe_for_anonymous: true,
             allow_publish_for_client: true,

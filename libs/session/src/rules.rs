@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tidings_core::Namespaces;
+use tidings_core::{Channel, Namespaces, Payload};
+use tidings_protocol::Error;
 
 /// The limits and permissions that apply to every connection.
 #[derive(Debug, Clone)]
@@ -33,6 +34,21 @@ pub struct Rules {
     pub insecure: bool,
     /// What each channel offers, and to whom.
     pub namespaces: Namespaces,
+}
+
+impl Rules {
+    /// Whether a client's publication may be of this data. Where the user's backend decides about publications, that is asked of
+    /// what the backend has made of it.
+    ///
+    /// # Errors
+    /// What the client is told.
+    pub fn takes(&self, channel: &Channel, payload: &Payload) -> Result<(), Error> {
+        match self.namespaces.of(channel) {
+            Some(namespace) if !namespace.takes(payload.format) => Err(Error::BAD_REQUEST
+                .because("the data is not JSON, which this namespace asks for (publication_data_format)")),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What is decided by the user's backend, because somebody has configured where it is.

@@ -16,7 +16,7 @@ impl Session {
         if payload.is_empty() {
             return fail(out, id, Error::BAD_REQUEST.because("there is no data to publish"));
         }
-        match self.may_publish(name) {
+        match self.may_publish(name, &payload) {
             Ok((channel, proxied)) => self.ask(out, |session| Action::Publish {
                 id,
                 info: session.info_in(&channel),
@@ -29,13 +29,14 @@ impl Session {
     }
 
     /// The channel, and whether the user's backend decides. Where it does, nothing else counts.
-    fn may_publish(&self, name: &str) -> Result<(Channel, bool), Error> {
+    fn may_publish(&self, name: &str, payload: &Payload) -> Result<(Channel, bool), Error> {
         let channel = parse(name)?;
         let asker = self.asker(&channel);
         let namespace = asker.namespace(&channel)?;
         let proxied = namespace.publish_proxy_enabled && self.rules.backend.publish;
         if !proxied {
             asker.check(&channel, Right::Publish)?;
+            self.rules.takes(&channel, payload)?;
         }
         Ok((channel, proxied))
     }

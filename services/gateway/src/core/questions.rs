@@ -244,6 +244,7 @@ async fn publish(
         key,
     } = edit;
     let payload = if payload.is_empty() { said } else { payload };
+    node.rules.takes(&channel, &payload).map_err(Refusal::Error)?;
     let mut publication = Publication::new(payload.data, payload.format, SystemTime::now());
     publication.info = Some(info);
     publication.tags = tags;

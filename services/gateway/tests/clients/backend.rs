@@ -87,6 +87,7 @@ fn kind(event: &str, question: &Value) -> Option<Value> {
         }
         ("subscribe" | "publish", "asked:out") => json!({"disconnect": {"code": 4001, "reason": "out"}}),
         ("subscribe", _) => json!({"result": {"data": {"welcome": question["data"]}}}),
+        ("publish", "asked:odd") => json!({"result": {"b64data": "AQ=="}}),
         ("publish", "asked:read") => json!({"error": {"code": 1001, "message": "read only"}}),
         ("publish", _) => json!({"result": {"data": ["clean"], "tags": {"by": question["user"]}}}),
         ("rpc", _) => match question["method"].as_str().unwrap_or_default() {
@@ -215,6 +216,16 @@ async fn data_that_is_no_json_reaches_the_backend_as_base64() {
         );
         assert_eq!(plain.text().await, r#"["clean"]"#);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_backend_makes_of_a_publication_has_to_be_json_where_the_namespace_asks_for_it() {
+    let backend = backend(Speaks::Http, kind).await;
+    let node = node(backend.proxies(|_, _| {}), |_| {});
+    let mut client = connected(&node).await;
+    let publish = json!({"id": 2, "publish": {"channel": "asked:odd", "data": 1}});
+    let error = &ask(&mut client, publish).await["error"];
+    assert_eq!(error["code"], 107, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -17,14 +17,14 @@ use std::time::Duration;
 use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tidings_auth::token::{Expected, Keyring, Verifier};
-use tidings_core::Format;
+use tidings_core::{DataFormat, Format, Namespace, Namespaces};
 use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::{
     MaybeTlsStream, connect_async,
     tungstenite::{Error, Message, error::ProtocolError},
 };
 
-use crate::node::{Node, PATIENCE, start, start_with};
+use crate::node::{Node, PATIENCE, start, start_in, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publication_reaches_every_subscriber_of_its_channel_and_nobody_else() {
@@ -134,9 +134,29 @@ async fn a_client_that_asks_for_protobuf_gets_binary_frames_and_any_data() {
     }
 }
 
+/// A node whose clients may publish what is not JSON.
+fn start_for_anything() -> Node {
+    let tasks = Namespace {
+        publication_data_format: DataFormat::Binary,
+        ..Namespace::open("tasks")
+    };
+    start_in(Namespaces::new(vec![tasks]).expect("a namespace"), None, |_| {})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_publishes_what_is_not_json_harms_itself_alone() {
+    let node = start(|_| {});
+    let mut centrifuge = node.subscriber("tasks:1").await;
+    let mut plain = node.open("/ws/tasks:1").await;
+    plain.say("not json").await;
+    assert_eq!(plain.close_code().await, 3501);
+    node.publish("tasks:1", "1").await;
+    assert_eq!(centrifuge.next().await["push"]["pub"]["data"], 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn data_that_is_not_json_reaches_plain_clients_and_closes_only_those_who_read_json() {
-    let node = start(|_| {});
+    let node = start_for_anything();
     let centrifuge = node.subscriber("tasks:1").await;
     let mut plain = node.open("/ws/tasks:1").await;
     plain.say("not json").await;
@@ -300,8 +320,8 @@ async fn a_publish_without_data_is_refused_and_null_is_data() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_that_are_not_utf_8_reach_plain_clients_in_binary_frames() {
-    let node = start(|_| {});
-    let mut plain = node.open("/ws/a").await;
+    let node = start_for_anything();
+    let mut plain = node.open("/ws/tasks:1").await;
     let data = Message::binary(&b"\"\xff\""[..]);
     plain.socket.send(data.clone()).await.expect("an open socket");
     assert_eq!(plain.message().await.expect("a message"), data);

@@ -1,6 +1,6 @@
 //! What clients do in channels, and what they ask the user's backend.
 
-use tidings_core::Payload;
+use tidings_core::{DataFormat, Format, Namespace, Namespaces, Payload};
 use tidings_protocol::{CloseReason, Error, Reply, Request, command};
 
 use super::fixture::*;
@@ -29,6 +29,35 @@ fn where_the_backend_decides_what_is_published_nothing_else_does() {
         ..rules()
     };
     assert_eq!(error_code(&connected(other, "ada").send(publish("asked:1"))), 103);
+}
+
+#[test]
+fn clients_publish_json_unless_the_namespace_takes_anything_or_the_backend_decides() {
+    let binary = |channel: &str| Request::Publish {
+        channel: channel.into(),
+        payload: Payload {
+            data: "\u{1}".into(),
+            format: Format::Binary,
+        },
+    };
+    let mut client = connected(with_backend(), "ada");
+    assert_eq!(error_code(&client.send(binary("quiet:1"))), 107);
+    assert!(matches!(
+        client.send(binary("asked:1"))[..],
+        [Action::Publish { proxied: true, .. }]
+    ));
+    let any = Namespace {
+        publication_data_format: DataFormat::Binary,
+        ..Namespace::open("any")
+    };
+    let rules = Rules {
+        namespaces: Namespaces::new(vec![any]).unwrap(),
+        ..rules()
+    };
+    assert!(matches!(
+        connected(rules, "ada").send(binary("any:1"))[..],
+        [Action::Publish { proxied: false, .. }]
+    ));
 }
 
 #[test]
