@@ -328,7 +328,7 @@ impl Publish {
         }
         if targets.is_empty() {
             self.metrics.unrouted.inc();
-            tracing::debug!(event.id, event.r#type = event.kind, "an event matches no route");
+            self.refusals.unrouted(&event.kind);
         }
         Ok(targets)
     }

@@ -1,4 +1,4 @@
-//! Who was refused, for the log: each API key and reason once a minute, however often it tries.
+//! Who was refused, and that nobody heard of an event, for the log: the same once a minute, however often it happens.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -28,6 +28,18 @@ impl Refusals {
                 reason,
                 unsaid,
                 "a call at the backends' door was refused: {why}"
+            );
+        }
+    }
+
+    /// Notes that an event of the type `kind` was accepted, and no route matches it.
+    pub(crate) fn unrouted(&self, kind: &str) {
+        // One entry for all types: backends can make up any number of them.
+        if let Some(unsaid) = self.due("", "UNROUTED", Instant::now()) {
+            tracing::info!(
+                event.r#type = kind,
+                unsaid,
+                "an event matches no route and names no channel: nobody hears of it"
             );
         }
     }

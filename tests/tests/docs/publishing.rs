@@ -50,6 +50,8 @@ async fn the_console_lines_answer_what_the_page_says() {
             "{line}"
         );
     }
+    let logs = node.logs();
+    assert!(logs.contains("an event matches no route"), "{logs}");
 }
 
 /// An epoch is made anew each time.
