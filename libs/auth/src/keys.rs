@@ -306,6 +306,12 @@ impl Key {
         self.channels.is_none()
     }
 
+    /// The patterns of the channels that its bearer may publish to and look into; `None`: all.
+    #[must_use]
+    pub fn channels(&self) -> Option<&[Glob]> {
+        self.channels.as_deref()
+    }
+
     /// Whether its bearer may ask who is in `channel`. The scope is the one for publishing.
     #[must_use]
     pub fn may_look_into(&self, channel: &Channel) -> bool {

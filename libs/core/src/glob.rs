@@ -2,7 +2,9 @@
 //!
 //! Events have segments separated by `.` (`task.*` matches `task.created`), channels by `:`.
 
-/// A compiled pattern.
+use std::fmt;
+
+/// A compiled pattern, which shows itself as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Glob {
     segments: Vec<Segment>,
@@ -111,12 +113,29 @@ impl Glob {
     }
 }
 
+impl fmt::Display for Glob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, segment) in self.segments.iter().enumerate() {
+            if index > 0 {
+                write!(f, "{}", self.separator)?;
+            }
+            f.write_str(match segment {
+                Segment::Literal(text) => text,
+                Segment::One => "*",
+                Segment::Any => "**",
+            })?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn check(pattern: &str, yes: &[&str], no: &[&str]) {
         let glob = Glob::parse(pattern, '.').unwrap();
+        assert_eq!(glob.to_string(), pattern);
         for text in yes {
             assert!(glob.matches(text), "{pattern} should match {text}");
         }

@@ -104,6 +104,14 @@ impl<K: Copy + Eq + Hash, V> Hub<K, V> {
             .map(|(key, value)| (*key, value))
     }
 
+    /// How many members the channel has.
+    #[must_use]
+    pub fn count(&self, channel: &Channel) -> usize {
+        self.channels
+            .get(channel)
+            .map_or(0, |wanted| wanted.members.len())
+    }
+
     /// How many channels are wanted.
     #[must_use]
     pub fn channels(&self) -> usize {

@@ -1,21 +1,28 @@
-//! Asks all gateways to do something with the connections that they hold, and counts what they answer.
+//! Asks all gateways to do something with the connections that they hold, and counts what they answer; asks them, or all
+//! nodes, about themselves, and gathers what they report.
 //!
-//! An order goes out to every gateway at once, by the bus, under a random id. Each answers to this node's own name.
+//! It goes out to all at once, by the bus, under a random id. Each answers to this node's own name.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use prost::Message as _;
 use tidings_broker::{self as broker, Broker, Incoming, Publisher, Sink, Subscriber, To};
-use tidings_proto::bus::{self, control::Body, order::What};
+use tidings_proto::bus::{self, control::Body, order::What, report, survey};
 use tokio::sync::{OnceCell, watch};
 use uuid::Uuid;
 
 /// How long gateways have to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Orders whose answers are waited for.
+/// Orders and surveys whose answers are waited for.
 const MAX_OPEN: usize = 1024;
+
+/// What nodes may report to one survey, in bytes as they came. What comes beyond is left out.
+const MAX_REPORTS: usize = 32 << 20;
+
+/// The name that every process answers to, whatever its role.
+pub const NODES: &str = "nodes";
 
 /// This node's end of the control plane.
 pub(crate) struct Control {
@@ -36,7 +43,15 @@ pub(crate) struct Affected {
     pub(crate) complete: bool,
 }
 
-/// Why an order did not go out.
+/// What nodes have reported.
+#[derive(Debug, Default)]
+pub(crate) struct Surveyed {
+    pub(crate) reports: Vec<report::What>,
+    /// Whether every node that the bus gave the survey has reported.
+    pub(crate) complete: bool,
+}
+
+/// Why an order or a survey did not go out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{MAX_OPEN} calls wait for gateways already")]
@@ -61,35 +76,65 @@ impl Control {
     /// Has all gateways do `what` with those of `clients` that they hold. Returns within the bus' command timeout and a
     /// second.
     pub(crate) async fn ask(&self, clients: bus::Clients, what: What) -> Result<Affected, Error> {
+        let heard = self.gather(To::All, |id, asker| {
+            Body::Order(bus::Order {
+                id,
+                asker,
+                clients: Some(clients),
+                what: Some(what),
+            })
+        });
+        let (heard, complete) = heard.await?;
+        Ok(Affected {
+            connections: heard.connections,
+            complete,
+        })
+    }
+
+    /// Asks all nodes, or all gateways, about themselves. Returns as soon.
+    pub(crate) async fn survey(&self, what: survey::What) -> Result<Surveyed, Error> {
+        let to = match what {
+            survey::What::RollCall(_) => To::Node(NODES),
+            survey::What::Channels(_) => To::All,
+        };
+        let heard = self.gather(to, |id, asker| {
+            let what = Some(what);
+            Body::Survey(bus::Survey { id, asker, what })
+        });
+        let (heard, complete) = heard.await?;
+        Ok(Surveyed {
+            reports: heard.reports,
+            complete,
+        })
+    }
+
+    async fn gather(
+        &self,
+        to: To<'_>,
+        body: impl FnOnce(u64, String) -> Body,
+    ) -> Result<(Heard, bool), Error> {
         let ask = Ask::begin(&self.open)?;
         self.listening
             .get_or_try_init(|| self.subscriber.listen(To::Node(&self.node)))
             .await?;
-        let order = bus::Order {
-            id: ask.id,
-            asker: self.node.to_string(),
-            clients: Some(clients),
-            what: Some(what),
-        };
-        let message = bus::Control {
-            body: Some(Body::Order(order)),
-        };
-        let heard = self
-            .publisher
-            .tell(To::All, &message.encode_to_vec().into())
-            .await?;
-        Ok(ask.answers(heard).await)
+        let body = Some(body(ask.id, self.node.to_string()));
+        let message = bus::Control { body }.encode_to_vec().into();
+        let hear = self.publisher.tell(to, &message).await?;
+        Ok(ask.answers(hear).await)
     }
 }
 
-/// The orders whose answers are waited for, and what has come of them.
+/// What is waited for, and what has come of it.
 #[derive(Default)]
-struct Open(Mutex<HashMap<u64, watch::Sender<Sum>>>);
+struct Open(Mutex<HashMap<u64, watch::Sender<Heard>>>);
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Sum {
+#[derive(Debug, Default)]
+struct Heard {
     answers: u64,
     connections: u64,
+    reports: Vec<report::What>,
+    /// Of the reports.
+    bytes: usize,
 }
 
 impl Sink for Open {
@@ -97,27 +142,37 @@ impl Sink for Open {
         let Incoming::Control(message) = incoming else {
             return;
         };
-        // Anything else is not for fanout; what cannot be read is of another version.
-        let Ok(bus::Control {
-            body: Some(Body::Answer(answer)),
-        }) = bus::Control::decode(message)
-        else {
-            return;
-        };
-        // One that comes too late finds nobody.
-        if let Some(sum) = self.0.lock().get(&answer.id) {
-            sum.send_modify(|sum| {
-                sum.answers += 1;
-                sum.connections += u64::from(answer.affected);
-            });
+        let bytes = message.len();
+        // Anything else is not for fanout; what cannot be read is of another version. One that comes too late finds nobody.
+        match bus::Control::decode(message).map(|control| control.body) {
+            Ok(Some(Body::Answer(answer))) => self.heard(answer.id, |heard| {
+                heard.answers += 1;
+                heard.connections += u64::from(answer.affected);
+            }),
+            Ok(Some(Body::Report(bus::Report { id, what: Some(what) }))) => self.heard(id, |heard| {
+                heard.bytes += bytes;
+                if heard.bytes <= MAX_REPORTS {
+                    heard.answers += 1;
+                    heard.reports.push(what);
+                }
+            }),
+            _ => {}
         }
     }
 }
 
-/// One order. Its answers are no longer taken once it is dropped.
+impl Open {
+    fn heard(&self, id: u64, add: impl FnOnce(&mut Heard)) {
+        if let Some(heard) = self.0.lock().get(&id) {
+            heard.send_modify(add);
+        }
+    }
+}
+
+/// One question. Its answers are no longer taken once it is dropped.
 struct Ask {
     id: u64,
-    sum: watch::Receiver<Sum>,
+    heard: watch::Receiver<Heard>,
     open: Arc<Open>,
 }
 
@@ -133,25 +188,23 @@ impl Ask {
                 break id;
             }
         };
-        let (sender, sum) = watch::channel(Sum::default());
+        let (sender, heard) = watch::channel(Heard::default());
         asks.insert(id, sender);
         drop(asks);
         Ok(Self {
             id,
-            sum,
+            heard,
             open: open.clone(),
         })
     }
 
-    /// Waits until as many have answered as have heard, but not for ever.
-    async fn answers(mut self, heard: u64) -> Affected {
-        let all = self.sum.wait_for(|sum| sum.answers >= heard);
+    /// Waits until as many have answered as have heard, but not for ever. What has come, and whether that is all.
+    async fn answers(mut self, hear: u64) -> (Heard, bool) {
+        let all = self.heard.wait_for(|heard| heard.answers >= hear);
         let complete = matches!(tokio::time::timeout(PATIENCE, all).await, Ok(Ok(_)));
-        let connections = self.sum.borrow().connections;
-        Affected {
-            connections,
-            complete,
-        }
+        let sender = self.open.0.lock().remove(&self.id);
+        let heard = sender.map(|sender| sender.send_replace(Heard::default()));
+        (heard.unwrap_or_default(), complete)
     }
 }
 

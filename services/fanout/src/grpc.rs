@@ -2,8 +2,8 @@
 //!
 //! With its modules this is all of fanout, beside the door, that knows gRPC: [`call`] is what a call brings beside its
 //! message, [`many`] takes many events in one call, [`event`] and [`order`] check what came and
-//! [`wrong`] notes what is wrong with it, [`control`] has gateways carry out orders, [`guard`] asks for an API key,
-//! [`status`] says no, [`presence`] answers who is there.
+//! [`wrong`] notes what is wrong with it, [`control`] has gateways carry out orders, [`survey`] asks nodes about themselves,
+//! [`guard`] asks for an API key, [`status`] says no, [`presence`] answers who is there.
 
 mod call;
 pub(crate) mod control;
@@ -13,6 +13,7 @@ mod many;
 pub(crate) mod order;
 pub(crate) mod presence;
 pub(crate) mod status;
+pub(crate) mod survey;
 mod wrong;
 
 use std::{future::Future, sync::Arc, time::SystemTime};
@@ -106,6 +107,14 @@ impl proto::fanout_server::Fanout for Fanout {
 
     async fn send(&self, request: Request<proto::SendRequest>) -> Answer<proto::ControlResponse> {
         self.order(control::SEND, request, order::send).await
+    }
+
+    async fn info(&self, request: Request<proto::InfoRequest>) -> Answer<proto::InfoResponse> {
+        self.answer_info(request).await
+    }
+
+    async fn channels(&self, request: Request<proto::ChannelsRequest>) -> Answer<proto::ChannelsResponse> {
+        self.answer_channels(request).await
     }
 }
 

@@ -22,6 +22,7 @@ pub mod routing;
 pub mod template;
 
 pub use config::{Config, Route};
+pub use control::NODES;
 pub use door::{Deps, Fanout};
 pub use payload::Payload;
 pub use routing::Routes;

@@ -12,7 +12,7 @@ use tidings_broker::Published;
 use tidings_core::Channel;
 use tidings_telemetry::Latency;
 
-use crate::{control::Affected, routing::Origin};
+use crate::routing::Origin;
 
 /// Namespaces beyond this many are counted together as [`OTHER`]: channel names come from outside, and a series
 /// for each would never end.
@@ -110,7 +110,7 @@ impl Metrics {
         );
         registry.register(
             "orders",
-            "Calls about connections, by method, and whether all gateways answered",
+            "Calls that all gateways or nodes are asked to answer, by method, and whether all did",
             metrics.orders.clone(),
         );
         registry.register(
@@ -144,12 +144,12 @@ impl Metrics {
         self.routes.get_or_create(&RouteLabels { route }).inc();
     }
 
-    /// Counts what became of a call about connections.
-    pub(crate) fn order<E>(&self, method: &'static str, asked: &Result<Affected, E>) {
+    /// Counts what became of something that gateways or nodes were asked: whether all have answered.
+    pub(crate) fn order<E>(&self, method: &'static str, complete: Result<bool, E>) {
         let method = method.rsplit('/').next().unwrap_or(method);
-        let result = match asked {
-            Ok(Affected { complete: true, .. }) => "complete",
-            Ok(Affected { complete: false, .. }) => "incomplete",
+        let result = match complete {
+            Ok(true) => "complete",
+            Ok(false) => "incomplete",
             Err(_) => "failed",
         };
         self.orders.get_or_create(&OrderLabels { method, result }).inc();

@@ -1,10 +1,12 @@
 //! What nodes tell each other outside of channels: this node's end.
 //!
-//! Two things travel so. A request of a client that came by another node than the one that holds its connection is
+//! Three things travel so. A request of a client that came by another node than the one that holds its connection is
 //! passed on to that ([`Control::emulate`]). And what a backend wants done with connections is told to all gateways at
-//! once: each has its cores do it to those that they hold, and tells the asker how many they were.
+//! once: each has its cores do it to those that they hold, and tells the asker how many they were. So it is with what
+//! backends want to know of channels ([`survey`]).
 
 mod order;
+mod survey;
 
 use std::{
     fmt,
@@ -16,7 +18,8 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message as _;
-use tidings_broker::{Error, Publisher, Subscriber, To};
+use tidings_broker::{self as broker, Publisher, Subscriber, To};
+use tidings_core::Channel;
 use tidings_proto::bus::{self, control::Body};
 use tidings_runtime::Shutdown;
 use tokio::{
@@ -25,9 +28,11 @@ use tokio::{
 };
 
 pub(crate) use self::order::{Order, What};
+use self::survey::Survey;
 use crate::{
     emulation::{Emulated, SessionId},
     inbox::{Inbox, Letter},
+    interest::Table,
     metrics::Metrics,
 };
 
@@ -44,8 +49,11 @@ pub(crate) struct Control {
     node: Arc<str>,
     publisher: Publisher,
     inboxes: Vec<Arc<Inbox>>,
+    table: Arc<Table>,
     metrics: Arc<Metrics>,
     under_way: Arc<Semaphore>,
+    /// Surveys walk the whole table: one at a time.
+    surveys: Semaphore,
     /// Messages that were not heeded.
     skipped: AtomicU64,
     shutdown: Shutdown,
@@ -80,6 +88,7 @@ impl Control {
         node: Arc<str>,
         publisher: Publisher,
         inboxes: Vec<Arc<Inbox>>,
+        table: Arc<Table>,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> Self {
@@ -87,8 +96,10 @@ impl Control {
             node,
             publisher,
             inboxes,
+            table,
             metrics,
             under_way: Arc::new(Semaphore::new(UNDER_WAY)),
+            surveys: Semaphore::new(1),
             skipped: AtomicU64::new(0),
             shutdown,
             runtime: Handle::current(),
@@ -98,7 +109,7 @@ impl Control {
     /// Has the bus bring what this node is told. While the bus is away it remembers that.
     pub(crate) async fn listen(&self, subscriber: Subscriber) {
         for to in [To::Node(&self.node), To::All] {
-            if let Err(error @ Error::Refused { .. }) = subscriber.listen(to).await {
+            if let Err(error @ broker::Error::Refused { .. }) = subscriber.listen(to).await {
                 tracing::error!(
                     %error, "this node hears nothing of other nodes; its Redis user needs the channels `PREFIX:control*`"
                 );
@@ -112,7 +123,12 @@ impl Control {
     ///
     /// # Errors
     /// As those of [`Publisher::tell`].
-    pub(crate) async fn emulate(&self, node: &str, session: SessionId, data: Bytes) -> Result<bool, Error> {
+    pub(crate) async fn emulate(
+        &self,
+        node: &str,
+        session: SessionId,
+        data: Bytes,
+    ) -> Result<bool, broker::Error> {
         if node.is_empty() || node.len() > MAX_NAME || !node.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Ok(false);
         }
@@ -137,6 +153,7 @@ impl Control {
         match told {
             Told::Emulate(session, data) => self.emulated(session, data, place),
             Told::Order { id, asker, order } => self.order(id, asker, order, place),
+            Told::Survey { id, asker, survey } => self.survey(id, asker, survey, place),
         }
     }
 
@@ -191,12 +208,68 @@ impl Control {
         });
     }
 
+    /// Finds the channels that are asked for, off the cores; these only count who is there.
+    fn survey(self: &Arc<Self>, id: u64, asker: String, survey: Survey, place: OwnedSemaphorePermit) {
+        let control = self.clone();
+        self.spawn(async move {
+            let Ok(turn) = control.surveys.acquire().await else {
+                return;
+            };
+            let table = control.table.clone();
+            let found = control
+                .runtime
+                .spawn_blocking(move || table.first(survey.limit(), |channel| survey.wants(channel)));
+            // It fails only where the process ends.
+            let Ok((channels, more)) = found.await else {
+                return;
+            };
+            let clients = control.count(&channels).await;
+            drop((turn, place));
+            let counts = channels.iter().zip(clients).filter(|(_, clients)| *clients > 0);
+            let counts = counts.map(|(channel, clients)| bus::ChannelCount {
+                channel: channel.to_string(),
+                clients,
+            });
+            let counts = bus::ChannelCounts {
+                channels: counts.collect(),
+                // The last name says from where to go on, though nobody may be there.
+                last: channels.last().map(ToString::to_string).unwrap_or_default(),
+                more,
+            };
+            let report = Body::Report(bus::Report {
+                id,
+                what: Some(bus::report::What::Channels(counts)),
+            });
+            if let Err(error) = control.tell(To::Node(&asker), report).await {
+                tracing::debug!(survey.id = id, %error, "a survey was made, and its asker not told");
+            }
+        });
+    }
+
+    /// How many clients each channel has, on all cores together.
+    async fn count(&self, channels: &Arc<[Channel]>) -> Vec<u32> {
+        let ask = |inbox: &Arc<Inbox>| {
+            let (asker, answer) = oneshot::channel();
+            inbox.put(Letter::Count(channels.clone(), asker));
+            answer
+        };
+        let answers: Vec<_> = self.inboxes.iter().map(ask).collect();
+        let mut sum = vec![0_u32; channels.len()];
+        for answer in answers {
+            // A core that has ended has nobody.
+            for (sum, count) in sum.iter_mut().zip(answer.await.unwrap_or_default()) {
+                *sum = sum.saturating_add(count);
+            }
+        }
+        sum
+    }
+
     fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let _guard = self.runtime.enter();
         drop(self.shutdown.spawn(work));
     }
 
-    async fn tell(&self, to: To<'_>, body: Body) -> Result<u64, Error> {
+    async fn tell(&self, to: To<'_>, body: Body) -> Result<u64, broker::Error> {
         self.metrics.control_out();
         let message = bus::Control { body: Some(body) };
         self.publisher.tell(to, &message.encode_to_vec().into()).await
@@ -207,12 +280,23 @@ impl Control {
 enum Told {
     Emulate(SessionId, Bytes),
     Order { id: u64, asker: String, order: Order },
+    Survey { id: u64, asker: String, survey: Survey },
+}
+
+/// Why a message tells nothing.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Order(#[from] order::Error),
+    #[error(transparent)]
+    Survey(#[from] survey::Error),
 }
 
 /// Reads a message. Its sender is a node of ours, but its version may differ and anyone with access to Redis can publish,
 /// so everything is checked that the vocabulary promises.
-fn decode(message: Bytes) -> Result<Told, order::Error> {
-    match bus::Control::decode(message)?.body {
+fn decode(message: Bytes) -> Result<Told, Error> {
+    let control = bus::Control::decode(message).map_err(order::Error::from)?;
+    match control.body {
         Some(Body::Emulate(bus::Emulate { session, data })) => {
             let session = session.parse().map_err(|_| order::Error::Session)?;
             Ok(Told::Emulate(session, data))
@@ -222,8 +306,18 @@ fn decode(message: Bytes) -> Result<Told, order::Error> {
             asker: order.asker.clone(),
             order: Order::from_wire(order)?,
         }),
-        Some(Body::Answer(_)) => Err(order::Error::Unasked),
-        None => Err(order::Error::Empty),
+        Some(Body::Survey(bus::Survey {
+            id,
+            asker,
+            what: Some(bus::survey::What::Channels(asked)),
+        })) => Ok(Told::Survey {
+            id,
+            asker,
+            survey: Survey::from_wire(asked)?,
+        }),
+        Some(Body::Answer(_) | Body::Report(_)) => Err(order::Error::Unasked.into()),
+        // A roll call is the whole process's.
+        Some(Body::Survey(_)) | None => Err(order::Error::Empty.into()),
     }
 }
 

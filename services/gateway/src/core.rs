@@ -207,6 +207,7 @@ impl Core {
             Letter::Completed(from, answer) => self.completed(from, answer, now),
             Letter::Emulated(emulated) => self.emulated(*emulated, now),
             Letter::Order(errand) => self.order(errand, now),
+            Letter::Count(channels, asker) => drop(asker.send(self.count(&channels))),
             Letter::Census(asker) => drop(asker.send(self.census())),
             Letter::Drain(over) => self.drain = Some(Drain::begin(over, now)),
         }
@@ -262,6 +263,11 @@ impl Core {
         connection.wake(); // its task finds it gone, and ends
         self.node.metrics.waiting(connection.counted, 0);
         self.node.metrics.disconnected();
+    }
+
+    fn count(&self, channels: &[Channel]) -> Vec<u32> {
+        let count = |channel| u32::try_from(self.hub.count(channel)).unwrap_or(u32::MAX);
+        channels.iter().map(count).collect()
     }
 
     fn census(&self) -> Census {

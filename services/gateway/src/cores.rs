@@ -1,7 +1,6 @@
 //! A node's cores, as the rest of the process sees them.
 
 use std::{
-    collections::HashSet,
     io,
     sync::{
         Arc,
@@ -18,7 +17,7 @@ use crate::{
     adopt::Adoption,
     core,
     emulation::{Emulated, SessionId},
-    inbox::{Inbox, Letter},
+    inbox::{Census, Inbox, Letter},
     node::Node,
 };
 
@@ -28,15 +27,6 @@ pub(crate) struct Cores {
     inboxes: Arc<[Arc<Inbox>]>,
     next: Arc<AtomicUsize>,
     running: TaskTracker,
-}
-
-/// How many there are on this node.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Connections.
-    pub connections: usize,
-    /// Different users behind them; anonymous clients count as one.
-    pub users: usize,
 }
 
 impl Cores {
@@ -84,19 +74,16 @@ impl Cores {
     }
 
     /// Asks every core.
-    pub(crate) async fn count(&self) -> Counts {
-        let (mut connections, mut users) = (0, HashSet::new());
+    pub(crate) async fn census(&self) -> Census {
+        let mut sum = Census::default();
         for inbox in &*self.inboxes {
             let (asker, answer) = oneshot::channel();
             inbox.put(Letter::Census(asker));
             // A core that has ended has nobody.
             let census = answer.await.unwrap_or_default();
-            connections += census.connections;
-            users.extend(census.users);
+            sum.connections += census.connections;
+            sum.users.extend(census.users);
         }
-        Counts {
-            connections,
-            users: users.len(),
-        }
+        sum
     }
 }

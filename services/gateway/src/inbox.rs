@@ -46,6 +46,8 @@ pub(crate) enum Letter {
     Emulated(Box<Emulated>),
     /// Do what a backend wants to those of your connections that it is for.
     Order(Errand),
+    /// Say how many clients each of these channels has.
+    Count(Arc<[Channel]>, oneshot::Sender<Vec<u32>>),
     /// Say who is there.
     Census(oneshot::Sender<Census>),
     /// Close everyone, a few at a time, over this long; then end.

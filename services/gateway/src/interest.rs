@@ -4,7 +4,7 @@
 //! last has gone the bus is told so only after a while: a page that is reloaded comes back.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
     hash::BuildHasher,
     sync::Arc,
     time::Duration,
@@ -91,6 +91,40 @@ impl Table {
             .get(channel)
             .map(|entry| entry.cores)
             .unwrap_or_default()
+    }
+
+    /// How many channels are wanted.
+    pub(crate) fn wanted(&self) -> usize {
+        let count = |shard: &RwLock<HashMap<_, Entry>>| {
+            let shard = shard.read();
+            shard.values().filter(|entry| !entry.cores.is_empty()).count()
+        };
+        self.shards.iter().map(count).sum()
+    }
+
+    /// The first `limit` of the wanted channels that are `asked` for, by name, and whether there are others. Takes time for
+    /// every channel that there is, and holds up changes of a few of them meanwhile.
+    pub(crate) fn first(&self, limit: usize, asked: impl Fn(&Channel) -> bool) -> (Arc<[Channel]>, bool) {
+        // The last of them is on top.
+        let (mut first, mut more) = (BinaryHeap::new(), false);
+        for shard in &self.shards {
+            for (channel, entry) in &*shard.read() {
+                let late = first.len() == limit && first.peek().is_some_and(|last| last < channel);
+                if entry.cores.is_empty() || (late && more) || !asked(channel) {
+                    continue;
+                }
+                if late {
+                    more = true;
+                    continue;
+                }
+                first.push(channel.clone());
+                if first.len() > limit {
+                    more = true;
+                    first.pop();
+                }
+            }
+        }
+        (first.into_sorted_vec().into(), more)
     }
 
     fn shard(&self, channel: &Channel) -> &RwLock<HashMap<Channel, Entry>> {

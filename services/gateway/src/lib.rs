@@ -55,7 +55,6 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 pub use backend::{Config as Proxies, ProxyConfig};
 pub use config::{Config, Error as ConfigError, Limits};
-pub use cores::Counts;
 
 use crate::{
     admission::Admission,
@@ -65,7 +64,7 @@ use crate::{
     deliver::Deliver,
     http::Door,
     identity::Identities,
-    inbox::Inbox,
+    inbox::{Census, Inbox},
     interest::{Interest, MOST_CORES, Table},
     metrics::Metrics,
     node::Node,
@@ -167,6 +166,7 @@ impl Gateway {
             name.clone(),
             broker.publisher(),
             inboxes.clone(),
+            table.clone(),
             metrics.clone(),
             shutdown.clone(),
         ));
@@ -234,7 +234,11 @@ impl Gateway {
     /// A way to ask how many clients there are, while it runs.
     #[must_use]
     pub fn counter(&self) -> Counter {
-        Counter(self.door.cores.clone())
+        Counter {
+            cores: self.door.cores.clone(),
+            table: self.door.node.deliver.table.clone(),
+            metrics: self.door.node.metrics.clone(),
+        }
     }
 
     /// Serves clients until shutdown is requested; then closes them a few at a time, and tells presence when the
@@ -260,14 +264,37 @@ impl Gateway {
     }
 }
 
+/// How many there are on this node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Connections.
+    pub connections: usize,
+    /// Different users behind them; anonymous clients count as one.
+    pub users: usize,
+    /// Channels that they are subscribed to, or about to be.
+    pub channels: usize,
+    /// Subscriptions.
+    pub subscriptions: usize,
+}
+
 /// Asks a running gateway how many clients it has.
 #[derive(Clone)]
-pub struct Counter(Cores);
+pub struct Counter {
+    cores: Cores,
+    table: Arc<Table>,
+    metrics: Arc<Metrics>,
+}
 
 impl Counter {
     /// How many there are now.
     pub async fn count(&self) -> Counts {
-        self.0.count().await
+        let Census { connections, users } = self.cores.census().await;
+        Counts {
+            connections,
+            users: users.len(),
+            channels: self.table.wanted(),
+            subscriptions: self.metrics.subscriptions(),
+        }
     }
 }
 

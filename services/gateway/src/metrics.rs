@@ -194,6 +194,11 @@ impl Metrics {
         self.subscriptions.dec();
     }
 
+    /// How many subscriptions there are.
+    pub(crate) fn subscriptions(&self) -> usize {
+        usize::try_from(self.subscriptions.get()).unwrap_or_default()
+    }
+
     pub(crate) fn received(&self) {
         self.publications.inc();
     }

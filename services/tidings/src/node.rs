@@ -5,6 +5,7 @@
 
 pub(crate) mod reload;
 mod reports;
+mod roll;
 mod stages;
 mod wiring;
 

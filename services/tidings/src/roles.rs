@@ -42,6 +42,16 @@ impl Roles {
         self == Self::ALL
     }
 
+    /// Each of them by name.
+    pub(crate) fn each(self) -> impl Iterator<Item = &'static str> {
+        let roles = [
+            (self.gateway, "gateway"),
+            (self.fanout, "fanout"),
+            (self.presence, "presence"),
+        ];
+        roles.into_iter().filter_map(|(has, name)| has.then_some(name))
+    }
+
     /// The command that runs them.
     pub(crate) fn name(self) -> &'static str {
         match self {

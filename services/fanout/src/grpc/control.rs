@@ -54,7 +54,8 @@ impl Fanout {
                 .map_err(|error| status::of(&error))?;
         }
         let asked = self.control.ask(order.clients, order.what).await;
-        self.metrics.order(method, &asked);
+        self.metrics
+            .order(method, asked.as_ref().map(|affected| affected.complete));
         let affected = asked.map_err(|error| status::of_control(&error))?;
         Ok(proto::ControlResponse {
             affected: u32::try_from(affected.connections).unwrap_or(u32::MAX),

@@ -2,13 +2,14 @@
 //!
 //! A request that is understood is answered with 200, `{"result":…}` or `{"error":{"code":…,"message":…}}`; with the header
 //! `x-centrifugo-error-mode: transport` an error is the status, too, and the body is the error alone. [`method`] has the
-//! names, [`answer`] the errors; [`publish`], [`connections`] and [`look`] do what is asked for, [`batch`] many at once.
+//! names, [`answer`] the errors; [`publish`], [`connections`], [`look`] and [`nodes`] do what is asked for, [`batch`] many at once.
 
 mod answer;
 mod batch;
 mod connections;
 mod look;
 mod method;
+mod nodes;
 mod publish;
 #[cfg(test)]
 mod tests;
@@ -163,11 +164,11 @@ impl Call<'_> {
             Method::History => self.history(decode(params)?).await,
             Method::HistoryRemove => self.history_remove(decode(params)?).await,
             Method::Rpc => rpc(&decode(params)?),
-            Method::Info | Method::Channels => {
-                let why = "nodes do not tell each other how many connections and channels they have; each answers for \
-                           itself at its operators' door (/stats, /metrics)";
-                Err(Error::not_available(why))
+            Method::Info => {
+                decode::<Empty>(params)?;
+                self.info().await
             }
+            Method::Channels => self.channels(decode(params)?).await,
         })
     }
 
@@ -191,6 +192,10 @@ impl Call<'_> {
         }
     }
 }
+
+/// What is asked for without saying anything.
+#[derive(Deserialize)]
+struct Empty {}
 
 /// A call to a handler of the operator's own, of which there are none.
 #[derive(Deserialize)]

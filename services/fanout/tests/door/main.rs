@@ -20,4 +20,5 @@ mod refuse;
 mod routes;
 mod streams;
 mod surface;
+mod survey;
 mod tls;

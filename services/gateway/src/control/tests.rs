@@ -41,6 +41,8 @@ fn what_the_vocabulary_forbids_is_refused() {
     check(Bytes::from_static(b"\xff"), "no tidings.bus.v1.Control");
     check(Bytes::new(), "says nothing");
     check(encoded(Body::Answer(bus::Answer::default())), "not asked");
+    check(encoded(Body::Report(bus::Report::default())), "not asked");
+    check(encoded(Body::Survey(bus::Survey::default())), "says nothing");
     check(encoded(Body::Emulate(bus::Emulate::default())), "session");
     check(order(ada(), None), "says nothing");
     check(order(bus::Clients::default(), disconnect(3503)), "for nobody");

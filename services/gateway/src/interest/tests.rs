@@ -118,3 +118,34 @@ fn a_set_of_cores_lists_its_members_ascending() {
     cores.remove(5);
     assert_eq!(cores.iter().collect::<Vec<_>>(), [0, 63]);
 }
+
+#[tokio::test]
+async fn the_first_of_the_wanted_channels_are_found_by_name_and_whether_there_are_others() {
+    let fixture = fixture();
+    let names: Vec<_> = (0..300).map(|number| format!("n:{number:03}")).collect();
+    for name in names.iter().rev() {
+        fixture.interest.want(0, &Channel::parse(name).unwrap());
+    }
+    let released = Channel::parse("n:001").unwrap();
+    fixture.interest.release(0, &released);
+    let table = &fixture.interest.0.table;
+    assert_eq!(table.wanted(), 299);
+    let first = |limit, after: &str| {
+        let (found, more) = table.first(limit, |channel| channel.as_str() > after);
+        (found.iter().map(Channel::to_string).collect::<Vec<_>>(), more)
+    };
+    let (found, more) = first(2, "");
+    assert_eq!(
+        (found, more),
+        (vec!["n:000".to_owned(), "n:002".to_owned()], true)
+    );
+    let (found, more) = first(299, "");
+    assert_eq!((found.len(), more), (299, false));
+    assert!(found.is_sorted());
+    assert_eq!(
+        first(2, "n:297"),
+        (vec!["n:298".to_owned(), "n:299".to_owned()], false)
+    );
+    assert_eq!(first(1, "n:297"), (vec!["n:298".to_owned()], true));
+    assert_eq!(first(1, "o"), (Vec::new(), false));
+}

@@ -1,6 +1,6 @@
 //! How a node's components are put together, one after the other.
 
-use std::{future::Future, io, pin::Pin, sync::Arc};
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Instant};
 
 use tidings_broker::Broker;
 use tidings_fanout::{self as fanout, Fanout};
@@ -13,7 +13,7 @@ use tidings_runtime::{
 use tidings_telemetry::Metrics;
 use tonic::transport::Channel;
 
-use super::{Addresses, Node, Plan, Service, reload, reports, stages::Stages};
+use super::{Addresses, Node, Plan, Service, reload, reports, roll, stages::Stages};
 use crate::{config::Config, failure::Failure, grpc};
 
 /// A node in the making.
@@ -158,14 +158,22 @@ impl Wiring {
     pub(super) fn operators(self) -> Result<Node, Failure> {
         let Self {
             plan,
+            broker,
             health,
             metrics,
             stages,
             services,
             counter,
             mut addresses,
-            ..
         } = self;
+        let entry = roll::Entry {
+            id: plan.id,
+            roles: plan.roles,
+            counter: counter.clone(),
+            started: Instant::now(),
+        };
+        let stage = &stages.services;
+        drop(stage.spawn(roll::answer(broker, entry, stage.clone())));
         let answers = Answers {
             health: health.clone(),
             metrics: Arc::new(move || metrics.encode()),
