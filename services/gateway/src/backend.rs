@@ -17,10 +17,7 @@ mod metrics;
 mod proxy;
 mod question;
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
@@ -31,6 +28,7 @@ use tidings_proto::proxy::{
 };
 use tidings_protocol::{CloseReason, command::Connect};
 use tidings_session::{self as session, Grant, Identity, Refusal, Renewal, RenewedBy, Rules};
+use tokio::time::Instant;
 
 pub(crate) use answer::Edit;
 pub use config::{Config, Proxy as ProxyConfig};
