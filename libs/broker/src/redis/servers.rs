@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use redis::{Cmd, Value};
 use tokio::sync::mpsc;
 
@@ -75,17 +76,19 @@ impl Servers {
 
     /// Asks for the answer to each command, in order. `name`: a name, or the part of it that counts, in the slot that a
     /// command is about.
+    ///
+    /// What it does is on the heap: a round trip costs more than that, and all callers would carry it along.
     pub(super) async fn ask<'a>(
         &self,
         ask: Ask,
-        name: impl Fn(usize) -> &'a str,
-        command: impl Fn(usize, Call<'_>) -> Cmd,
+        name: impl Fn(usize) -> &'a str + Send + Sync,
+        command: impl Fn(usize, Call<'_>) -> Cmd + Send + Sync,
     ) -> Vec<Result<Value, Failure>> {
         match self {
-            Self::One(node) => node.commands.ask(ask, command).await,
+            Self::One(node) => node.commands.ask(ask, command).boxed().await,
             Self::Cluster(cluster) => {
                 let slot = |index| slot(name(index).as_bytes());
-                cluster.ask(ask, slot, command).await
+                cluster.ask(ask, slot, command).boxed().await
             }
         }
     }
@@ -95,7 +98,7 @@ impl Servers {
         &self,
         ask: Ask,
         name: &str,
-        command: impl Fn(Call<'_>) -> Cmd,
+        command: impl Fn(Call<'_>) -> Cmd + Send + Sync,
     ) -> Result<Value, Error> {
         let command = |_, call: Call<'_>| command(call);
         let mut answers = self.ask(ask, |_| name, command).await;

@@ -30,9 +30,8 @@ async fn publish_tagged(node: &Node, channel: &str, data: &Value, tags: &[(&str,
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
     publication.tags = tags.collect::<BTreeMap<_, _>>();
     let target = Target {
-        channel: Channel::parse(channel).expect("a channel name"),
         retention: Some(KEPT),
-        once: None,
+        ..Target::from(Channel::parse(channel).expect("a channel name"))
     };
     for result in node.publisher.publish(&[target], &publication).await {
         result.expect("the embedded broker is never away");
