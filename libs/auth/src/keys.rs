@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq;
 use tidings_core::{Channel, Glob, Secret, glob};
 
-use crate::rate::Rate;
+use crate::{method::Method, rate::Rate};
 
 /// One `[[backends.key]]` of the configuration.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -29,6 +29,9 @@ pub struct Config {
     /// Channels that may be published to and looked into, as globs (`tasks:*`). Absent: all. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
+    /// What may be asked for (`publish`, `presence`). Absent: everything. Empty: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub methods: Option<Vec<Method>>,
     /// How many events may be published, and calls about connections made, in how much time (`1000/s`). Absent: as
     /// many as there are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +53,7 @@ pub struct Key {
     certificate: Option<String>,
     events: Option<Vec<Glob>>,
     channels: Option<Vec<Glob>>,
+    methods: Option<Vec<Method>>,
     limit: Option<Limit>,
 }
 
@@ -236,6 +240,7 @@ impl Key {
             certificate,
             events,
             channels,
+            methods,
             rate,
             burst,
         } = config;
@@ -260,6 +265,7 @@ impl Key {
             limit,
             events: compile(&name, "events", events, '.')?,
             channels: compile(&name, "channels", channels, ':')?,
+            methods,
             name,
             secret: key,
             certificate,
@@ -286,6 +292,15 @@ impl Key {
     #[must_use]
     pub fn limit(&self) -> Option<Limit> {
         self.limit
+    }
+
+    /// Whether its bearer may ask for `method`; `None`: for something that no scope has a word for.
+    #[must_use]
+    pub fn may(&self, method: Option<Method>) -> bool {
+        let Some(methods) = &self.methods else {
+            return true;
+        };
+        method.is_some_and(|method| methods.contains(&method))
     }
 
     /// Whether its bearer may publish events of the type `kind`.
@@ -427,6 +442,35 @@ mod tests {
         assert!(free.may_publish_event("task.created") && free.may_publish_to(&channel));
         let none = scoped(&[], &[]);
         assert!(!none.may_publish_event("task.created") && !none.may_publish_to(&channel));
+    }
+
+    #[test]
+    fn a_scope_of_methods_has_those_alone_and_nothing_that_has_no_word() {
+        let key = |methods| {
+            Key::new(Config {
+                methods,
+                ..config("tasks", "k")
+            })
+            .unwrap()
+        };
+        let free = key(None);
+        assert!(free.may(Some(Method::Publish)) && free.may(None));
+        let publishes = key(Some(vec![Method::Publish]));
+        assert!(publishes.may(Some(Method::Publish)));
+        assert!(!publishes.may(Some(Method::Disconnect)) && !publishes.may(None));
+        assert!(!key(Some(Vec::new())).may(Some(Method::Publish)));
+
+        let read = |text: &str| toml::from_str::<Config>(&format!("name = \"a\"\nmethods = [{text}]"));
+        let words = r#""publish", "subscribe", "unsubscribe", "disconnect", "refresh", "send", "presence", "history",
+            "history_remove", "info", "channels""#;
+        let all = read(words).unwrap().methods.unwrap();
+        let names: Vec<_> = all
+            .into_iter()
+            .map(|method| format!("{:?}", method.name()))
+            .collect();
+        assert_eq!(names, words.split(',').map(str::trim).collect::<Vec<_>>());
+        let error = read("\"delete\"").unwrap_err();
+        assert!(error.message().contains("unknown variant `delete`"), "{error}");
     }
 
     #[test]

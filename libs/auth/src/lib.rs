@@ -5,8 +5,10 @@
 //! bytes are: in the session and in each service's door.
 
 pub mod keys;
+mod method;
 pub mod rate;
 pub mod token;
 
 pub use keys::{Key, Keys};
+pub use method::Method;
 pub use token::{Minter, Verifier};

@@ -8,7 +8,8 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use tidings_auth::{Key, Keys, keys::Refused};
+use tidings_auth::{Key, Keys, Method, keys::Refused};
+use tidings_proto::{fanout::fanout_server, presence::presence_server};
 use tidings_runtime::serve::tls::ClientCertificate;
 use tonic::{Code, Status, body::Body};
 
@@ -42,6 +43,9 @@ pub(crate) async fn guard(State(guard): State<Arc<Guard>>, mut request: Request,
         Ok(key) => key,
         Err(status) => return status.into_http::<Body>().map(axum::body::Body::new),
     };
+    if let Err(status) = guard.permit(key.as_deref(), method_of(request.uri().path())) {
+        return status.into_http::<Body>().map(axum::body::Body::new);
+    }
     request.extensions_mut().insert(Caller(key));
     guard.reword(next.run(request).await)
 }
@@ -95,6 +99,24 @@ impl Guard {
         Err(status::refused(Code::Unauthenticated, reason, message, &[]))
     }
 
+    /// Whether the key may ask for a method; see [`Key::may`].
+    pub(crate) fn permit(&self, key: Option<&Key>, method: Option<Method>) -> Result<(), Status> {
+        let Some(key) = key.filter(|key| !key.may(method)) else {
+            return Ok(());
+        };
+        let (name, method) = (key.name(), method.map_or("this", Method::name));
+        let why =
+            format!("the API key {name:?} may not ask for {method:?}; its scope is backends.key.methods");
+        self.refusals.note(name, "METHOD_OUT_OF_SCOPE", &why);
+        let about = [("key", name), ("method", method)];
+        Err(status::refused(
+            Code::PermissionDenied,
+            "METHOD_OUT_OF_SCOPE",
+            why,
+            &about,
+        ))
+    }
+
     /// What tonic says of a request that it cannot take, as backends should hear it. Of one that is too large it says
     /// OUT_OF_RANGE, where gRPC's other implementations say RESOURCE_EXHAUSTED; nothing else here says OUT_OF_RANGE.
     /// Of one that cannot be decoded it says INTERNAL, which would be our fault.
@@ -117,6 +139,26 @@ impl Guard {
             _ => return response,
         };
         status.into_http::<Body>().map(axum::body::Body::new)
+    }
+}
+
+/// What a call of gRPC asks for, by its path; `None`: something that no scope has a word for.
+fn method_of(path: &str) -> Option<Method> {
+    let (service, call) = path.strip_prefix('/')?.split_once('/')?;
+    match (service, call) {
+        (presence_server::SERVICE_NAME, "List" | "Stats" | "Lookup" | "Watch") => Some(Method::Presence),
+        (fanout_server::SERVICE_NAME, call) => Some(match call {
+            "Publish" | "PublishBatch" | "PublishStream" => Method::Publish,
+            "Disconnect" => Method::Disconnect,
+            "Subscribe" => Method::Subscribe,
+            "Unsubscribe" => Method::Unsubscribe,
+            "Refresh" => Method::Refresh,
+            "Send" => Method::Send,
+            "Info" => Method::Info,
+            "Channels" => Method::Channels,
+            _ => return None,
+        }),
+        _ => None,
     }
 }
 
@@ -149,7 +191,30 @@ pub(crate) fn presented(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+    use prost_types::FileDescriptorSet;
+
     use super::*;
+
+    #[test]
+    fn every_call_that_backends_can_make_has_a_word_for_scopes() {
+        let descriptors = FileDescriptorSet::decode(tidings_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut calls = 0;
+        for file in &descriptors.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    // Gateways attach, and not here.
+                    assert_eq!(method_of(&path).is_none(), method.name() == "Attach", "{path}");
+                    calls += 1;
+                }
+            }
+        }
+        assert!(calls > 12, "{calls}");
+        for path in ["", "/", "/Publish", "/other.Fanout/Publish"] {
+            assert_eq!(method_of(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn a_key_is_found_in_every_place_where_clients_put_one() {

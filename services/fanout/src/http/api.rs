@@ -152,6 +152,12 @@ impl Call<'_> {
     }
 
     async fn attempt(&self, method: Method, params: &[u8]) -> Result<Answer, Malformed> {
+        // Who asks for what nobody offers is told that.
+        if let Some(asked) = method.scope()
+            && let Err(status) = self.backends.guard.permit(self.key(), Some(asked))
+        {
+            return Ok(Err(status.into()));
+        }
         Ok(match method {
             Method::Publish => self.publish(decode(params)?).await,
             Method::Broadcast => self.broadcast(decode(params)?).await,

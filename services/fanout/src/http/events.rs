@@ -13,7 +13,7 @@ use axum::{
 };
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
-use tidings_auth::Key;
+use tidings_auth::{Key, Method};
 use tidings_proto::fanout as proto;
 use tidings_telemetry::trace;
 use tonic::{Code, Status};
@@ -97,6 +97,9 @@ async fn answer(
         let how = "a valid API key is required: send one as the header `x-api-key: KEY` or `authorization: Bearer KEY`";
         return Outcome::refused(StatusCode::UNAUTHORIZED, how).into_response();
     };
+    if let Err(status) = backends.guard.permit(key.as_deref(), Some(Method::Publish)) {
+        return Outcome::refused(StatusCode::FORBIDDEN, status.message()).into_response();
+    }
     let body = match read::body(&parts.headers, body, backends.guard.message_size).await {
         Ok(body) => body,
         Err(why) => return Outcome::refused(why.status(), &why).into_response(),

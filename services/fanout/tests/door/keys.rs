@@ -1,10 +1,18 @@
 //! Who may do what at the door.
 
+use tidings_auth::Method;
 use tidings_fanout::Payload;
+use tidings_proto::{
+    fanout::{self as proto, fanout_client::FanoutClient},
+    presence::{ListRequest, presence_client::PresenceClient},
+};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Door, event, keyed, route};
+use crate::{
+    harness::{Door, event, keyed, route, with},
+    http::send,
+};
 
 const KEY: [(&str, &str); 1] = [("x-api-key", "secret-key")];
 
@@ -84,4 +92,57 @@ async fn a_key_reaches_as_far_as_its_scopes() {
     assert_eq!(door.heard(), []);
     assert!(door.publish_with(event(&["tasks:1"]), &KEY).await.is_ok());
     assert_eq!(door.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn a_key_asks_for_what_its_methods_say_and_for_nothing_else() {
+    let mut config = keyed(None, None);
+    config.key[0].methods = Some(vec![Method::Publish]);
+    let door = Door::open(&config, &[]);
+    assert!(door.publish_with(event(&["a"]), &KEY).await.is_ok());
+    let mut fanout = FanoutClient::new(door.channel().await);
+    let refused = fanout
+        .disconnect(with(proto::DisconnectRequest::default(), &KEY))
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert_eq!(
+        refused.message(),
+        "the API key \"tasks\" may not ask for \"disconnect\"; its scope is backends.key.methods"
+    );
+    let info = refused.get_details_error_info().unwrap();
+    assert_eq!(
+        (info.reason.as_str(), info.metadata["method"].as_str()),
+        ("METHOD_OUT_OF_SCOPE", "disconnect")
+    );
+    let mut presence = PresenceClient::new(door.channel().await);
+    let refused = presence
+        .list(with(ListRequest::default(), &KEY))
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+
+    let batch = r#"{"commands": [{"publish": {"channel": "a", "data": 1}}, {"history": {"channel": "a"}}]}"#;
+    let answer = send(door.address, "POST /api/batch", &KEY, batch).await.json();
+    assert!(answer["replies"][0]["publish"].is_object(), "{answer}");
+    assert_eq!(answer["replies"][1]["error"]["code"], 103, "{answer}");
+
+    config.key[0].methods = Some(vec![Method::History]);
+    let door = Door::open(&config, &[]);
+    let cloud_event = r#"{"specversion": "1.0", "id": "1", "source": "x", "type": "a"}"#;
+    let headers = [KEY[0], ("content-type", "application/cloudevents+json")];
+    let answer = send(door.address, "POST /v1/events", &headers, cloud_event).await;
+    assert_eq!(answer.status, 403, "{answer:?}");
+    let refused = door.publish_with(event(&["a"]), &KEY).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let answer = send(
+        door.address,
+        "POST /api/publish",
+        &KEY,
+        r#"{"channel": "a", "data": 1}"#,
+    )
+    .await;
+    assert_eq!(answer.json()["error"]["code"], 103, "{answer:?}");
+    let answer = send(door.address, "POST /api/history", &KEY, r#"{"channel": "a"}"#).await;
+    assert!(answer.json()["result"].is_object(), "{answer:?}");
 }

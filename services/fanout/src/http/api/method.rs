@@ -1,5 +1,7 @@
 //! The methods by their names.
 
+use tidings_auth::Method as Scope;
+
 /// What can be asked for, alone or in a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Method {
@@ -106,6 +108,23 @@ impl Name {
 }
 
 impl Method {
+    /// What it asks for, in the word that scopes have for it.
+    pub(super) fn scope(self) -> Option<Scope> {
+        Some(match self {
+            Self::Publish | Self::Broadcast => Scope::Publish,
+            Self::Subscribe => Scope::Subscribe,
+            Self::Unsubscribe => Scope::Unsubscribe,
+            Self::Disconnect => Scope::Disconnect,
+            Self::Refresh => Scope::Refresh,
+            Self::Presence | Self::PresenceStats => Scope::Presence,
+            Self::History => Scope::History,
+            Self::HistoryRemove => Scope::HistoryRemove,
+            Self::Info => Scope::Info,
+            Self::Channels => Scope::Channels,
+            Self::Rpc => return None,
+        })
+    }
+
     /// Its name.
     pub(super) fn name(self) -> &'static str {
         let known = METHODS.iter().find(|(.., what)| *what == Name::One(self));
