@@ -16,6 +16,7 @@ from cent import (
     BroadcastRequest,
     CentApiResponseError,
     CentUnauthorizedError,
+    ChannelsRequest,
     Client,
     DisconnectRequest,
     HistoryRemoveRequest,
@@ -82,8 +83,14 @@ def main(url, key, channel, user):
         "errors": [
             code_of(lambda: client.history(lost)),
             code_of(lambda: client.publish(PublishRequest(channel="nobody:1", data=1))),
-            code_of(lambda: client.info(InfoRequest())),
         ],
+        "nodes": [
+            [node.num_clients, node.num_users, node.num_channels, node.num_subs]
+            for node in client.info(InfoRequest()).nodes
+        ],
+        "channels": {
+            name: of.num_clients for name, of in client.channels(ChannelsRequest(pattern="ch*")).channels.items()
+        },
         "refused": refused(url, channel),
         "by_query": requests.post(f"{url}/info?api_key={key}", json={}, timeout=10).status_code,
     }

@@ -1,6 +1,7 @@
 //! The roles as processes of their own, around a Redis.
 
 use serde_json::json;
+use tidings_proto::fanout::{ChannelsRequest, InfoRequest, fanout_client::FanoutClient};
 use tidings_tests::{Backend, Client, Launch, Redis, Tidings, event, token};
 
 /// One presence, one fanout, some gateways.
@@ -149,4 +150,69 @@ async fn each_role_says_in_one_line_which_redis_it_uses() {
             (200, json!({ "status": "up" }))
         );
     }
+}
+
+#[tokio::test]
+async fn a_backend_is_told_of_every_node_and_of_every_channel_that_somebody_hears() {
+    let Some(redis) = Redis::start() else { return };
+    let split = Split::start(&redis, 2, &[]).await;
+    let _clients = [
+        split.client(0, "ada", "tasks:1").await,
+        split.client(1, "ada", "tasks:1").await,
+        split.client(1, "bob", "tasks:2").await,
+        split.client(0, "bob", "news:1").await,
+    ];
+    let mut fanout = FanoutClient::new(split.backend.channel());
+    let info = fanout.info(split.backend.request(InfoRequest {})).await;
+    let info = info.unwrap().into_inner();
+    assert!(info.complete);
+    let mut nodes: Vec<_> = info.nodes.iter().collect();
+    nodes.sort_by_key(|node| (&node.roles, node.connections));
+    let seen: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            (
+                node.roles[0].as_str(),
+                node.connections,
+                node.users,
+                node.subscriptions,
+            )
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("fanout", 0, 0, 0),
+            ("gateway", 2, 2, 2),
+            ("gateway", 2, 2, 2),
+            ("presence", 0, 0, 0)
+        ]
+    );
+    assert!(
+        nodes
+            .iter()
+            .all(|node| node.version == nodes[0].version && node.uptime.is_some())
+    );
+
+    let mut found = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let request = ChannelsRequest {
+            pattern: "tasks:*".to_owned(),
+            page_size: 1,
+            page_token,
+        };
+        let page = fanout
+            .channels(split.backend.request(request))
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(page.complete && page.channels.len() <= 1);
+        found.extend(page.channels.into_iter().map(|it| (it.channel, it.clients)));
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(found, [("tasks:1".to_owned(), 2), ("tasks:2".to_owned(), 1)]);
 }
