@@ -145,7 +145,7 @@ impl Metrics {
     }
 
     /// Counts what became of something that gateways or nodes were asked: whether all have answered.
-    pub(crate) fn order<E>(&self, method: &'static str, complete: Result<bool, E>) {
+    pub(crate) fn order<E>(&self, method: &'static str, complete: &Result<bool, E>) {
         let method = method.rsplit('/').next().unwrap_or(method);
         let result = match complete {
             Ok(true) => "complete",

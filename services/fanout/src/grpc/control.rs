@@ -55,7 +55,7 @@ impl Fanout {
         }
         let asked = self.control.ask(order.clients, order.what).await;
         self.metrics
-            .order(method, asked.as_ref().map(|affected| affected.complete));
+            .order(method, &asked.as_ref().map(|affected| affected.complete));
         let affected = asked.map_err(|error| status::of_control(&error))?;
         Ok(proto::ControlResponse {
             affected: u32::try_from(affected.connections).unwrap_or(u32::MAX),

@@ -124,7 +124,7 @@ impl Fanout {
         }
         let surveyed = self.control.survey(what).await;
         self.metrics
-            .order(method, surveyed.as_ref().map(|surveyed| surveyed.complete));
+            .order(method, &surveyed.as_ref().map(|surveyed| surveyed.complete));
         surveyed.map_err(|error| status::of_control(&error))
     }
 }
