@@ -1,6 +1,6 @@
 //! The roll of nodes: who calls it is told of this one, whatever its roles are.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prost::Message as _;
 use tidings_broker::{Broker, Error, Incoming, To};
@@ -8,7 +8,7 @@ use tidings_fanout::NODES;
 use tidings_gateway::Counter;
 use tidings_proto::bus::{self, control::Body, report, survey};
 use tidings_runtime::Shutdown;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 use uuid::Uuid;
 
 use crate::roles::Roles;

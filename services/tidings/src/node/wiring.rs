@@ -1,6 +1,6 @@
 //! How a node's components are put together, one after the other.
 
-use std::{future::Future, io, pin::Pin, sync::Arc, time::Instant};
+use std::{future::Future, io, pin::Pin, sync::Arc};
 
 use tidings_broker::Broker;
 use tidings_fanout::{self as fanout, Fanout};
@@ -11,6 +11,7 @@ use tidings_runtime::{
     operators::{Answers, Operators},
 };
 use tidings_telemetry::Metrics;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::{Addresses, Node, Plan, Service, reload, reports, roll, stages::Stages};
