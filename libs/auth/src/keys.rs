@@ -282,6 +282,27 @@ impl Key {
         })
     }
 
+    /// What something inside this process may do that shows no key, such as a source of events. Nobody can
+    /// authenticate as it.
+    ///
+    /// # Errors
+    /// [`Error::Pattern`] when a scope is no glob.
+    pub fn inside(
+        name: &str,
+        events: Option<Vec<String>>,
+        channels: Option<Vec<String>>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            limit: None,
+            events: compile(name, "events", events, '.')?,
+            channels: compile(name, "channels", channels, ':')?,
+            name: name.to_owned(),
+            secret: None,
+            certificate: None,
+            methods: None,
+        })
+    }
+
     /// The name it is configured by.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -177,6 +177,31 @@ pub fn answered(span: &Span, status: http::StatusCode) {
     }
 }
 
+/// The consumer's span of one event that a source took from `system` (`redis`), continuing the trace that the event
+/// names: `take SOURCE`. Record `otel.status_code` = `"ERROR"` when it was not published.
+#[must_use]
+pub fn take(system: &'static str, source: &str, id: &str, incoming: Option<&Context>) -> Span {
+    if !enabled() {
+        return Span::none();
+    }
+    let span = info_span!(
+        parent: None,
+        "take",
+        otel.name = format!("take {source}"),
+        otel.kind = "consumer",
+        otel.status_code = Empty,
+        messaging.system = system,
+        messaging.operation.name = "take",
+        messaging.operation.type = "process",
+        messaging.destination.name = source,
+        messaging.message.id = id,
+    );
+    if let Some(context) = incoming {
+        continue_from(&span, context);
+    }
+    span
+}
+
 /// The producer's span of one publication to `channel`, a child of `parent`: `publish CHANNEL`. `system` is the
 /// bus: `redis` or `memory`.
 #[must_use]

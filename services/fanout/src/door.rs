@@ -44,6 +44,7 @@ use crate::{
     publish::Publish,
     refusals::Refusals,
     routing::{self, live::Live},
+    source::Intake,
 };
 
 /// What `grpc.health.v1` is asked about; the empty name is the server as a whole.
@@ -63,6 +64,7 @@ pub struct Fanout {
     /// What the health service knows.
     services: Vec<&'static str>,
     routes: Live,
+    intake: Intake,
     /// Tells streams to go elsewhere.
     leave: watch::Sender<bool>,
 }
@@ -158,6 +160,7 @@ impl Fanout {
             streams: broker.streams(),
             namespaces,
         };
+        let intake = Intake(fanout.clone());
         let guarded = Services::from(Router::new())
             .add_service(
                 FanoutServer::from_arc(fanout)
@@ -181,6 +184,7 @@ impl Fanout {
             health,
             services: services.collect(),
             routes,
+            intake,
             leave,
         })
     }
@@ -201,6 +205,12 @@ impl Fanout {
     #[must_use]
     pub fn tls(&self) -> Option<Tls> {
         self.tls.clone()
+    }
+
+    /// Where sources put the events that they take from elsewhere.
+    #[must_use]
+    pub fn intake(&self) -> Intake {
+        self.intake.clone()
     }
 
     /// Says `NOT_SERVING` to those who ask `grpc.health.v1`, once `draining` completes; calls are answered as long as it runs.

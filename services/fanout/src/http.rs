@@ -6,7 +6,7 @@
 //! other half.
 
 mod api;
-mod cloudevents;
+pub(crate) mod cloudevents;
 mod events;
 mod read;
 

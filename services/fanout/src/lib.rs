@@ -4,7 +4,7 @@
 //! event of it, `once` gives it the name by which a repeat is known, [`routing`] and [`template`] find its channels,
 //! [`payload`] makes what clients get, and `publish` hands that to the broker. What backends want done with connections
 //! goes to the gateways by `control`. `limit` and `refusals` keep API keys within their rate and say who was
-//! refused. [`config`] is what an operator says
+//! refused. [`source`] takes events from elsewhere and sends them the same way. [`config`] is what an operator says
 //! about all this, `metrics` what they see of it.
 
 pub mod config;
@@ -19,6 +19,7 @@ pub mod payload;
 mod publish;
 mod refusals;
 pub mod routing;
+pub mod source;
 pub mod template;
 
 pub use config::{Config, Route};

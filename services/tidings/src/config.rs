@@ -54,6 +54,9 @@ pub(crate) struct Config {
     /// Which channels hear of which events.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) route: Vec<fanout::Route>,
+    /// Where events are taken from that no backend sends.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) source: Vec<fanout::source::Config>,
 }
 
 /// How a node leaves: `[drain]`.
@@ -88,10 +91,11 @@ impl Config {
     }
 
     /// The same for `tidings dev`: open to everyone on this machine, and to nobody else. Redis is not used, whatever
-    /// the file or the platform says of it.
+    /// the file or the platform says of it, and no events are taken from elsewhere: they are other people's.
     pub(crate) fn load_for_dev(source: &Source) -> Result<Self, Failure> {
         let mut config = Self::read(source)?;
         config.redis = None;
+        config.source.clear();
         config.place(Doors::load(source)?.on_loopback());
         config.check()?;
         config.clients.insecure = true;
@@ -138,6 +142,7 @@ impl Config {
         self.namespaces()?;
         self.personal_namespace()?;
         self.routes()?;
+        fanout::source::check(&self.source, self.redis.is_some()).map_err(Failure::usage)?;
         if !presence::member::LEASE.contains(&self.presence.lease) {
             return Err(Failure::usage(
                 "`presence.lease`: expected a duration from 1s to 10m",

@@ -1,7 +1,10 @@
 //! A little of everything that is counted, on one node with a Redis.
 
 use tidings_proto::fanout::{Clients, SendRequest, fanout_client::FanoutClient};
-use tidings_tests::{Backend, Client, Launch, Redis, Tidings, event, token};
+use tidings_tests::{Backend, CONFIG, Client, Launch, Redis, Tidings, event, token};
+
+/// It is there to be counted; nothing comes from it.
+const SOURCE: &str = "[[source]]\nname = \"jobs\"\n[source.redis]\nstream = \"jobs\"\n";
 
 /// A node, and what gives it something to count.
 pub(crate) struct Load {
@@ -15,6 +18,7 @@ impl Load {
         // Nobody asks it, but questions to it are counted from the start.
         let backend = ("TIDINGS_CLIENTS__PROXY__RPC__ENDPOINT", "http://127.0.0.1:1");
         let node = Launch::new("standalone")
+            .config(&format!("{CONFIG}{SOURCE}"))
             .redis(redis)
             .env(backend.0, backend.1)
             .start()

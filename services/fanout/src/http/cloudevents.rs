@@ -60,6 +60,42 @@ impl Error {
     }
 }
 
+/// Reads one event in the JSON format that came by another way than HTTP.
+///
+/// # Errors
+/// All that is wrong with it, in a line.
+pub(crate) fn structured(json: &Bytes) -> Result<proto::Event, String> {
+    let read = json::one(json).map_err(|error| error.to_string())?;
+    read.map_err(|wrong| in_a_line(&wrong))
+}
+
+/// Makes an event of attributes and data that stand apart, as in binary mode, by another way than HTTP. A
+/// `specversion` need not be among them.
+///
+/// # Errors
+/// All that is wrong with it, in a line.
+pub(crate) fn apart(attributes: Vec<(String, String)>, data: Bytes) -> Result<proto::Event, String> {
+    if attributes.len() > attributes::MAX_ATTRIBUTES {
+        return Err(format!("it has more than {} attributes", attributes::MAX_ATTRIBUTES));
+    }
+    let mut read = attributes::Attributes::default();
+    if attributes.iter().all(|(name, _)| name != "specversion") {
+        read.set("specversion", attributes::SPECVERSION.to_owned());
+    }
+    for (name, value) in attributes {
+        read.set(&name, value);
+    }
+    read.with(data).map_err(|wrong| in_a_line(&wrong))
+}
+
+fn in_a_line(wrong: &[Wrong]) -> String {
+    let each: Vec<_> = wrong
+        .iter()
+        .map(|Wrong { attribute, why }| format!("{attribute} {why}"))
+        .collect();
+    each.join("; ")
+}
+
 /// Reads a request. The content type says in which mode it is (HTTP binding, section 3).
 pub(super) fn read(headers: &HeaderMap, body: Bytes) -> Result<Message, Error> {
     let content_type = headers.get(header::CONTENT_TYPE);

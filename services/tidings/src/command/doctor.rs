@@ -2,7 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use tidings_broker::redis::{self, Finding, Verdict};
+use tidings_broker::{
+    Broker,
+    redis::{self, Finding, Verdict},
+};
+use tidings_fanout::source;
 
 use super::Global;
 use crate::{
@@ -44,6 +48,10 @@ impl Doctor {
         }
         if let Some(url) = &config.presence.url {
             say("presence", vec![presence(url).await]);
+        }
+        for source in &config.source {
+            let about = format!("source {}", source.name);
+            say(&about, examine_source(source, &config).await);
         }
         say("keys", keys(&config).await?);
         match failed {
@@ -87,6 +95,18 @@ async fn presence(url: &str) -> Finding {
             Verdict::Fail,
             format!("{url} does not answer; is something between that swallows connections?"),
         ),
+    }
+}
+
+/// A source is asked as a node would ask it: by its own address, or in the node's Redis.
+async fn examine_source(source: &source::Config, config: &Config) -> Vec<Finding> {
+    let node = config.redis.as_ref().map(Broker::redis).transpose();
+    match node {
+        Ok(broker) => {
+            let pool = broker.as_ref().and_then(Broker::redis_pool);
+            source::redis::examine(&source.redis, pool.as_ref()).await
+        }
+        Err(error) => vec![Finding::new(Verdict::Fail, error.to_string())],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{future::Future, io, pin::Pin, sync::Arc};
 
 use tidings_broker::Broker;
-use tidings_fanout::{self as fanout, Fanout};
+use tidings_fanout::{self as fanout, Fanout, source};
 use tidings_gateway::{self as gateway, Counter, Gateway, presence::Members};
 use tidings_presence::{self as presence, Presence, Store};
 use tidings_runtime::{
@@ -138,7 +138,20 @@ impl Wiring {
             .register(|registry| Fanout::bind(backends, route, deps, registry));
         let fanout = bound.map_err(unopened)?;
         self.addresses.backends = Some(fanout.local_addr());
+        let deps = source::Deps {
+            intake: fanout.intake(),
+            node: self.plan.id.to_string(),
+            redis: self.broker.redis_pool(),
+        };
+        let health = || self.health.component("source");
+        let configs = &self.plan.config.source;
+        let sources = self
+            .metrics
+            .register(|registry| source::all(configs, &deps, health, registry));
         let stage = self.stages.services.clone();
+        for source in sources.map_err(Failure::usage)? {
+            drop(stage.spawn(source.run(stage.clone())));
+        }
         let reload = reload::run(
             self.plan.origin.clone(),
             fanout.routes(),

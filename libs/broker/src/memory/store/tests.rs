@@ -190,6 +190,7 @@ proptest! {
                     let target = Target {
                         channel: channels[channel].clone(),
                         retention,
+                        version: None,
                         once: once.map(|(key, window)| Once { key: key.to_string().into(), window }),
                     };
                     let published = store.publish(&target, &publication, now);

@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use tidings_proto::fanout as proto;
 
 /// CloudEvents of this version are read.
-const SPECVERSION: &str = "1.0";
+pub(super) const SPECVERSION: &str = "1.0";
 /// Without these it is no event.
 const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 /// More members than an event can have.

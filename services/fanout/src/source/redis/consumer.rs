@@ -1,0 +1,326 @@
+//! One node's part in a consumer group: what it takes, tries, lets go of and sets aside.
+//!
+//! It goes in rounds: tell Redis what became of the last one, take over what others left, read what is new if there is room,
+//! publish. What it has in hand outlives the connection, so an answer is told once Redis is back. Only what is
+//! acknowledged is let go of; if this process dies, others claim the rest.
+
+use std::{mem, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use futures_util::{StreamExt as _, stream};
+use redis::{RedisError, aio::MultiplexedConnection};
+use tidings_runtime::{
+    Shutdown,
+    health::{Component, State},
+};
+use tokio::time::Instant;
+
+use super::{
+    Config,
+    entry::Entry,
+    place::{BLOCK, Place},
+    stream::{Claimed, Dead, Stream},
+};
+use crate::source::{Mouth, metrics::Tried, outcome::Outcome};
+
+/// How many of the entries in hand are published at a time.
+const AT_A_TIME: usize = 64;
+
+pub(in crate::source) struct Consumer {
+    mouth: Mouth,
+    config: Config,
+    place: Place,
+    stream: Stream,
+    health: Component,
+    hand: Hand,
+    /// When to look for entries that others left.
+    next_claim: Instant,
+    /// Where to look on.
+    claim_from: Option<String>,
+    /// Whether the log says that the server is away.
+    away: bool,
+    /// Whether the log says that events wait for the bus.
+    waits: bool,
+}
+
+/// What Redis has given to this consumer and not been told the end of.
+#[derive(Default)]
+struct Hand {
+    open: Vec<Open>,
+    done: Vec<String>,
+    dead: Vec<Dead>,
+}
+
+/// An entry that is not published yet.
+struct Open {
+    entry: Entry,
+    /// How often it was refused, or its node died.
+    tried: u32,
+    /// Not to be tried before.
+    due: Instant,
+    backoff: ExponentialBackoff,
+}
+
+impl Hand {
+    fn len(&self) -> usize {
+        self.open.len() + self.done.len() + self.dead.len()
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.open.iter().any(|open| open.entry.id == id)
+            || self.done.iter().any(|done| done == id)
+            || self.dead.iter().any(|dead| dead.entry.id == id)
+    }
+}
+
+/// From 200 ms to 10 s between tries of one entry, and to reach the server, with jitter, for ever.
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5)) // jitter adds up to as much again
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+impl Consumer {
+    pub(in crate::source) fn new(
+        mouth: Mouth,
+        config: Config,
+        place: Place,
+        consumer: String,
+        health: Component,
+    ) -> Self {
+        let stream = Stream {
+            key: config.stream.clone(),
+            group: config.group.clone(),
+            consumer,
+            dead_letter: config.dead_letter(),
+        };
+        Self {
+            mouth,
+            config,
+            place,
+            stream,
+            health,
+            hand: Hand::default(),
+            next_claim: Instant::now(),
+            claim_from: None,
+            away: false,
+            waits: false,
+        }
+    }
+
+    pub(in crate::source) async fn run(mut self, shutdown: Shutdown) {
+        let mut pause = backoff();
+        while !shutdown.is_requested() {
+            let Err((why, was_up)) = self.connected(&shutdown).await else {
+                return;
+            };
+            if was_up {
+                pause = backoff();
+            }
+            self.is_away(why);
+            tokio::select! {
+                () = tokio::time::sleep(pause.next().unwrap_or_default()) => {}
+                () = shutdown.requested() => {}
+            }
+        }
+    }
+
+    /// Works on one connection until the shutdown, or until it fails: why, and whether it was of use before.
+    async fn connected(&mut self, shutdown: &Shutdown) -> Result<(), (String, bool)> {
+        let mut connection = self.place.connect().await.map_err(|why| (why, false))?;
+        let joined = self.stream.join(&mut connection, self.config.begin).await;
+        joined.map_err(|why| (self.place.said(why), false))?;
+        self.is_up();
+        let worked = self.rounds(&mut connection, shutdown).await;
+        worked.map_err(|why| (self.place.said(why), true))
+    }
+
+    async fn rounds(
+        &mut self,
+        connection: &mut MultiplexedConnection,
+        shutdown: &Shutdown,
+    ) -> Result<(), RedisError> {
+        loop {
+            self.tell(connection).await?;
+            if shutdown.is_requested() {
+                return self.stream.leave(connection).await;
+            }
+            self.claim(connection).await?;
+            self.read(connection).await?;
+            self.publish().await;
+        }
+    }
+
+    /// Tells Redis what was done.
+    async fn tell(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        if !self.hand.done.is_empty() {
+            self.stream.acknowledge(connection, &self.hand.done).await?;
+            self.hand.done.clear();
+        }
+        while let Some(dead) = self.hand.dead.last() {
+            self.stream.set_aside(connection, dead).await?;
+            self.mouth.metrics.count(&self.mouth.name, Tried::SetAside, 1);
+            tracing::warn!(
+                source = self.mouth.name,
+                entry = dead.entry.id,
+                to = self.stream.dead_letter,
+                reason = dead.why,
+                "an entry was set aside"
+            );
+            self.hand.dead.pop();
+        }
+        Ok(())
+    }
+
+    /// From time to time takes over what others left, and keeps what is in hand.
+    async fn claim(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let room = self.config.batch.saturating_sub(self.hand.len());
+        if Instant::now() < self.next_claim || room == 0 && self.hand.open.is_empty() {
+            return Ok(());
+        }
+        let kept: Vec<&str> = self.hand.open.iter().map(|open| open.entry.id.as_str()).collect();
+        if !kept.is_empty() {
+            self.stream.keep(connection, &kept).await?;
+        }
+        if room > 0 {
+            let from = self.claim_from.as_deref().unwrap_or("0-0");
+            let idle = self.config.claim_after;
+            let Claimed { entries, next } = self.stream.claim(connection, idle, from, room).await?;
+            self.mouth.metrics.claimed(&self.mouth.name, entries.len() as u64);
+            for (entry, delivered) in entries {
+                self.take(entry, delivered.saturating_sub(1));
+            }
+            self.claim_from = next;
+        }
+        if self.claim_from.is_none() || room == 0 {
+            self.next_claim = Instant::now() + self.config.claim_after / 3;
+        }
+        Ok(())
+    }
+
+    /// Reads what is new, if there is room for it. Waits only where nothing else is to be done.
+    async fn read(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let now = Instant::now();
+        let due = self.hand.open.iter().map(|open| open.due.saturating_duration_since(now)).min();
+        let ended = !self.hand.dead.is_empty() || !self.hand.done.is_empty();
+        let wait = if ended || self.claim_from.is_some() {
+            Duration::ZERO
+        } else {
+            due.unwrap_or(BLOCK).min(BLOCK)
+        };
+        let room = self.config.batch.saturating_sub(self.hand.len());
+        if room == 0 {
+            tokio::time::sleep(wait).await;
+            return Ok(());
+        }
+        let wait = Some(wait).filter(|wait| !wait.is_zero());
+        for entry in self.stream.read(connection, room, wait).await? {
+            self.take(entry, 0);
+        }
+        Ok(())
+    }
+
+    /// Takes an entry into the hand, of which something came to nothing so often before.
+    fn take(&mut self, entry: Entry, tried: u32) {
+        if self.hand.has(&entry.id) {
+            return;
+        }
+        if entry.fields.is_none() {
+            // There is nothing left to publish.
+            self.hand.done.push(entry.id);
+        } else if tried >= self.config.attempts {
+            let why = format!("it was taken {tried} times, and no node finished it");
+            self.hand.dead.push(Dead { entry, why, tried });
+        } else {
+            self.hand.open.push(Open {
+                entry,
+                tried,
+                due: Instant::now(),
+                backoff: backoff(),
+            });
+        }
+    }
+
+    /// Tries to publish all that is due, in its order.
+    async fn publish(&mut self) {
+        let now = Instant::now();
+        let (due, later) = mem::take(&mut self.hand.open).into_iter().partition(|open| open.due <= now);
+        self.hand.open = later;
+        let due: Vec<Open> = due;
+        let (mouth, key) = (&self.mouth, &self.stream.key);
+        let tries = due.into_iter().map(|open| async move {
+            let outcome = match open.entry.event(key) {
+                Ok(event) => mouth.publish(event).await,
+                Err(why) => {
+                    mouth.malformed();
+                    Outcome::Never(why)
+                }
+            };
+            (open, outcome)
+        });
+        let tried: Vec<_> = stream::iter(tries).buffered(AT_A_TIME).collect().await;
+        for (open, outcome) in tried {
+            self.settle(open, outcome);
+        }
+        self.hand.open.sort_by_key(|open| open.due);
+        if self.hand.open.is_empty() && mem::take(&mut self.waits) {
+            tracing::info!(source = self.mouth.name, "no event waits any more");
+        }
+    }
+
+    fn settle(&mut self, mut open: Open, outcome: Outcome) {
+        let why = match outcome {
+            Outcome::Done => {
+                self.mouth.metrics.count(&self.mouth.name, Tried::Published, 1);
+                self.hand.done.push(open.entry.id);
+                return;
+            }
+            Outcome::Never(why) => {
+                let Open { entry, tried, .. } = open;
+                let tried = tried + 1;
+                self.hand.dead.push(Dead { entry, why, tried });
+                return;
+            }
+            Outcome::Again(why) => {
+                open.tried += 1;
+                if open.tried >= self.config.attempts {
+                    let Open { entry, tried, .. } = open;
+                    self.hand.dead.push(Dead { entry, why, tried });
+                    return;
+                }
+                why
+            }
+            Outcome::Wait(why) => why,
+        };
+        self.mouth.metrics.count(&self.mouth.name, Tried::Retried, 1);
+        if !mem::replace(&mut self.waits, true) {
+            tracing::warn!(source = self.mouth.name, reason = why, "events wait to be published");
+        }
+        open.due = Instant::now() + open.backoff.next().unwrap_or_default();
+        self.hand.open.push(open);
+    }
+
+    fn is_up(&mut self) {
+        self.health.set(State::Up);
+        self.mouth.metrics.up(&self.mouth.name, true);
+        self.away = false;
+        tracing::info!(
+            source = self.mouth.name,
+            redis.url = self.place.name(),
+            stream = self.stream.key,
+            group = self.stream.group,
+            "the source is read"
+        );
+    }
+
+    fn is_away(&mut self, why: String) {
+        self.mouth.metrics.up(&self.mouth.name, false);
+        if !mem::replace(&mut self.away, true) {
+            tracing::warn!(source = self.mouth.name, reason = why, "the source is away; trying again");
+        }
+        self.health.set(State::Away(format!("{}: {why}", self.mouth.name)));
+    }
+}
