@@ -41,7 +41,9 @@ async fn a_node_that_is_killed_in_the_middle_loses_nothing_and_nothing_is_delive
 async fn what_a_dead_consumer_had_in_hand_is_claimed() {
     let Some(redis) = Redis::start() else { return };
     let mut stream = Stream::of(&redis).await;
-    let _: String = stream.run(&["XGROUP", "CREATE", STREAM, "tidings", "0", "MKSTREAM"]).await;
+    let _: String = stream
+        .run(&["XGROUP", "CREATE", STREAM, "tidings", "0", "MKSTREAM"])
+        .await;
     for number in 0..5 {
         stream.add_number(number).await;
     }
@@ -63,7 +65,9 @@ async fn what_a_dead_consumer_had_in_hand_is_claimed() {
 async fn an_entry_that_no_node_survives_is_set_aside() {
     let Some(redis) = Redis::start() else { return };
     let mut stream = Stream::of(&redis).await;
-    let _: String = stream.run(&["XGROUP", "CREATE", STREAM, "tidings", "0", "MKSTREAM"]).await;
+    let _: String = stream
+        .run(&["XGROUP", "CREATE", STREAM, "tidings", "0", "MKSTREAM"])
+        .await;
     let id = stream.add_number(1).await;
     let _: redis::Value = stream
         .run(&["XREADGROUP", "GROUP", "tidings", "dead", "STREAMS", STREAM, ">"])
@@ -72,7 +76,10 @@ async fn an_entry_that_no_node_survives_is_set_aside() {
     let _: redis::Value = stream.run(&count).await;
     let _node = node(&redis, &config(CLAIM)).await;
     let aside = stream.aside(1).await;
-    assert!(aside[0]["tidings-reason"].contains("no node finished it"), "{aside:?}");
+    assert!(
+        aside[0]["tidings-reason"].contains("no node finished it"),
+        "{aside:?}"
+    );
     stream.settled().await;
 }
 
@@ -92,7 +99,10 @@ async fn nodes_share_the_stream() {
     assert_eq!(heard.len(), 300);
     stream.settled().await;
     for node in &nodes {
-        assert!(node.metric("tidings_source_events_total").await > 0.0, "each had a part");
+        assert!(
+            node.metric("tidings_source_events_total").await > 0.0,
+            "each had a part"
+        );
     }
 }
 
@@ -114,7 +124,11 @@ async fn a_node_that_is_told_to_end_finishes_what_it_has_and_leaves_the_group() 
     let heard: HashSet<_> = numbers(&mut reader, 200).await.into_iter().collect();
     assert_eq!(heard.len(), 200);
     stream.settled().await;
-    assert_eq!(staying.metric("tidings_source_claimed_total").await, 0.0, "it left nothing behind");
+    assert_eq!(
+        staying.metric("tidings_source_claimed_total").await,
+        0.0,
+        "it left nothing behind"
+    );
     let consumers: Vec<redis::Value> = stream.run(&["XINFO", "CONSUMERS", STREAM, "tidings"]).await;
     assert_eq!(consumers.len(), 1);
 }
@@ -134,7 +148,11 @@ async fn a_server_that_goes_degrades_the_node_and_is_read_again_when_it_returns(
     node.wait_until_whole().await;
     Stream::of(&source).await.add_number(3).await;
     assert_eq!(numbers(&mut reader, 1).await, [3]);
-    assert_eq!(node.logs().matches("the source is away").count(), 1, "one line for one failure");
+    assert_eq!(
+        node.logs().matches("the source is away").count(),
+        1,
+        "one line for one failure"
+    );
 }
 
 #[tokio::test]
@@ -160,5 +178,7 @@ async fn entries_wait_for_a_bus_that_is_away_however_often_they_are_tried() {
     let mut reader = reader(&node).await;
     stream.add_number(4).await;
     assert_eq!(numbers(&mut reader, 1).await, [4]);
-    tokio::time::timeout(Duration::from_secs(30), stream.settled()).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), stream.settled())
+        .await
+        .unwrap();
 }

@@ -87,13 +87,25 @@ async fn an_entry_that_can_never_be_published_is_set_aside_with_the_reason_and_h
     let mut stream = Stream::of(&redis).await;
     stream.add(&[("kind", "no event")]).await;
     stream
-        .add(&[("type", "task.created"), ("channels", r#"["news:1"]"#), ("data", "1")])
+        .add(&[
+            ("type", "task.created"),
+            ("channels", r#"["news:1"]"#),
+            ("data", "1"),
+        ])
         .await;
     stream
-        .add(&[("type", "task.created"), ("channels", r#"["nowhere:1"]"#), ("data", "1")])
+        .add(&[
+            ("type", "task.created"),
+            ("channels", r#"["nowhere:1"]"#),
+            ("data", "1"),
+        ])
         .await;
     stream
-        .add(&[("type", "task.created"), ("channels", r#"["tasks:1"]"#), ("data", "{")])
+        .add(&[
+            ("type", "task.created"),
+            ("channels", r#"["tasks:1"]"#),
+            ("data", "{"),
+        ])
         .await;
     stream.add_number(7).await;
     assert_eq!(numbers(&mut reader, 1).await, [7]);
@@ -156,7 +168,10 @@ async fn the_trace_of_an_entry_goes_on_to_the_gateways() {
         .await;
     reader.hear().await;
     let (_, take) = collector.spans("take jobs", 1).await.remove(0);
-    assert_eq!(take.parent_span_id, [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]);
+    assert_eq!(
+        take.parent_span_id,
+        [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]
+    );
     let (_, publish) = collector.spans("publish tasks:1", 1).await.remove(0);
     assert_eq!(publish.parent_span_id, take.span_id);
     let (_, deliver) = collector.spans("deliver tasks:1", 1).await.remove(0);
@@ -171,13 +186,24 @@ async fn the_doctor_looks_at_the_stream_of_each_source() {
     std::fs::write(&file, config("")).unwrap();
     let ask = async || {
         let url = redis.url();
-        command(&["doctor", "--config", file.to_str().unwrap()], &[("REDIS_URL", &url)]).await
+        command(
+            &["doctor", "--config", file.to_str().unwrap()],
+            &[("REDIS_URL", &url)],
+        )
+        .await
     };
     let said = ask().await;
-    assert!(said.output.contains("OK    source jobs: the group \"tidings\" is not there yet"), "{said:?}");
+    assert!(
+        said.output
+            .contains("OK    source jobs: the group \"tidings\" is not there yet"),
+        "{said:?}"
+    );
     let mut stream = Stream::of(&redis).await;
     let _: String = stream.run(&["SET", STREAM, "a text"]).await;
     let said = ask().await;
     assert_eq!(said.code, Some(1));
-    assert!(said.output.contains("FAIL  source jobs: \"jobs\" is a string"), "{said:?}");
+    assert!(
+        said.output.contains("FAIL  source jobs: \"jobs\" is a string"),
+        "{said:?}"
+    );
 }

@@ -18,11 +18,17 @@ pub(crate) fn config(more: &str) -> String {
 
 /// A source with further keys of `[[source]]` and `[source.redis]`.
 pub(crate) fn config_of(source: &str, redis: &str) -> String {
-    format!("{CONFIG}\n[[source]]\nname = \"jobs\"\n{source}\n[source.redis]\nstream = \"{STREAM}\"\n{redis}\n")
+    format!(
+        "{CONFIG}\n[[source]]\nname = \"jobs\"\n{source}\n[source.redis]\nstream = \"{STREAM}\"\n{redis}\n"
+    )
 }
 
 pub(crate) async fn node(redis: &Redis, config: &str) -> Tidings {
-    let node = Launch::new("standalone").config(config).redis(redis).start().await;
+    let node = Launch::new("standalone")
+        .config(config)
+        .redis(redis)
+        .start()
+        .await;
     node.wait_until_whole().await;
     node
 }
@@ -66,8 +72,12 @@ impl Stream {
     /// Adds an event with this number as its data, for `tasks:1`.
     pub(crate) async fn add_number(&mut self, number: u64) -> String {
         let data = number.to_string();
-        self.add(&[("type", "task.created"), ("channels", r#"["tasks:1"]"#), ("data", &data)])
-            .await
+        self.add(&[
+            ("type", "task.created"),
+            ("channels", r#"["tasks:1"]"#),
+            ("data", &data),
+        ])
+        .await
     }
 
     /// How many entries somebody has in hand.
@@ -95,7 +105,9 @@ impl Stream {
             read.arg(format!("{STREAM}:dead")).arg("-").arg("+");
             let entries: Vec<(String, Vec<(String, String)>)> =
                 read.query_async(&mut connection.clone()).await.ok()?;
-            let fields = entries.into_iter().map(|(_, fields)| fields.into_iter().collect());
+            let fields = entries
+                .into_iter()
+                .map(|(_, fields)| fields.into_iter().collect());
             let fields: Vec<_> = fields.collect();
             (fields.len() >= count).then_some(fields)
         })

@@ -76,7 +76,10 @@ pub(crate) fn structured(json: &Bytes) -> Result<proto::Event, String> {
 /// All that is wrong with it, in a line.
 pub(crate) fn apart(attributes: Vec<(String, String)>, data: Bytes) -> Result<proto::Event, String> {
     if attributes.len() > attributes::MAX_ATTRIBUTES {
-        return Err(format!("it has more than {} attributes", attributes::MAX_ATTRIBUTES));
+        return Err(format!(
+            "it has more than {} attributes",
+            attributes::MAX_ATTRIBUTES
+        ));
     }
     let mut read = attributes::Attributes::default();
     if attributes.iter().all(|(name, _)| name != "specversion") {

@@ -92,7 +92,7 @@ impl Metrics {
     }
 
     pub(super) fn up(&self, source: &str, up: bool) {
-        self.up.get_or_create(&labels(source)).set(up.into());
+        self.up.get_or_create(&labels(source)).set(i64::from(up));
     }
 }
 

@@ -67,7 +67,9 @@ impl Config {
     pub(super) fn check(&self, has_redis: bool) -> Result<(), (&'static str, String)> {
         let wrong = |key, why: &str| Err((key, why.to_owned()));
         match &self.url {
-            Some(url) => drop(RedisUrl::parse(url.expose()).map_err(|why| ("redis.url", format!("is wrong: {why}")))?),
+            Some(url) => {
+                drop(RedisUrl::parse(url.expose()).map_err(|why| ("redis.url", format!("is wrong: {why}")))?)
+            }
             None if has_redis => {}
             None => {
                 return wrong(
@@ -83,13 +85,19 @@ impl Config {
             return wrong("redis.group", "is empty");
         }
         if !(1..=MAX_BATCH).contains(&self.batch) {
-            return Err(("redis.batch", format!("is {}; set it from 1 to {MAX_BATCH}", self.batch)));
+            return Err((
+                "redis.batch",
+                format!("is {}; set it from 1 to {MAX_BATCH}", self.batch),
+            ));
         }
         if !(Duration::from_secs(1)..=WINDOW - Duration::from_secs(60)).contains(&self.claim_after) {
             return wrong("redis.claim_after", "is out of range; set it from 1s to 4m");
         }
         if !(1..=1000).contains(&self.attempts) {
-            return Err(("redis.attempts", format!("is {}; set it from 1 to 1000", self.attempts)));
+            return Err((
+                "redis.attempts",
+                format!("is {}; set it from 1 to 1000", self.attempts),
+            ));
         }
         match &self.dead_letter {
             Some(name) if name.is_empty() => wrong("redis.dead_letter", "is empty"),

@@ -37,8 +37,8 @@ pub(in crate::source) struct Consumer {
     next_claim: Instant,
     /// Where to look on.
     claim_from: Option<String>,
-    /// Whether the log says that the server is away.
-    away: bool,
+    /// Whether the server could be used, as health and the log say; `None`: nothing is known yet.
+    up: Option<bool>,
     /// Whether the log says that events wait for the bus.
     waits: bool,
 }
@@ -106,7 +106,7 @@ impl Consumer {
             hand: Hand::default(),
             next_claim: Instant::now(),
             claim_from: None,
-            away: false,
+            up: None,
             waits: false,
         }
     }
@@ -114,10 +114,10 @@ impl Consumer {
     pub(in crate::source) async fn run(mut self, shutdown: Shutdown) {
         let mut pause = backoff();
         while !shutdown.is_requested() {
-            let Err((why, was_up)) = self.connected(&shutdown).await else {
+            let Err(why) = self.connected(&shutdown).await else {
                 return;
             };
-            if was_up {
+            if self.up == Some(true) {
                 pause = backoff();
             }
             self.is_away(why);
@@ -128,14 +128,11 @@ impl Consumer {
         }
     }
 
-    /// Works on one connection until the shutdown, or until it fails: why, and whether it was of use before.
-    async fn connected(&mut self, shutdown: &Shutdown) -> Result<(), (String, bool)> {
-        let mut connection = self.place.connect().await.map_err(|why| (why, false))?;
-        let joined = self.stream.join(&mut connection, self.config.begin).await;
-        joined.map_err(|why| (self.place.said(why), false))?;
-        self.is_up();
+    /// Works on one connection until the shutdown, or until it fails: why.
+    async fn connected(&mut self, shutdown: &Shutdown) -> Result<(), String> {
+        let mut connection = self.place.connect().await?;
         let worked = self.rounds(&mut connection, shutdown).await;
-        worked.map_err(|why| (self.place.said(why), true))
+        worked.map_err(|why| self.place.said(why))
     }
 
     async fn rounds(
@@ -143,6 +140,7 @@ impl Consumer {
         connection: &mut MultiplexedConnection,
         shutdown: &Shutdown,
     ) -> Result<(), RedisError> {
+        self.stream.join(connection, self.config.begin).await?;
         loop {
             self.tell(connection).await?;
             if shutdown.is_requested() {
@@ -150,6 +148,7 @@ impl Consumer {
             }
             self.claim(connection).await?;
             self.read(connection).await?;
+            self.is_up();
             self.publish().await;
         }
     }
@@ -204,7 +203,12 @@ impl Consumer {
     /// Reads what is new, if there is room for it. Waits only where nothing else is to be done.
     async fn read(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let now = Instant::now();
-        let due = self.hand.open.iter().map(|open| open.due.saturating_duration_since(now)).min();
+        let due = self
+            .hand
+            .open
+            .iter()
+            .map(|open| open.due.saturating_duration_since(now))
+            .min();
         let ended = !self.hand.dead.is_empty() || !self.hand.done.is_empty();
         let wait = if ended || self.claim_from.is_some() {
             Duration::ZERO
@@ -247,9 +251,10 @@ impl Consumer {
     /// Tries to publish all that is due, in its order.
     async fn publish(&mut self) {
         let now = Instant::now();
-        let (due, later) = mem::take(&mut self.hand.open).into_iter().partition(|open| open.due <= now);
+        let (due, later): (Vec<_>, Vec<_>) = mem::take(&mut self.hand.open)
+            .into_iter()
+            .partition(|open| open.due <= now);
         self.hand.open = later;
-        let due: Vec<Open> = due;
         let (mouth, key) = (&self.mouth, &self.stream.key);
         let tries = due.into_iter().map(|open| async move {
             let outcome = match open.entry.event(key) {
@@ -297,16 +302,23 @@ impl Consumer {
         };
         self.mouth.metrics.count(&self.mouth.name, Tried::Retried, 1);
         if !mem::replace(&mut self.waits, true) {
-            tracing::warn!(source = self.mouth.name, reason = why, "events wait to be published");
+            tracing::warn!(
+                source = self.mouth.name,
+                reason = why,
+                "events wait to be published"
+            );
         }
         open.due = Instant::now() + open.backoff.next().unwrap_or_default();
         self.hand.open.push(open);
     }
 
+    /// A round went well.
     fn is_up(&mut self) {
+        if self.up.replace(true) == Some(true) {
+            return;
+        }
         self.health.set(State::Up);
         self.mouth.metrics.up(&self.mouth.name, true);
-        self.away = false;
         tracing::info!(
             source = self.mouth.name,
             redis.url = self.place.name(),
@@ -318,9 +330,14 @@ impl Consumer {
 
     fn is_away(&mut self, why: String) {
         self.mouth.metrics.up(&self.mouth.name, false);
-        if !mem::replace(&mut self.away, true) {
-            tracing::warn!(source = self.mouth.name, reason = why, "the source is away; trying again");
+        if self.up.replace(false) != Some(false) {
+            tracing::warn!(
+                source = self.mouth.name,
+                reason = why,
+                "the source is away; trying again"
+            );
         }
-        self.health.set(State::Away(format!("{}: {why}", self.mouth.name)));
+        self.health
+            .set(State::Away(format!("{}: {why}", self.mouth.name)));
     }
 }

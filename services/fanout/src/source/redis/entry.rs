@@ -82,7 +82,9 @@ impl Entry {
             }
         }
         let mut read = match (event, data) {
-            (Some(_), Some(_)) => return Err("event and data are both there; the data is in the event".to_owned()),
+            (Some(_), Some(_)) => {
+                return Err("event and data are both there; the data is in the event".to_owned());
+            }
             (Some(event), None) => {
                 if let Some((name, _)) = attributes.first() {
                     return Err(format!("{} is beside event; it is to be in it", short(name)));
@@ -169,7 +171,10 @@ mod tests {
         ]);
         let event = event.event("orders").unwrap();
         assert_eq!((event.id.as_str(), event.source.as_str()), ("e1", "shop"));
-        assert_eq!((event.r#type.as_str(), event.subject.as_str()), ("order.paid", "42"));
+        assert_eq!(
+            (event.r#type.as_str(), event.subject.as_str()),
+            ("order.paid", "42")
+        );
         assert_eq!(event.attributes["tenant"], "acme");
         assert_eq!(event.channels, ["orders:42"]);
         assert_eq!(event.tags["kind"], "paid");
@@ -184,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_cloud_event_in_json_is_an_event() {
-        let json = r#"{"specversion":"1.0","id":"e1","source":"/shop","type":"order.paid","data":{"total":3}}"#;
+        let json =
+            r#"{"specversion":"1.0","id":"e1","source":"/shop","type":"order.paid","data":{"total":3}}"#;
         let event = entry(&[("event", json), ("channels", r#"["orders:42"]"#)]);
         let event = event.event("orders").unwrap();
         assert_eq!((event.id.as_str(), event.source.as_str()), ("e1", "/shop"));
@@ -194,7 +200,9 @@ mod tests {
 
     #[test]
     fn why_it_was_set_aside_is_of_no_account_when_it_is_put_back() {
-        let event = entry(&[("type", "a"), ("tidings-reason", "b")]).event("s").unwrap();
+        let event = entry(&[("type", "a"), ("tidings-reason", "b")])
+            .event("s")
+            .unwrap();
         assert!(event.attributes.is_empty());
     }
 
@@ -203,7 +211,10 @@ mod tests {
         wrong(&[("id", "e1")], "type is required");
         wrong(&[("type", "a"), ("type", "b")], "type is there twice");
         wrong(&[("type", "a"), ("Tenant", "b")], "Tenant is no name");
-        wrong(&[("type", "a"), ("channels", "orders:42")], "channels is not an array");
+        wrong(
+            &[("type", "a"), ("channels", "orders:42")],
+            "channels is not an array",
+        );
         wrong(&[("event", "{")], "event: ");
         wrong(&[("event", "{}"), ("data", "1")], "event and data");
         wrong(&[("event", "{}"), ("id", "1")], "id is beside event");

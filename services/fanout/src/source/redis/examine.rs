@@ -7,7 +7,8 @@ use tidings_broker::redis::{Finding, Verdict};
 use super::{Config, place::Place};
 
 /// What is asked of a user of Redis for a source.
-const PERMISSIONS: &str = "+xgroup +xreadgroup +xautoclaim +xclaim +xpending +xack +xadd +multi +exec +hello +client";
+const PERMISSIONS: &str =
+    "+xgroup +xreadgroup +xautoclaim +xclaim +xpending +xack +xadd +multi +exec +hello +client";
 
 /// Looks at a source's Redis without changing anything. `node`: the node's own Redis.
 pub async fn examine(config: &Config, node: Option<&Pool>) -> Vec<Finding> {
@@ -18,7 +19,9 @@ pub async fn examine(config: &Config, node: Option<&Pool>) -> Vec<Finding> {
     };
     match place.connect().await {
         Ok(connection) => look(config, &place, connection).await,
-        Err(why) => fail(format!("it cannot be reached ({why}); start it, or correct `source.redis.url`")),
+        Err(why) => fail(format!(
+            "it cannot be reached ({why}); start it, or correct `source.redis.url`"
+        )),
     }
 }
 

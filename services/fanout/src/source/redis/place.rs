@@ -38,7 +38,8 @@ impl Place {
         match (&config.url, node) {
             (Some(url), _) => {
                 let shown = RedisUrl::parse(url.expose()).map_err(|why| why.to_string())?;
-                let client = Client::open(url.expose().trim()).map_err(|_| "is no address of Redis".to_owned())?;
+                let client =
+                    Client::open(url.expose().trim()).map_err(|_| "is no address of Redis".to_owned())?;
                 let info = client.get_connection_info().redis_settings();
                 Ok(Self {
                     password: info.password().map(str::to_owned),

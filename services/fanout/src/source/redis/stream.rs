@@ -46,7 +46,12 @@ impl Stream {
             Begin::Newest => "$",
         };
         let mut create = cmd("XGROUP");
-        create.arg("CREATE").arg(&self.key).arg(&self.group).arg(from).arg("MKSTREAM");
+        create
+            .arg("CREATE")
+            .arg(&self.key)
+            .arg(&self.group)
+            .arg(from)
+            .arg("MKSTREAM");
         match create.exec_async(connection).await {
             Err(why) if why.code() == Some("BUSYGROUP") => Ok(()),
             answer => answer,
@@ -61,7 +66,11 @@ impl Stream {
         wait: Option<Duration>,
     ) -> Answer<Vec<Entry>> {
         let mut read = cmd("XREADGROUP");
-        read.arg("GROUP").arg(&self.group).arg(&self.consumer).arg("COUNT").arg(count);
+        read.arg("GROUP")
+            .arg(&self.group)
+            .arg(&self.consumer)
+            .arg("COUNT")
+            .arg(count);
         if let Some(wait) = wait {
             // 0 would be for ever.
             read.arg("BLOCK").arg(wait.as_millis().max(1) as u64);
@@ -69,7 +78,10 @@ impl Stream {
         read.arg("STREAMS").arg(&self.key).arg(">");
         // One stream: `[[key, entries]]`, or `{key: entries}` in RESP3.
         Ok(match read.query_async(connection).await? {
-            Value::Map(streams) => streams.into_iter().flat_map(|(_, entries)| Entry::list(entries)).collect(),
+            Value::Map(streams) => streams
+                .into_iter()
+                .flat_map(|(_, entries)| Entry::list(entries))
+                .collect(),
             Value::Array(streams) => {
                 let each = streams.into_iter().filter_map(|stream| match stream {
                     Value::Array(mut parts) => parts.pop(),
@@ -91,7 +103,11 @@ impl Stream {
     ) -> Answer<Claimed> {
         let mut claim = cmd("XAUTOCLAIM");
         claim.arg(&self.key).arg(&self.group).arg(&self.consumer);
-        claim.arg(idle.as_millis() as u64).arg(from).arg("COUNT").arg(count);
+        claim
+            .arg(idle.as_millis() as u64)
+            .arg(from)
+            .arg("COUNT")
+            .arg(count);
         let Value::Array(parts) = claim.query_async(connection).await? else {
             return Ok(Claimed {
                 entries: Vec::new(),
@@ -140,7 +156,11 @@ impl Stream {
     }
 
     /// Lets go of entries that are done with.
-    pub(super) async fn acknowledge(&self, connection: &mut MultiplexedConnection, ids: &[String]) -> Answer<()> {
+    pub(super) async fn acknowledge(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ids: &[String],
+    ) -> Answer<()> {
         let mut acknowledge = cmd("XACK");
         acknowledge.arg(&self.key).arg(&self.group).arg(ids);
         acknowledge.exec_async(connection).await
@@ -152,12 +172,11 @@ impl Stream {
         let mut aside = Pipeline::new();
         let add = aside.atomic().cmd("XADD").arg(&self.dead_letter);
         add.arg("MAXLEN").arg("~").arg(MAX_ASIDE).arg("*");
-        let own = |name: &&(_, _)| {
-            let (name, _): &(bytes::Bytes, bytes::Bytes) = name;
-            !name.starts_with(ASIDE.as_bytes())
-        };
-        for (name, value) in entry.fields.iter().flatten().filter(own) {
-            add.arg(&name[..]).arg(&value[..]);
+        for (name, value) in entry.fields.iter().flatten() {
+            // Of an entry that was put back, only the last reason counts.
+            if !name.starts_with(ASIDE.as_bytes()) {
+                add.arg(&name[..]).arg(&value[..]);
+            }
         }
         add.arg(format!("{ASIDE}stream")).arg(&self.key);
         add.arg(format!("{ASIDE}entry")).arg(&entry.id);
@@ -170,11 +189,20 @@ impl Stream {
     /// Leaves the group, unless entries are still in this consumer's hands: with it they would be lost.
     pub(super) async fn leave(&self, connection: &mut MultiplexedConnection) -> Answer<()> {
         let mut ask = cmd("XPENDING");
-        ask.arg(&self.key).arg(&self.group).arg("-").arg("+").arg(1).arg(&self.consumer);
+        ask.arg(&self.key)
+            .arg(&self.group)
+            .arg("-")
+            .arg("+")
+            .arg(1)
+            .arg(&self.consumer);
         let rows: Vec<Value> = ask.query_async(connection).await?;
         if rows.is_empty() {
             let mut leave = cmd("XGROUP");
-            leave.arg("DELCONSUMER").arg(&self.key).arg(&self.group).arg(&self.consumer);
+            leave
+                .arg("DELCONSUMER")
+                .arg(&self.key)
+                .arg(&self.group)
+                .arg(&self.consumer);
             leave.exec_async(connection).await?;
         }
         Ok(())
