@@ -2,6 +2,7 @@
 
 use tidings_proto::fanout as proto;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 /// Of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,10 @@ impl Outcome {
                     Self::refused(code, error.message)
                 })
             }
-            Err(status) => Self::refused(status.code(), status.message().to_owned()),
+            Err(status) => Self::refused(
+                status.code(),
+                out_of_scope(&status).unwrap_or_else(|| status.message().to_owned()),
+            ),
         }
     }
 
@@ -37,6 +41,20 @@ impl Outcome {
             Code::InvalidArgument | Code::PermissionDenied | Code::NotFound => Self::Never(why),
             _ => Self::Again(why),
         }
+    }
+}
+
+/// What was out of the source's scope, in its own words: the status speaks of API keys.
+fn out_of_scope(status: &Status) -> Option<String> {
+    let about = status.get_details_error_info()?.metadata;
+    let said = |name, what, key| {
+        let value = about.get(name)?;
+        Some(format!("{what} {value:?} is out of its scope, `{key}`"))
+    };
+    match status.code() {
+        Code::PermissionDenied => said("channel", "the channel", "source.channels")
+            .or_else(|| said("event_type", "the event type", "source.events")),
+        _ => None,
     }
 }
 
