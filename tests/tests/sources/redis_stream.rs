@@ -111,7 +111,12 @@ async fn an_entry_that_can_never_be_published_is_set_aside_with_the_reason_and_h
     assert_eq!(numbers(&mut reader, 1).await, [7]);
     let mut aside = stream.aside(4).await;
     aside.sort_by(|one, other| one["tidings-entry"].cmp(&other["tidings-entry"]));
-    let parts = ["type is required", "`source.channels`", "no namespace", "event.data"];
+    let parts = [
+        "type is required",
+        "`source.channels`",
+        "no namespace",
+        "event.data",
+    ];
     for (entry, part) in aside.iter().zip(parts) {
         assert!(entry["tidings-reason"].contains(part), "{entry:?}");
         assert_eq!(entry["tidings-stream"], STREAM);
