@@ -12,9 +12,9 @@ pub mod redis;
 
 use std::{fmt, sync::Arc};
 
-use deadpool_redis::Pool;
 use prometheus_client::registry::Registry;
 use tidings_auth::Key;
+use tidings_broker::redis::Pool;
 use tidings_proto::fanout as proto;
 use tidings_runtime::{Shutdown, health::Component};
 use tidings_telemetry::trace;

@@ -1,6 +1,7 @@
 //! What dies in between: a node, the server, the bus.
 
 use std::{collections::HashSet, time::Duration};
+use tokio_util::task::TaskTracker;
 
 use tidings_tests::{Redis, eventually};
 
@@ -17,7 +18,7 @@ async fn a_node_that_is_killed_in_the_middle_loses_nothing_and_nothing_is_delive
     let mut reader = reader(&listener).await;
     let mut victim = node(&redis, &config(CLAIM)).await;
     const COUNT: u64 = 600;
-    let adding = tokio::spawn(async move {
+    let adding = TaskTracker::new().spawn(async move {
         for number in 0..COUNT {
             stream.add_number(number).await;
         }

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use deadpool_redis::PoolError;
 use futures_util::FutureExt as _;
-use redis::{Arg, Cmd, Pipeline, RedisError, RedisFuture, Value, aio::ConnectionLike};
+use redis::{
+    Arg, Cmd, Pipeline, RedisError, RedisFuture, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
 
 use super::{
     cluster::Cluster,
@@ -54,6 +57,17 @@ impl Pool {
             Source::One(pool) => Kept::One(pool.get().await?),
             Source::Cluster(cluster) => Kept::Cluster(cluster.clone()),
         }))
+    }
+
+    /// A connection that nobody else uses, out of the pool for good; `None` in a Cluster, where none leads to everything.
+    ///
+    /// # Errors
+    /// As those of [`get`](Self::get).
+    pub async fn take(&self) -> Result<Option<MultiplexedConnection>, PoolError> {
+        match &self.0 {
+            Source::One(pool) => Ok(Some(deadpool_redis::Connection::take(pool.get().await?))),
+            Source::Cluster(_) => Ok(None),
+        }
     }
 
     /// The command by which this Redis carries a message to the subscribers of a channel.

@@ -68,7 +68,8 @@ impl Config {
         let wrong = |key, why: &str| Err((key, why.to_owned()));
         match &self.url {
             Some(url) => {
-                drop(RedisUrl::parse(url.expose()).map_err(|why| ("redis.url", format!("is wrong: {why}")))?)
+                let address = RedisUrl::parse(url.expose());
+                address.map_err(|why| ("redis.url", format!("is wrong: {why}")))?;
             }
             None if has_redis => {}
             None => {

@@ -120,7 +120,7 @@ impl Consumer {
             if self.up == Some(true) {
                 pause = backoff();
             }
-            self.is_away(why);
+            self.is_away(&why);
             tokio::select! {
                 () = tokio::time::sleep(pause.next().unwrap_or_default()) => {}
                 () = shutdown.requested() => {}
@@ -132,7 +132,7 @@ impl Consumer {
     async fn connected(&mut self, shutdown: &Shutdown) -> Result<(), String> {
         let mut connection = self.place.connect().await?;
         let worked = self.rounds(&mut connection, shutdown).await;
-        worked.map_err(|why| self.place.said(why))
+        worked.map_err(|why| self.place.said(&why))
     }
 
     async fn rounds(
@@ -328,7 +328,7 @@ impl Consumer {
         );
     }
 
-    fn is_away(&mut self, why: String) {
+    fn is_away(&mut self, why: &str) {
         self.mouth.metrics.up(&self.mouth.name, false);
         if self.up.replace(false) != Some(false) {
             tracing::warn!(

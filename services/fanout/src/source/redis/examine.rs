@@ -1,8 +1,7 @@
 //! `tidings doctor`: can the stream be read, its group joined, and entries be set aside?
 
-use deadpool_redis::Pool;
 use redis::{aio::MultiplexedConnection, cmd};
-use tidings_broker::redis::{Finding, Verdict};
+use tidings_broker::redis::{Finding, Pool, Verdict};
 
 use super::{Config, place::Place};
 
@@ -42,7 +41,7 @@ async fn look(config: &Config, place: &Place, mut connection: MultiplexedConnect
                 Verdict::Warn,
                 format!(
                     "whether {name:?} is a stream cannot be told ({}); its user needs ~{name} {PERMISSIONS}",
-                    place.said(why)
+                    place.said(&why)
                 ),
             )),
         }
@@ -66,7 +65,7 @@ async fn group(config: &Config, place: &Place, connection: &mut MultiplexedConne
             format!(
                 "the group {:?} cannot be looked at ({}); its user needs ~{} {PERMISSIONS}",
                 config.group,
-                place.said(why),
+                place.said(&why),
                 config.stream
             ),
         ),

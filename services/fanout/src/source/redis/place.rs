@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use deadpool_redis::Pool;
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
-use tidings_broker::redis::RedisUrl;
+use tidings_broker::redis::{Pool, RedisUrl};
 
 use super::Config;
 
@@ -28,7 +27,7 @@ pub(in crate::source) struct Place {
 }
 
 enum Way {
-    Own(Client),
+    Own(Box<Client>),
     Node(Pool),
 }
 
@@ -43,9 +42,12 @@ impl Place {
                 let info = client.get_connection_info().redis_settings();
                 Ok(Self {
                     password: info.password().map(str::to_owned),
-                    way: Way::Own(client),
+                    way: Way::Own(Box::new(client)),
                     name: shown.to_string(),
                 })
+            }
+            (None, Some(pool)) if pool.is_cluster() => {
+                Err("is missing, and the node's own Redis is a Cluster, where no source can be".to_owned())
             }
             (None, Some(pool)) => Ok(Self {
                 way: Way::Node(pool.clone()),
@@ -68,8 +70,8 @@ impl Place {
                 connecting.await.map_err(|why| self.said(&why))?
             }
             Way::Node(pool) => {
-                let taken = pool.get().await.map_err(|why| self.said(why))?;
-                deadpool_redis::Connection::take(taken)
+                let taken = pool.take().await.map_err(|why| self.said(&why))?;
+                taken.ok_or_else(|| self.said(&"it is a Cluster"))?
             }
         };
         connection.set_response_timeout(RESPONSE);
@@ -82,7 +84,7 @@ impl Place {
     }
 
     /// What went wrong there, fit to be shown.
-    pub(super) fn said(&self, why: impl ToString) -> String {
+    pub(super) fn said(&self, why: &impl ToString) -> String {
         let mut said = why.to_string();
         if let Some(arguments) = said.find(ARGUMENTS) {
             said.truncate(arguments);
