@@ -21,6 +21,7 @@ mod sdk;
 mod shell;
 mod tidings;
 mod token;
+mod turns;
 mod way;
 
 pub use application::{Application, Asked};
@@ -36,4 +37,5 @@ pub use sdk::{Sdk, node, python};
 pub use shell::{Shell, shell};
 pub use tidings::Tidings;
 pub use token::{API_KEY, CONFIG, expired_token, signed, subscription_token, token, token_for};
+pub use turns::Turns;
 pub use way::{Way, has_node, in_every_way};

@@ -1,0 +1,57 @@
+//! Whether who listened heard members come and go in turns.
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+/// What one observer heard of members `M`, none of whom it knew in the beginning.
+#[derive(Debug)]
+pub struct Turns<M> {
+    there: BTreeSet<M>,
+    faults: Vec<String>,
+}
+
+impl<M> Default for Turns<M> {
+    fn default() -> Self {
+        Self {
+            there: BTreeSet::new(),
+            faults: Vec::new(),
+        }
+    }
+}
+
+impl<M: Ord + Clone + Debug> Turns<M> {
+    /// It heard that a member came (`true`) or left.
+    pub fn heard(&mut self, member: M, came: bool) {
+        let in_turn = if came {
+            self.there.insert(member.clone())
+        } else {
+            self.there.remove(&member)
+        };
+        if !in_turn {
+            let what = if came { "came" } else { "left" };
+            self.faults
+                .push(format!("{member:?} {what} a second time in a row"));
+        }
+    }
+
+    /// Who is there, by what it heard.
+    #[must_use]
+    pub const fn there(&self) -> &BTreeSet<M> {
+        &self.there
+    }
+
+    /// Passes judgement.
+    ///
+    /// # Errors
+    /// What was heard out of turn, the first of it.
+    pub fn verdict(&self) -> Result<(), String> {
+        if self.faults.is_empty() {
+            return Ok(());
+        }
+        let some = self.faults.iter().take(5).cloned().collect::<Vec<_>>();
+        Err(format!(
+            "{} heard out of turn, such as: {}",
+            self.faults.len(),
+            some.join("; ")
+        ))
+    }
+}

@@ -1,0 +1,11 @@
+//! Members, the gateways that report them, and the presence service: whatever happens in between, presence ends up right.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod away;
+mod crowd;
+mod gateway;
+mod replica;
+mod reports;
+mod roaming;
+mod sweep;
