@@ -19,9 +19,11 @@ mod redis;
 pub mod roamer;
 mod sdk;
 mod shell;
+mod socket;
 mod tidings;
 mod token;
 mod turns;
+pub mod visitor;
 mod way;
 
 pub use application::{Application, Asked};

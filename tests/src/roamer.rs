@@ -5,25 +5,18 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::{
-    net::TcpStream,
-    time::{Instant, sleep, timeout_at},
-};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async, tungstenite::Message};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::checker::{History, Moment, Place};
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+use crate::{
+    checker::{History, Moment, Place},
+    socket::{ANSWER, Over, Socket},
+};
 
 /// How long it waits before it tries again to connect or to subscribe, at most.
 const PAUSE: Duration = Duration::from_millis(300);
-
-/// How long it waits for a handshake or an answer.
-const ANSWER: Duration = Duration::from_secs(5);
 
 /// A client that runs until it is dropped.
 #[derive(Debug)]
@@ -54,9 +47,6 @@ struct Run {
     at: Option<Place>,
     chance: StdRng,
 }
-
-/// Why a connection or a subscription is over.
-struct Over;
 
 impl Roamer {
     /// Sets out.
@@ -118,17 +108,9 @@ impl Run {
     /// One connection, from its beginning to its end.
     async fn connected(&mut self) -> Over {
         let url = self.roam.urls[self.chance.random_range(0..self.roam.urls.len())].clone();
-        let deadline = Instant::now() + ANSWER;
-        let Ok(Ok((mut socket, _))) = timeout_at(deadline, Box::pin(connect_async(&url))).await else {
+        let Ok((mut socket, _)) = Socket::connect(&url, &self.roam.token).await else {
             return Over;
         };
-        let connect = json!({"id": 1, "connect": {"token": self.roam.token}});
-        let Ok(reply) = ask(&mut socket, &connect, deadline).await else {
-            return Over;
-        };
-        if reply["connect"].is_null() {
-            return Over;
-        }
         let leave_at = self
             .roam
             .restless
@@ -150,7 +132,7 @@ impl Run {
             options["epoch"] = at.epoch.clone().into();
         }
         let command = json!({"id": 2, "subscribe": options});
-        let reply = ask(socket, &command, Instant::now() + ANSWER).await?;
+        let reply = socket.ask(&command, Instant::now() + ANSWER).await?;
         let result = &reply["subscribe"];
         if result.is_null() {
             return Ok(()); // the stream is away: try again
@@ -170,11 +152,11 @@ impl Run {
         }
         loop {
             let message = match leave_at {
-                Some(leave_at) => match timeout_at(leave_at, read(socket)).await {
+                Some(leave_at) => match timeout_at(leave_at, socket.read()).await {
                     Ok(message) => message?,
                     Err(_) => return Err(Over),
                 },
-                None => read(socket).await?,
+                None => socket.read().await?,
             };
             let push = &message["push"];
             if push["pub"].is_object() {
@@ -217,26 +199,4 @@ pub fn number(publication: &Value) -> u64 {
 
 fn lock(history: &Mutex<History>) -> MutexGuard<'_, History> {
     history.lock().expect("the client has not panicked")
-}
-
-async fn ask(socket: &mut Socket, command: &Value, deadline: Instant) -> Result<Value, Over> {
-    let command = Message::text(command.to_string());
-    socket.send(command).await.map_err(|_| Over)?;
-    timeout_at(deadline, read(socket)).await.map_err(|_| Over)?
-}
-
-/// The next message that is no ping.
-async fn read(socket: &mut Socket) -> Result<Value, Over> {
-    loop {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) if text == "{}" => {
-                socket.send(Message::text("{}")).await.map_err(|_| Over)?;
-            }
-            Some(Ok(Message::Text(text))) => {
-                return Ok(serde_json::from_str(&text).expect("each frame is one line of JSON"));
-            }
-            Some(Ok(Message::Close(_)) | Err(_)) | None => return Err(Over),
-            Some(Ok(_)) => {}
-        }
-    }
 }

@@ -88,6 +88,12 @@ impl Tidings {
         format!("http://127.0.0.1:{}", self.ports.presence())
     }
 
+    /// Its port.
+    #[must_use]
+    pub fn presence_port(&self) -> u16 {
+        self.ports.presence()
+    }
+
     /// All that it printed and logged so far.
     #[must_use]
     pub fn logs(&self) -> String {
@@ -185,11 +191,32 @@ impl Tidings {
     /// # Panics
     /// When it has ended already.
     pub async fn terminate(&mut self) {
+        self.signal("-TERM").await;
+    }
+
+    /// SIGSTOP: it stands still, and its connections do not notice.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub async fn pause(&self) {
+        self.signal("-STOP").await;
+    }
+
+    /// SIGCONT: it goes on, and has not noticed either.
+    ///
+    /// # Panics
+    /// When it has ended already.
+    pub async fn resume(&self) {
+        self.signal("-CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
         let id = self.child.id().expect("it still runs").to_string();
-        let status = Command::new("kill").args(["-TERM", &id]).status().await;
+        let status = Command::new("kill").args([signal, &id]).status().await;
         assert!(
             status.is_ok_and(|status| status.success()),
-            "SIGTERM cannot be sent"
+            "SIG{} cannot be sent",
+            &signal[1..]
         );
     }
 

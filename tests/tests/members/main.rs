@@ -4,8 +4,10 @@
 
 mod away;
 mod crowd;
+mod faults;
 mod gateway;
 mod replica;
 mod reports;
 mod roaming;
+mod scene;
 mod sweep;
