@@ -2,6 +2,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -34,10 +35,19 @@ pub struct Config {
     pub last_seen: Duration,
     /// How many joins and leaves are kept for those who watch, about; 0: nobody can. Default 100,000.
     pub log: usize,
+    /// In a channel with more members than this nobody is announced to the others one by one, which would be a message to
+    /// each about each; 0: everywhere everyone is. Default 1,000.
+    pub crowd: usize,
+    /// How often those who watch are told how many have come and gone in such a channel. 100 ms to 10 min. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub crowd_interval: Duration,
 }
 
 /// The longest `leave_delay`.
 pub const LEAVE_DELAY: Duration = Duration::from_secs(60 * 60);
+
+/// What `crowd_interval` may be.
+pub const CROWD_INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
 impl Config {
     /// How the store behaves under this configuration.
@@ -48,6 +58,8 @@ impl Config {
             leave_delay: self.leave_delay,
             last_seen: self.last_seen,
             log: self.log,
+            crowd: self.crowd,
+            crowd_interval: self.crowd_interval,
         }
     }
 }
@@ -59,6 +71,8 @@ impl Default for Config {
             leave_delay,
             last_seen,
             log,
+            crowd,
+            crowd_interval,
         } = Options::default();
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9001)),
@@ -68,6 +82,8 @@ impl Default for Config {
             leave_delay,
             last_seen,
             log,
+            crowd,
+            crowd_interval,
         }
     }
 }
@@ -87,6 +103,8 @@ mod tests {
             leave_delay: Duration::from_secs(5),
             last_seen: Duration::ZERO,
             log: 7,
+            crowd: 8,
+            crowd_interval: Duration::from_secs(9),
         };
         let text = toml::to_string(&full).unwrap();
         assert!(text.contains(r#"lease = "2s 500ms""#), "{text}");

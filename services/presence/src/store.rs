@@ -11,6 +11,9 @@
 //!   once each, in turns, whoever wrote or removed it and wherever that one was stopped. Writing again what is there, in a
 //!   snapshot or with a new info, announces nothing. Of a user with several clients it hears once, where [`Per::User`] says so,
 //!   and of a leave only after [`Options::leave_delay`], unless who left is back by then.
+//! - In a crowd, a channel with more than [`Options::crowd`] members, who comes is not announced, and who came so and leaves it
+//!   so is not either: that would be a message to each about each. Whoever was announced is announced as it leaves,
+//!   wherever; and nobody is announced as coming twice without leaving in between.
 //! - What is counted is what is there: counts change in the same step as members do.
 //! - The log has each join and each leave once, in the order in which each channel changed.
 
@@ -23,6 +26,8 @@ mod redis;
 mod announcements;
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod crowd;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
@@ -311,6 +316,15 @@ impl Store {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.scan(scan)),
             Backend::Redis(redis) => redis.scan(scan).await,
+        }
+    }
+
+    /// How often those who watch are told the counts of crowds.
+    #[must_use]
+    pub fn crowd_interval(&self) -> Duration {
+        match &self.0 {
+            Backend::Memory(memory) => memory.crowd_interval(),
+            Backend::Redis(redis) => redis.crowd_interval(),
         }
     }
 

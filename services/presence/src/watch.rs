@@ -2,7 +2,9 @@
 //!
 //! A watcher reads the log by itself, so one that takes nothing costs nothing, and there is no buffer to overflow: who reads too
 //! slowly finds that the log has gone on without it. The log's end is asked for before the snapshot, so that nothing is
-//! missed in between.
+//! missed in between. Joins and leaves of crowds are counted here, not in the log: so nobody misses one, wherever they go on.
+
+mod crowds;
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -17,6 +19,9 @@ use crate::{
     member::{GatewayId, Member},
     store::{self, Event, Position, Scan, Store},
 };
+
+use self::crowds::Crowds;
+pub(crate) use self::crowds::{Count, Token};
 
 /// How many may watch one replica.
 pub(crate) const WATCHERS: usize = 64;
@@ -54,8 +59,12 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    fn is_everyone(&self) -> bool {
+        self.users.is_empty()
+    }
+
     fn wants(&self, channel: &Channel, user: &str) -> bool {
-        (self.users.is_empty() || self.users.contains(user))
+        (self.is_everyone() || self.users.contains(user))
             && (self.channels.is_empty() || self.channels.iter().any(|glob| glob.matches(channel.as_str())))
     }
 }
@@ -64,8 +73,10 @@ impl Wanted {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Heard {
     Present(Box<Member>, GatewayId),
-    Live(Position),
-    Event(Position, Event),
+    Live(Token),
+    Event(Token, Event),
+    /// What happened in crowds, by channel.
+    Counted(Token, Vec<(Channel, Count)>),
     Behind,
 }
 
@@ -82,7 +93,7 @@ enum Phase {
     Begin,
     Users { end: Position, users: Vec<Arc<str>> },
     Everyone { end: Position, scan: Scan },
-    Live(Position),
+    Live { after: Position, crowds: Crowds },
 }
 
 /// How many users one exchange looks up.
@@ -96,13 +107,17 @@ impl Watcher {
     pub(crate) fn new(
         store: Store,
         wanted: Wanted,
-        from: Option<Position>,
+        from: Option<Token>,
         place: OwnedSemaphorePermit,
     ) -> Self {
+        let live = |from: Token| Phase::Live {
+            after: from.counted,
+            crowds: Crowds::after(from, store.crowd_interval()),
+        };
         Self {
+            phase: from.map_or(Phase::Begin, live),
             store,
             wanted,
-            phase: from.map_or(Phase::Begin, Phase::Live),
             ready: VecDeque::new(),
             _place: place,
         }
@@ -143,25 +158,27 @@ impl Watcher {
                         None => self.begin_live(end),
                     }
                 }
-                Phase::Live(after) => match self.store.log_after(*after, LOOK).await? {
-                    None => {
-                        self.phase = Phase::Begin;
-                        self.ready.push_back(Heard::Behind);
+                Phase::Live { after, crowds } => {
+                    if let Some(counted) = crowds.take_due() {
+                        self.ready.push_back(counted);
+                        continue;
                     }
-                    Some(events) => {
-                        let Some((last, _)) = events.last() else {
-                            tokio::time::sleep(INTERVAL).await;
-                            continue;
-                        };
-                        *after = *last;
-                        let wanted = &self.wanted;
-                        let events = events
-                            .into_iter()
-                            .filter(|(_, event)| wanted.wants(&event.channel, &event.user));
-                        self.ready
-                            .extend(events.map(|(at, event)| Heard::Event(at, event)));
+                    match self.store.log_after(*after, LOOK).await? {
+                        None => {
+                            self.phase = Phase::Begin;
+                            self.ready.push_back(Heard::Behind);
+                        }
+                        Some(events) if events.is_empty() => tokio::time::sleep(INTERVAL).await,
+                        Some(events) => {
+                            for (at, event) in events {
+                                *after = at;
+                                let wanted = self.wanted.wants(&event.channel, &event.user);
+                                let one_by_one = !self.wanted.is_everyone();
+                                self.ready.extend(crowds.take(at, event, wanted, one_by_one));
+                            }
+                        }
                     }
-                },
+                }
             }
         }
     }
@@ -176,7 +193,11 @@ impl Watcher {
     }
 
     fn begin_live(&mut self, end: Position) {
-        self.phase = Phase::Live(end);
-        self.ready.push_back(Heard::Live(end));
+        let begin = Token::from(end);
+        self.phase = Phase::Live {
+            after: end,
+            crowds: Crowds::after(begin, self.store.crowd_interval()),
+        };
+        self.ready.push_back(Heard::Live(begin));
     }
 }

@@ -10,7 +10,7 @@ use common::{Gateway, LEASE, client, joined, left, member, presence, serve};
 use tidings_broker::{Broker, test_util::RedisServer};
 use tidings_presence::{Options, Store};
 use tidings_proto::presence::{
-    Changes, LookupRequest, Member, UserPresence, WatchRequest, WatchResponse, gateway_update::Update,
+    Changes, Count, LookupRequest, Member, UserPresence, WatchRequest, WatchResponse, gateway_update::Update,
     watch_response::What,
 };
 use tidings_runtime::Shutdown;
@@ -226,6 +226,61 @@ async fn what_cannot_be_watched_is_refused() {
     assert_eq!(status.code(), Code::FailedPrecondition);
 }
 
+#[tokio::test]
+async fn a_crowd_is_told_in_counts_that_add_up_also_for_who_comes_back_with_a_token() {
+    let shutdown = Shutdown::new();
+    let redis = RedisServer::start();
+    let brokers = [
+        Some(Broker::memory()),
+        redis
+            .as_ref()
+            .map(|server| Broker::redis(&server.config()).unwrap()),
+    ];
+    for broker in brokers.iter().flatten() {
+        let options = Options {
+            crowd: 2,
+            crowd_interval: Duration::from_millis(500),
+            ..Options::default()
+        };
+        let channel = serve(&Store::with(broker, options), &shutdown);
+        let mut gateway = Gateway::attach(&channel, "g1", LEASE, &[]).await;
+        let mut all = Watched::new(&channel, &["**"], &[], "").await;
+        let mut ada = Watched::new(&channel, &[], &["ada"], "").await;
+        for watched in [&mut all, &mut ada] {
+            assert_eq!(watched.next().await, "live");
+        }
+        let few = [member("tasks", "x"), member("tasks", "y")];
+        let late = [member("tasks", "ada"), member("tasks", "z"), member("tasks", "z")];
+        let news = member("news", "x");
+        gateway.change(few.iter().map(joined).collect()).await.unwrap();
+        gateway.change(late.iter().map(joined).collect()).await.unwrap();
+        gateway.change(vec![left(&late[1]), joined(&news)]).await.unwrap();
+
+        let mut first = [all.next().await, all.next().await];
+        first.sort();
+        let mut expected = few.each_ref().map(|member| format!("joined {}", member.client));
+        expected.sort();
+        assert_eq!(first, expected);
+        // It does not wait for the counts; and whoever comes back here is told of them.
+        assert_eq!(all.next().await, format!("joined {}", news.client));
+        let token = all.token.clone();
+        assert_eq!(all.next().await, "counted tasks +3 -1 =4");
+        let mut back = Watched::new(&channel, &["**"], &[], &token).await;
+        assert_eq!(back.next().await, "counted tasks +3 -1 =4");
+        let end = back.token.clone();
+        assert_eq!(ada.next().await, format!("joined {}", late[0].client));
+
+        let more = member("tasks", "w");
+        gateway.change(vec![left(&late[0]), joined(&more)]).await.unwrap();
+        assert_eq!(ada.next().await, format!("left {}", late[0].client));
+        let mut back = Watched::new(&channel, &["**"], &[], &end).await;
+        for watched in [&mut all, &mut back] {
+            assert_eq!(watched.next().await, "counted tasks +1 -1 =4");
+        }
+        gateway.goodbye().await.unwrap();
+    }
+}
+
 async fn lookup(channel: &Channel, users: &[&str]) -> Vec<UserPresence> {
     let users = owned(users);
     let found = client(channel).lookup(LookupRequest { users }).await;
@@ -274,6 +329,12 @@ impl Watched {
             What::Left(member) => format!("left {}", member.client),
             What::Live(_) => "live".to_owned(),
             What::Behind(_) => "behind".to_owned(),
+            What::Counted(counted) => {
+                let count =
+                    |it: &Count| format!("{} +{} -{} ={}", it.channel, it.joined, it.left, it.clients);
+                let counts: Vec<String> = counted.channels.iter().map(count).collect();
+                format!("counted {}", counts.join(", "))
+            }
         }
     }
 }

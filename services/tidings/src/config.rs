@@ -153,6 +153,11 @@ impl Config {
                 "`presence.leave_delay`: expected a duration up to 1h",
             ));
         }
+        if !presence::config::CROWD_INTERVAL.contains(&self.presence.crowd_interval) {
+            return Err(Failure::usage(
+                "`presence.crowd_interval`: expected a duration from 100ms to 10m",
+            ));
+        }
         if let Some(url) = &self.presence.url {
             grpc::endpoint(url).map_err(|error| Failure::usage(format!("`presence.url`: {error}")))?;
         }

@@ -95,11 +95,19 @@ impl Scene {
         Some(scene)
     }
 
-    /// Waits until nine in ten visitors are somewhere.
-    pub(crate) async fn most_are_inside(&self) {
+    async fn most_are_inside(&self) {
         eventually("most visitors are somewhere", async || {
             let inside = self.visitors.iter().filter(|visitor| visitor.at().is_some());
             (inside.count() * 10 > self.visitors.len() * 9).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until a good many have come and gone.
+    pub(crate) async fn goes_on(&self) {
+        let before = self.leaves();
+        eventually("clients roam on", async || {
+            (self.leaves() > before + 300).then_some(())
         })
         .await;
     }

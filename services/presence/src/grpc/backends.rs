@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use tidings_core::{ClientId, Glob};
 use tidings_proto::presence::{
-    Behind, Device, Live, Member, UserPresence, WatchRequest, WatchResponse, watch_response::What,
+    Behind, Count, Counted, Device, Live, Member, UserPresence, WatchRequest, WatchResponse,
+    watch_response::What,
 };
 use tonic::Status;
 
@@ -13,8 +14,8 @@ use super::{
     wire::{USER_MAX, from_member, unix_ms},
 };
 use crate::{
-    store::{Event, Position, Whereabouts},
-    watch::{Heard, Wanted},
+    store::{Event, Whereabouts},
+    watch::{Heard, Token, Wanted},
 };
 
 /// How many users one request may name, and how many globs.
@@ -75,7 +76,7 @@ pub(super) fn user(user: &str, found: Whereabouts) -> UserPresence {
     }
 }
 
-pub(super) fn wanted(request: WatchRequest) -> Result<(Wanted, Option<Position>), Status> {
+pub(super) fn wanted(request: WatchRequest) -> Result<(Wanted, Option<Token>), Status> {
     let WatchRequest {
         channels,
         users: named,
@@ -100,8 +101,8 @@ pub(super) fn wanted(request: WatchRequest) -> Result<(Wanted, Option<Position>)
     let from = if token.is_empty() {
         None
     } else {
-        let position = Position::parse(&token);
-        Some(position.ok_or_else(|| invalid("token", "is not one that Watch gave"))?)
+        let place = Token::parse(&token);
+        Some(place.ok_or_else(|| invalid("token", "is not one that Watch gave"))?)
     };
     let users = users.into_iter().collect();
     Ok((Wanted { channels, users }, from))
@@ -126,6 +127,16 @@ pub(super) fn heard(heard: Heard) -> WatchResponse {
             };
             (what, at.to_string())
         }
+        Heard::Counted(at, counts) => {
+            let channels = counts.into_iter().map(|(channel, count)| Count {
+                channel: channel.to_string(),
+                joined: count.joined,
+                left: count.left,
+                clients: count.clients,
+            });
+            let channels = channels.collect();
+            (What::Counted(Counted { channels }), at.to_string())
+        }
         Heard::Behind => (What::Behind(Behind {}), String::new()),
     };
     WatchResponse {
@@ -140,6 +151,7 @@ fn from_event(event: Event) -> Member {
         channel,
         client,
         user,
+        crowd: _,
     } = event;
     Member {
         channel: channel.to_string(),

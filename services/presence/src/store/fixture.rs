@@ -31,6 +31,8 @@ pub(crate) const BARE: Options = Options {
     leave_delay: Duration::ZERO,
     last_seen: Duration::ZERO,
     log: 0,
+    crowd: 0,
+    crowd_interval: Duration::ZERO,
 };
 
 pub(crate) fn bare(broker: &Broker) -> Store {

@@ -254,6 +254,7 @@ fn event(joined: bool, member: &Member) -> Event {
         channel: member.channel.clone(),
         client: member.info.client,
         user: member.info.user.clone(),
+        crowd: None,
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Event {
     pub client: ClientId,
     /// Whose; empty: nobody's.
     pub user: Arc<str>,
+    /// How many were in the channel then, when they were a crowd.
+    pub crowd: Option<u32>,
 }
 
 /// A place in the log; later ones are greater. The least is before everything.

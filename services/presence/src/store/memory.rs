@@ -155,6 +155,10 @@ impl Memory {
         (!members.is_empty()).then_some(members)
     }
 
+    pub(super) fn crowd_interval(&self) -> Duration {
+        self.0.state.lock().crowd_interval()
+    }
+
     pub(super) fn has_log(&self) -> bool {
         self.0.state.lock().log.is_kept()
     }

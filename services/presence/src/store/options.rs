@@ -26,6 +26,10 @@ pub struct Options {
     pub last_seen: Duration,
     /// How many joins and leaves the log has, about. Zero: there is none.
     pub log: usize,
+    /// A channel with more members is a crowd: who comes there is counted, not announced. Zero: none is.
+    pub crowd: usize,
+    /// How often those who watch are told the counts of crowds.
+    pub crowd_interval: Duration,
 }
 
 impl Default for Options {
@@ -35,6 +39,8 @@ impl Default for Options {
             leave_delay: Duration::ZERO,
             last_seen: Duration::from_secs(24 * 60 * 60),
             log: 100_000,
+            crowd: 1_000,
+            crowd_interval: Duration::from_secs(1),
         }
     }
 }

@@ -10,6 +10,7 @@
 //! | `tidings:presence:{CHANNEL}:order` | sorted set | the client ids, once they are more than 1,000 |
 //! | `tidings:presence:{CHANNEL}:announced` | hash | user → how many announced members, where users are announced once |
 //! | `tidings:presence:{CHANNEL}:leaving` | hash | whose leave is announced later: when, and the info |
+//! | `tidings:presence:{CHANNEL}:quiet` | set | who came when the channel was a crowd, and was not announced |
 //! | `tidings:leaving` | sorted set | `CHANNEL CLIENT` by when to look for leaves to announce in the channel |
 //! | `tidings:presence-log` | stream | the newest joins and leaves of all channels |
 //!

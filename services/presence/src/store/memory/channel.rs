@@ -1,7 +1,7 @@
 //! One channel: its members, how many they are, and who is on its way out.
 
 use std::{
-    collections::{BTreeMap, HashMap, btree_map::Entry, hash_map},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry, hash_map},
     hash::Hash,
     sync::Arc,
 };
@@ -23,6 +23,8 @@ pub(super) struct Room {
     /// How many announced clients a user has, where users are announced once.
     announced: Counts<Arc<str>>,
     leaving: BTreeMap<Who, (Instant, Member)>,
+    /// Who came when it was a crowd, and was not announced.
+    quiet: BTreeSet<Who>,
 }
 
 #[derive(Debug)]
@@ -119,18 +121,30 @@ impl Room {
             self.depart(who(&old), old, options, news);
         }
         if let Some(new) = new {
-            self.arrive(&who(&new), new, news);
+            self.arrive(who(&new), new, options, news);
         }
     }
 
-    fn arrive(&mut self, who: &Who, member: Member, news: &mut Vec<News>) {
-        if let Who::User(user) = who
+    /// How many are there, when who comes and who goes is counted, not announced.
+    pub(super) fn crowd(&self, options: &Options) -> Option<u32> {
+        let size = self.members.len();
+        let is_crowd = options.crowd > 0 && size > options.crowd;
+        is_crowd.then(|| size.try_into().unwrap_or(u32::MAX))
+    }
+
+    fn arrive(&mut self, who: Who, member: Member, options: &Options, news: &mut Vec<News>) {
+        if let Who::User(user) = &who
             && self.announced.more(user.clone()) > 1
         {
             return;
         }
         // Back before its leave was due: it was never away.
-        if self.leaving.remove(who).is_none() {
+        if self.leaving.remove(&who).is_some() {
+            return;
+        }
+        if self.crowd(options).is_some() {
+            self.quiet.insert(who);
+        } else {
             news.push(News::Came(member.channel, member.info));
         }
     }
@@ -139,6 +153,10 @@ impl Room {
         if let Who::User(user) = &who
             && self.announced.fewer(user) > 0
         {
+            return;
+        }
+        // Nobody heard of it coming. Where they did, they hear of it going, from a crowd too.
+        if self.quiet.remove(&who) && self.crowd(options).is_some() {
             return;
         }
         if options.leave_delay.is_zero() {

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     ops::Bound,
     sync::Arc,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use tidings_core::{Channel, ClientId, ClientInfo};
@@ -54,6 +54,10 @@ impl State {
             forgets: VecDeque::new(),
             last_serial: 0,
         }
+    }
+
+    pub(super) const fn crowd_interval(&self) -> Duration {
+        self.options.crowd_interval
     }
 
     pub(super) fn apply(&mut self, lease: &Lease, changes: Changes, news: &mut Vec<News>) -> Applied {
@@ -116,7 +120,8 @@ impl State {
             return false;
         };
         if is_new {
-            self.note(true, &id, &user);
+            let crowd = room.crowd(&self.options);
+            self.note(true, &id, &user, crowd);
         }
         if !user.is_empty() {
             self.seen.remove(&user);
@@ -136,11 +141,12 @@ impl State {
         let Some(gone) = room.remove(lease, id.client, &self.options, news) else {
             return false;
         };
+        let crowd = room.crowd(&self.options);
         if room.is_empty() {
             self.channels.remove(&id.channel);
         }
         let user = gone.info.user;
-        self.note(false, id, &user);
+        self.note(false, id, &user, crowd);
         if let Some(places) = self.users.get_mut(&user) {
             places.remove(id);
             if places.is_empty() {
@@ -151,12 +157,13 @@ impl State {
         true
     }
 
-    fn note(&mut self, joined: bool, id: &MemberId, user: &Arc<str>) {
+    fn note(&mut self, joined: bool, id: &MemberId, user: &Arc<str>, crowd: Option<u32>) {
         self.log.push(Event {
             joined,
             channel: id.channel.clone(),
             client: id.client,
             user: user.clone(),
+            crowd,
         });
     }
 

@@ -5,16 +5,18 @@
 -- A value is a head of words: the serial of the member's lease, since when, and `+` when it is announced; then a line feed and
 -- a tidings.bus.v1.ClientInfo without `client`. An empty value removes.
 --
--- KEYS: 1 the members, 2 leases, 3 users, 4 order, 5 announced, 6 leaving, 7 the log, if there is one
+-- KEYS: 1 the members, 2 leases, 3 users, 4 order, 5 announced, 6 leaving, 7 quiet, 8 the log, if there is one
 -- ARGV: 1 the lease's serial, 2 PUBLISH or SPUBLISH, 3 the channel in Redis, 4 the channel, 5 'user' or 'client': who is
 --       announced once, 6 for how long a leave is held, in ms, 7 the log's length, 8 how many members need no order,
---       9.. client, value, client, value, …
+--       9 more members than that are a crowd, 0: never, 10.. client, value, client, value, …
 -- Returns for each: '+' it was not there, '-' and its user: it was there and is not, '' neither; and why Redis would not
 -- let an announcement out, or ''.
-local members, leases, users, order, announced, leaving, log = unpack(KEYS)
+local members, leases, users, order, announced, leaving, quiet, log = unpack(KEYS)
 local lease, publish, bus, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local per_user, delay, log_length, small = ARGV[5] == 'user', tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
+local crowd = tonumber(ARGV[9])
 local refused = ''
+local size = redis.call('HLEN', members)
 
 local function info_of(value)
   return string.sub(value, (string.find(value, '\n', 1, true) or #value) + 1)
@@ -64,18 +66,32 @@ local function who(client, user)
   return 'client:' .. client
 end
 
+-- Whether who comes and who goes is counted, not announced.
+local function is_crowd()
+  return crowd > 0 and size > crowd
+end
+
 local function arrive(client, user, value)
   if per_user and user ~= '' and count(announced, user, 1) > 1 then
     return
   end
   -- Back before its leave was due: it was never away.
-  if redis.call('HDEL', leaving, who(client, user)) == 0 then
+  if redis.call('HDEL', leaving, who(client, user)) == 1 then
+    return
+  end
+  if is_crowd() then
+    redis.call('SADD', quiet, who(client, user))
+  else
     announce(JOIN, client, value)
   end
 end
 
 local function depart(client, user, value)
   if per_user and user ~= '' and count(announced, user, -1) > 0 then
+    return
+  end
+  -- Nobody heard of it coming. Where they did, they hear of it going, from a crowd too.
+  if redis.call('SREM', quiet, who(client, user)) == 1 and is_crowd() then
     return
   end
   if delay == 0 then
@@ -92,7 +108,7 @@ end
 
 local ordered = redis.call('EXISTS', order) == 1
 local effects = {}
-for i = 9, #ARGV, 2 do
+for i = 10, #ARGV, 2 do
   local client, value = ARGV[i], ARGV[i + 1]
   local old = redis.call('HGET', members, client) or ''
   local holder = string.match(old, '^[^ \n]*')
@@ -111,14 +127,14 @@ for i = 9, #ARGV, 2 do
     local old_user, user = user_of(old), user_of(new)
     if new == '' then
       redis.call('HDEL', members, client)
-      effect = '-' .. old_user
+      size, effect = size - 1, '-' .. old_user
     else
       redis.call('HSET', members, client, new)
       count(leases, lease, 1)
       count(users, user, 1)
     end
     if old == '' then
-      effect = '+'
+      size, effect = size + 1, '+'
     else
       count(leases, holder, -1)
       count(users, old_user, -1)
@@ -138,15 +154,17 @@ for i = 9, #ARGV, 2 do
     end
     if log and effect ~= '' then
       local event, whose = effect == '+' and 'joined' or 'left', effect == '+' and user or old_user
-      redis.call('XADD', log, 'MAXLEN', '~', log_length, '*',
-        'event', event, 'channel', channel, 'client', client, 'user', whose)
+      local entry = {'event', event, 'channel', channel, 'client', client, 'user', whose}
+      if is_crowd() then
+        entry[9], entry[10] = 'clients', size
+      end
+      redis.call('XADD', log, 'MAXLEN', '~', log_length, '*', unpack(entry))
     end
   end
   effects[#effects + 1] = effect
 end
 
 -- Few members are read whole; only of many is it worth to keep them in order.
-local size = redis.call('HLEN', members)
 if not ordered and size > small then
   for _, client in ipairs(redis.call('HKEYS', members)) do
     redis.call('ZADD', order, 0, client)

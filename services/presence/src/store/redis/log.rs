@@ -1,6 +1,6 @@
 //! The log, a Redis stream to which the script that writes members adds.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tidings_core::{Channel, ClientId};
 
@@ -12,6 +12,10 @@ use super::{
 type Entries = Vec<(String, HashMap<String, Vec<u8>>)>;
 
 impl Redis {
+    pub(in super::super) const fn crowd_interval(&self) -> Duration {
+        self.options.crowd_interval
+    }
+
     pub(in super::super) const fn has_log(&self) -> bool {
         self.options.log > 0
     }
@@ -68,5 +72,6 @@ fn event(fields: &HashMap<String, Vec<u8>>) -> Option<Event> {
         channel: Channel::parse(text("channel")?).ok()?,
         client: ClientId::parse(text("client")?)?,
         user: text("user")?.into(),
+        crowd: text("clients").and_then(|clients| clients.parse().ok()),
     })
 }

@@ -171,9 +171,9 @@ impl Redis {
             pipeline.cmd("EVALSHA").arg(self.scripts.apply.get_hash());
             let log = (self.options.log > 0).then(|| self.keys.log());
             pipeline
-                .arg(6 + log.iter().len())
+                .arg(7 + log.iter().len())
                 .arg(self.keys.presence(channel));
-            for what in ["leases", "users", "order", "announced", "leaving"] {
+            for what in ["leases", "users", "order", "announced", "leaving", "quiet"] {
                 pipeline.arg(self.keys.beside(channel, what));
             }
             pipeline
@@ -188,7 +188,8 @@ impl Redis {
                 })
                 .arg(millis(self.options.leave_delay))
                 .arg(self.options.log)
-                .arg(UNORDERED);
+                .arg(UNORDERED)
+                .arg(self.options.crowd);
             for (client, member) in members {
                 let value = member
                     .as_ref()
