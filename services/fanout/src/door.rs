@@ -156,18 +156,20 @@ impl Fanout {
             fanout: fanout.clone(),
             presence: Reads {
                 presence: presence.clone(),
+                namespaces: namespaces.clone(),
             },
             streams: broker.streams(),
-            namespaces,
+            namespaces: namespaces.clone(),
         };
         let intake = Intake(fanout.clone());
+        let reads = Reads { presence, namespaces };
         let guarded = Services::from(Router::new())
             .add_service(
                 FanoutServer::from_arc(fanout)
                     .accept_compressed(CompressionEncoding::Gzip)
                     .max_decoding_message_size(message_size),
             )
-            .add_service(PresenceServer::new(Reads { presence }).max_decoding_message_size(message_size))
+            .add_service(PresenceServer::new(reads).max_decoding_message_size(message_size))
             .into_axum_router()
             .layer(middleware::from_fn_with_state(guard, guard::guard));
         let health = HealthReporter::new();

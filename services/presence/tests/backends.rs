@@ -224,6 +224,8 @@ async fn what_cannot_be_watched_is_refused() {
     let channel = serve(&Store::with(&Broker::memory(), options), &shutdown);
     let status = client(&channel).watch(good()).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
+    let violations = status.get_details_precondition_failure().unwrap().violations;
+    assert_eq!(violations[0].subject, "presence.log");
 }
 
 #[tokio::test]

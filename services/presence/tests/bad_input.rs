@@ -132,6 +132,30 @@ async fn a_bad_update_ends_its_stream_and_leaves_what_was_there() {
     );
     assert_eq!(users(&channel, "tasks").await, ["ada"]);
 
+    for (bad, field) in [
+        (
+            Member {
+                chan_info: vec![b' '; 65_537].into(),
+                ..member("tasks", "bob")
+            },
+            "snapshot.members[0].chan_info",
+        ),
+        (member("tasks", &"x".repeat(1_025)), "snapshot.members[0].user"),
+        (member("a b", "bob"), "snapshot.members[0].channel"),
+    ] {
+        let mut gateway = Gateway::connect(&channel).await;
+        gateway.hello("g2", LEASE).await.unwrap();
+        let snapshot = Snapshot {
+            members: vec![bad],
+            last: true,
+        };
+        refused(
+            &gateway.tell(Update::Snapshot(snapshot)).await.unwrap_err(),
+            field,
+        );
+        assert_eq!(users(&channel, "tasks").await, ["ada"]);
+    }
+
     let mut gateway = Gateway::attach(&channel, "g2", LEASE, &[]).await;
     refused(
         &gateway.change(vec![Change { change: None }]).await.unwrap_err(),
@@ -161,6 +185,30 @@ async fn a_bad_hello_is_refused() {
                 .unwrap_err(),
             field,
         );
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_id_that_is_attached_elsewhere_is_the_newer_ones_and_the_older_is_told() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let shutdown = Shutdown::new();
+    let replicas = [(); 2].map(|()| serve(&redis_store(&server), &shutdown));
+    for (here, there) in [(0, 0), (0, 1)] {
+        let (here, there) = (&replicas[here], &replicas[there]);
+        let mut older = Gateway::attach(here, "g1", LEASE, &[member("tasks", "ada")]).await;
+        let newer = Gateway::attach(there, "g1", LEASE, &[member("tasks", "bob")]).await;
+        let status = older
+            .change(vec![joined(&member("tasks", "eve"))])
+            .await
+            .unwrap_err();
+        assert_eq!(status.code(), Code::Aborted, "{status:?}");
+        let lease = status.get_details_resource_info().unwrap();
+        assert_eq!((&*lease.resource_type, &*lease.owner), ("lease", "g1"));
+        assert!(lease.description.contains("attach again"), "{status:?}");
+        assert_eq!(users(here, "tasks").await, ["bob"]);
+        drop(newer);
     }
 }
 

@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 
 use http::HeaderMap;
 use tidings_auth::Key;
-use tidings_core::Channel;
+use tidings_core::{Channel, Namespaces};
 use tidings_proto::presence::{
     GatewayUpdate, ListRequest, ListResponse, LookupRequest, LookupResponse, PresenceAck, StatsRequest,
     StatsResponse, WatchRequest, WatchResponse, presence_client::PresenceClient, presence_server,
@@ -17,6 +17,7 @@ use tonic_types::FieldViolation;
 use tracing::Span;
 
 use super::{caller, caller_trace, status, traced};
+use crate::publish;
 
 /// How long the presence service has to answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,6 +28,8 @@ pub(crate) type Client = PresenceClient<transport::Channel>;
 pub(crate) struct Reads {
     /// `None`: it is not known where presence runs.
     pub(crate) presence: Option<transport::Channel>,
+    /// Those that somebody configured: nobody can be anywhere else.
+    pub(crate) namespaces: Namespaces,
 }
 
 #[tonic::async_trait]
@@ -86,7 +89,14 @@ impl presence_server::Presence for Reads {
 impl Reads {
     /// Whom to ask, when the caller may ask about the channel.
     fn admit<T>(&self, request: &Request<T>, channel: &str) -> Result<Client, Status> {
-        self.asked_by(caller(request)?.as_deref(), channel)
+        let client = self.asked_by(caller(request)?.as_deref(), channel)?;
+        match Channel::parse(channel) {
+            Ok(channel) if self.namespaces.of(&channel).is_none() => {
+                let route = None;
+                Err(status::of(&publish::Error::Namespace { channel, route }))
+            }
+            _ => Ok(client),
+        }
     }
 
     /// The same, for whichever way the question came.

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tidings_broker::Broker;
+use tidings_core::{Namespace, Namespaces};
 use tidings_fanout::Deps;
 use tidings_proto::presence::{
     GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest, LookupResponse, Member, PresenceAck,
@@ -156,6 +157,36 @@ async fn who_may_not_publish_to_a_channel_may_not_look_into_it() {
     assert_eq!(code(&mut client, "user:1", &KEY).await, Code::PermissionDenied);
     assert_eq!(code(&mut client, "", &KEY).await, Code::InvalidArgument);
     assert_eq!(code(&mut client, "tasks:1", &[]).await, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn a_channel_in_a_namespace_that_nobody_configured_is_not_found() {
+    let (presence, _echo) = echo();
+    let tasks = Namespace {
+        name: "tasks".to_owned(),
+        ..Namespace::default()
+    };
+    let deps = Deps {
+        namespaces: Namespaces::new(vec![tasks]).unwrap(),
+        ..asking(presence)
+    };
+    let door = Door::open_with(deps, &keyed(None, None), &[]);
+    let mut client = PresenceClient::new(door.channel().await);
+    client.list(with(list("tasks:1"), &KEY)).await.unwrap();
+    let stats = StatsRequest {
+        channel: "typo:1".to_owned(),
+    };
+    for status in [
+        client.list(with(list("typo:1"), &KEY)).await.unwrap_err(),
+        client.stats(with(stats, &KEY)).await.unwrap_err(),
+    ] {
+        assert_eq!(status.code(), Code::NotFound, "{status:?}");
+        let resource = status.get_details_resource_info().unwrap();
+        assert_eq!(
+            (&*resource.resource_type, &*resource.resource_name),
+            ("namespace", "typo")
+        );
+    }
 }
 
 #[tokio::test]

@@ -35,7 +35,9 @@ pub(super) fn silent(patience: Duration) -> Status {
 }
 
 pub(super) fn no_log() -> Status {
-    Status::failed_precondition("nothing is kept for those who watch: `presence.log` is 0")
+    let why = "nothing is kept for those who watch: `presence.log` is 0";
+    let details = ErrorDetails::with_precondition_failure_violation("CONFIGURATION", "presence.log", why);
+    Status::with_error_details(Code::FailedPrecondition, why, details)
 }
 
 pub(super) fn too_many_watch() -> Status {
@@ -54,7 +56,12 @@ fn unavailable(why: impl Into<String>) -> Status {
 impl From<store::Error> for Status {
     fn from(error: store::Error) -> Self {
         match &error {
-            store::Error::Ended { .. } => Self::aborted(format!("{error}; attach again and report everyone")),
+            store::Error::Ended { lease } => {
+                let advice = "attach again and report everyone";
+                let (name, owner) = (lease.to_string(), lease.gateway.as_str());
+                let details = ErrorDetails::with_resource_info("lease", name, owner, advice);
+                Self::with_error_details(Code::Aborted, format!("{error}; {advice}"), details)
+            }
             store::Error::Unavailable(cause) => unavailable(format!("{error}: {cause}")),
         }
     }
