@@ -19,6 +19,11 @@ pub struct Config {
     /// Where gateways and fanout find presence when it does not run in their process: `http://presence:9001`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+    /// What the gateway that runs here is called by presence: a [`GatewayId`](crate::member::GatewayId) that is the same after a
+    /// restart, and no other's at any time. A gateway that comes back under it after a crash replaces its old self at
+    /// once; without, under a name of its own each time, its old members stay until their lease ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// How long a gateway's members outlive its last heartbeat, 1 s to 10 min. Gateways ask for it when they
     /// attach. Shorter notices a dead gateway sooner; longer forgives longer pauses. Default 10 s.
     #[serde(with = "humantime_serde")]
@@ -77,6 +82,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 9001)),
             url: None,
+            gateway: None,
             lease: Duration::from_secs(10),
             per,
             leave_delay,
@@ -98,6 +104,7 @@ mod tests {
         let full = Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 7001)),
             url: Some("http://presence:9001".to_owned()),
+            gateway: Some("gateway-0".to_owned()),
             lease: Duration::from_millis(2500),
             per: Per::User,
             leave_delay: Duration::from_secs(5),

@@ -158,6 +158,10 @@ impl Config {
                 "`presence.crowd_interval`: expected a duration from 100ms to 10m",
             ));
         }
+        if let Some(gateway) = &self.presence.gateway {
+            presence::member::GatewayId::parse(gateway)
+                .map_err(|error| Failure::usage(format!("`presence.gateway`: {error}")))?;
+        }
         if let Some(url) = &self.presence.url {
             grpc::endpoint(url).map_err(|error| Failure::usage(format!("`presence.url`: {error}")))?;
         }

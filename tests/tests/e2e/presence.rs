@@ -1,7 +1,7 @@
 //! Who is there, as backends and clients are told.
 
 use serde_json::{Value, json};
-use tidings_tests::{Client, Redis, eventually};
+use tidings_tests::{CONFIG, Client, Launch, Redis, eventually, token};
 
 use crate::split::Split;
 
@@ -69,6 +69,29 @@ async fn members_of_a_killed_gateway_are_gone_after_its_lease_and_others_stay() 
 }
 
 #[tokio::test]
+async fn a_gateway_that_comes_back_under_its_name_replaces_its_old_self_at_once() {
+    let Some(redis) = Redis::start() else { return };
+    // Longer than this test waits: it is not the lease that removes them.
+    let environment = [("TIDINGS_PRESENCE__LEASE", "10m")];
+    let mut split = Split::start(&redis, 1, &environment).await;
+    let named = || {
+        Launch::new("gateway")
+            .redis(&redis)
+            .env("TIDINGS_PRESENCE__LEASE", "10m")
+            .env("TIDINGS_PRESENCE__URL", &split.presence.presence())
+            .env("TIDINGS_PRESENCE__GATEWAY", "gateway-1")
+    };
+    let (old, new) = (named(), named());
+    split.gateways.push(old.start().await);
+    let _ada = split.client(0, "ada", "tasks:1").await;
+    let _bob = split.client(1, "bob", "tasks:1").await;
+    until_listed(&split, "tasks:1", &["ada", "bob"]).await;
+    split.gateways[1].kill().await;
+    split.gateways.push(new.start().await);
+    until_listed(&split, "tasks:1", &["ada"]).await;
+}
+
+#[tokio::test]
 async fn members_of_a_gateway_that_drains_are_gone_at_once() {
     let Some(redis) = Redis::start() else { return };
     // Longer than this test waits: it is not the lease that removes them.
@@ -111,4 +134,40 @@ async fn without_presence_clients_stay_and_events_flow_and_only_its_questions_fa
             .then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn of_a_crowd_clients_hear_who_was_there_before_it_was_one_and_ask_how_many_there_are() {
+    let config = format!(
+        "{CONFIG}\n[[namespace]]\nname = \"room\"\npresence = true\njoin_leave = true\n\
+         force_push_join_leave = true\nallow_subscribe_for_client = true\nallow_presence_for_subscriber = true\n"
+    );
+    let node = Launch::new("standalone").config(&config);
+    let node = node.env("TIDINGS_PRESENCE__CROWD", "2").start().await;
+    let come = async |user: &str| {
+        let mut client = Client::connect(&node.websocket(), &token(user)).await;
+        client.subscribe("room:1").await;
+        client
+    };
+    let mut ada = come("ada").await;
+    assert_eq!(ada.push().await["join"]["info"]["user"], "ada");
+    let bob = come("bob").await;
+    assert_eq!(ada.push().await["join"]["info"]["user"], "bob");
+    let mut late = Vec::new();
+    for user in ["eve", "zoe"] {
+        late.push(come(user).await);
+    }
+    let mut until_there = async |clients: u64| {
+        while ada.ask("presence_stats", json!({ "channel": "room:1" })).await["presence_stats"]["num_clients"]
+            != clients
+        {}
+    };
+    until_there(4).await;
+    // The next that is heard: nothing was said of eve and zoe.
+    drop(bob);
+    until_there(3).await;
+    assert_eq!(ada.push().await["leave"]["info"]["user"], "bob");
+    late.pop();
+    // She goes from three, of whom two are left: no crowd.
+    assert_eq!(ada.push().await["leave"]["info"]["user"], "zoe");
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod away;
+mod checking;
 mod crowd;
 mod faults;
 mod gateway;

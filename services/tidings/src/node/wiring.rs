@@ -98,7 +98,8 @@ impl Wiring {
         let lease = config.presence.lease;
         let health = self.health.component("presence");
         // In the stage after the clients', so that the gateway can say goodbye for them.
-        let members = Members::start(id.to_string(), presence, lease, &self.stages.services, health);
+        let name = config.presence.gateway.clone().unwrap_or_else(|| id.to_string());
+        let members = Members::start(name, presence, lease, &self.stages.services, health);
         let verifier = config.verifier()?;
         let deps = gateway::Deps {
             node: id.to_string(),
