@@ -18,18 +18,18 @@ impl<M> Default for Turns<M> {
     }
 }
 
-impl<M: Ord + Clone + Debug> Turns<M> {
+impl<M: Ord + Debug> Turns<M> {
     /// It heard that a member came (`true`) or left.
     pub fn heard(&mut self, member: M, came: bool) {
-        let in_turn = if came {
-            self.there.insert(member.clone())
-        } else {
-            self.there.remove(&member)
-        };
-        if !in_turn {
+        if came == self.there.contains(&member) {
             let what = if came { "came" } else { "left" };
             self.faults
                 .push(format!("{member:?} {what} a second time in a row"));
+        }
+        if came {
+            self.there.insert(member);
+        } else {
+            self.there.remove(&member);
         }
     }
 

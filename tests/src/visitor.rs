@@ -180,7 +180,6 @@ impl Observer {
     ///
     /// # Panics
     /// When it panicked itself.
-    #[must_use]
     pub fn heard(&self) -> MutexGuard<'_, Turns<Stay>> {
         lock(&self.heard)
     }

@@ -37,7 +37,7 @@ impl Crowd {
             if let Some(room) = self.at[n].take() {
                 gateway.left(self.rooms[room], client);
             }
-            if (n + round) % 5 != 0 {
+            if !(n + round).is_multiple_of(5) {
                 let room = n * (round + 1) % self.rooms.len();
                 gateway.joined(self.rooms[room], client);
                 self.at[n] = Some(room);

@@ -12,44 +12,11 @@ use tidings_core::ClientInfo;
 
 use super::{
     Store,
-    fixture::{LONG, attach, bare, channel, cluster, command, joins, keys, leave, member, named, sweep},
+    fixture::{LONG, attach, bare, channel, command, joins, leave, member, on_each_bus, sweep},
 };
 use crate::member::{Change, Member};
 
-macro_rules! contract {
-    ($($rule:ident),+ $(,)?) => {
-        mod in_memory {
-            $(#[tokio::test(start_paused = true)]
-            async fn $rule() {
-                super::$rule(super::Broker::memory()).await;
-            })+
-        }
-        mod in_redis {
-            $(#[tokio::test]
-            async fn $rule() {
-                let Some(server) = super::RedisServer::start() else { return };
-                super::$rule(super::Broker::redis(&server.config()).unwrap()).await;
-                assert_eq!(super::keys(&server).await, [] as [String; 0], "left behind");
-            })+
-        }
-        mod in_cluster {
-            #[tokio::test]
-            async fn every_rule() {
-                let Some(cluster) = super::cluster().await else { return };
-                $(
-                    println!(stringify!($rule));
-                    let config = super::named(&cluster, stringify!($rule));
-                    super::$rule(super::Broker::redis(&config).unwrap()).await;
-                )+
-                for node in &cluster.nodes {
-                    assert_eq!(super::keys(node).await, [] as [String; 0], "left behind");
-                }
-            }
-        }
-    };
-}
-
-contract!(
+on_each_bus!(
     who_comes_and_goes_is_heard_once_and_who_stays_is_not,
     who_is_not_announced_is_not_heard,
     who_begins_to_be_announced_is_heard_coming_and_who_ceases_to_be_going,

@@ -1,50 +1,14 @@
 //! Channels with so many members that nobody is announced to all the others. One suite, as in `contract.rs`.
 
-use tidings_broker::{
-    Broker, Incoming,
-    test_util::{Recorder, RedisServer},
-};
+use tidings_broker::{Broker, Incoming, test_util::Recorder};
 
 use super::{
     Options, Per, Store,
-    fixture::{BARE, LONG, attach, channel, cluster, joins, keys, leave, member, named, sweep},
+    fixture::{BARE, LONG, attach, channel, joins, leave, member, on_each_bus, sweep},
 };
 use crate::member::{Change, Member};
 
-macro_rules! contract {
-    ($($rule:ident),+ $(,)?) => {
-        mod in_memory {
-            $(#[tokio::test(start_paused = true)]
-            async fn $rule() {
-                super::$rule(super::Broker::memory()).await;
-            })+
-        }
-        mod in_redis {
-            $(#[tokio::test]
-            async fn $rule() {
-                let Some(server) = super::RedisServer::start() else { return };
-                super::$rule(super::Broker::redis(&server.config()).unwrap()).await;
-                assert_eq!(super::keys(&server).await, [] as [String; 0], "left behind");
-            })+
-        }
-        mod in_cluster {
-            #[tokio::test]
-            async fn every_rule() {
-                let Some(cluster) = super::cluster().await else { return };
-                $(
-                    println!(stringify!($rule));
-                    let config = super::named(&cluster, stringify!($rule));
-                    super::$rule(super::Broker::redis(&config).unwrap()).await;
-                )+
-                for node in &cluster.nodes {
-                    assert_eq!(super::keys(node).await, [] as [String; 0], "left behind");
-                }
-            }
-        }
-    };
-}
-
-contract!(
+on_each_bus!(
     who_comes_to_a_crowd_is_not_announced_and_goes_as_it_came,
     who_was_announced_leaves_a_crowd_announced_and_is_announced_again_when_it_is_none,
     whoever_leaves_what_was_a_crowd_is_announced,

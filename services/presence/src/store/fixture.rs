@@ -21,6 +21,44 @@ use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 pub(crate) const SHORT: Duration = Duration::from_millis(50);
 
+/// Makes each rule, which is given a bus and leaves nothing behind, a test of the memory store and a test of Redis, and all
+/// together one of a Cluster.
+macro_rules! on_each_bus {
+    ($($rule:ident),+ $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $rule() {
+                super::$rule(tidings_broker::Broker::memory()).await;
+            })+
+        }
+        mod in_redis {
+            $(#[tokio::test]
+            async fn $rule() {
+                let Some(server) = tidings_broker::test_util::RedisServer::start() else { return };
+                super::$rule(tidings_broker::Broker::redis(&server.config()).unwrap()).await;
+                let left = $crate::store::fixture::keys(&server).await;
+                assert_eq!(left, [] as [String; 0], "left behind");
+            })+
+        }
+        mod in_cluster {
+            #[tokio::test]
+            async fn every_rule() {
+                let Some(cluster) = $crate::store::fixture::cluster().await else { return };
+                $(
+                    println!(stringify!($rule));
+                    let config = $crate::store::fixture::named(&cluster, stringify!($rule));
+                    super::$rule(tidings_broker::Broker::redis(&config).unwrap()).await;
+                )+
+                for node in &cluster.nodes {
+                    let left = $crate::store::fixture::keys(node).await;
+                    assert_eq!(left, [] as [String; 0], "left behind");
+                }
+            }
+        }
+    };
+}
+pub(crate) use on_each_bus;
+
 pub(crate) fn on(server: &RedisServer) -> Store {
     bare(&Broker::redis(&server.config()).unwrap())
 }

@@ -133,3 +133,28 @@ impl fmt::Display for Token {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_as_it_was_written_and_nothing_else_is_one() {
+        for text in ["0-0", "5-7", "5-7/5-6", "12-0/3-9"] {
+            assert_eq!(Token::parse(text).unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "5",
+            "5-",
+            "/5-7",
+            "5-7/",
+            "5-7/5-8",
+            "5-7/5-6/5-5",
+            "5-7/x",
+            "-1-2",
+        ] {
+            assert_eq!(Token::parse(text), None, "{text}");
+        }
+    }
+}
