@@ -172,9 +172,8 @@ mod tests {
     async fn publish(broker: &Broker, channel: &Channel) {
         let publication = Publication::new(Bytes::from_static(b"1"), Format::Json, SystemTime::UNIX_EPOCH);
         let target = Target {
-            channel: channel.clone(),
             retention: Some(retention()),
-            once: None,
+            ..Target::from(channel.clone())
         };
         broker
             .publisher()
