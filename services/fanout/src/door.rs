@@ -169,7 +169,11 @@ impl Fanout {
                     .accept_compressed(CompressionEncoding::Gzip)
                     .max_decoding_message_size(message_size),
             )
-            .add_service(PresenceServer::new(reads).max_decoding_message_size(message_size))
+            .add_service(
+                PresenceServer::new(reads)
+                    .accept_compressed(CompressionEncoding::Gzip)
+                    .max_decoding_message_size(message_size),
+            )
             .into_axum_router()
             .layer(middleware::from_fn_with_state(guard, guard::guard));
         let health = HealthReporter::new();

@@ -11,7 +11,7 @@ use tidings_proto::presence::{
     presence_server, watch_response,
 };
 use tidings_runtime::{Shutdown, serve};
-use tonic::{Code, Request, Response, Status, Streaming, transport};
+use tonic::{Code, Request, Response, Status, Streaming, codec::CompressionEncoding, transport};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -107,6 +107,15 @@ fn asking(presence: transport::Channel) -> Deps {
         presence: Some(presence),
         ..open_to_all(&Broker::memory())
     }
+}
+
+#[tokio::test]
+async fn a_question_may_be_compressed_as_events_may() {
+    let (presence, _echo) = echo();
+    let door = Door::open_with(asking(presence), &insecure(), &[]);
+    let mut client = PresenceClient::new(door.channel().await).send_compressed(CompressionEncoding::Gzip);
+    let answer = client.list(list("tasks:1")).await.unwrap().into_inner();
+    assert_eq!(answer.next_page_token, "next");
 }
 
 #[tokio::test]
