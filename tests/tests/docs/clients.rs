@@ -11,7 +11,7 @@ use crate::page::{page, root};
 fn files(place: &str) -> Vec<PathBuf> {
     let (folder, file) = place.rsplit_once('/').unwrap_or(("", place));
     let folder = match folder {
-        "interop" | "e2e" | "faults" => format!("tests/tests/{folder}"),
+        "interop" | "e2e" | "faults" | "members" => format!("tests/tests/{folder}"),
         "gateway" => "services/gateway/tests/clients".to_owned(),
         "session" => "libs/session/src/session/tests".to_owned(),
         "json" | "protobuf" => format!("libs/protocol/src/centrifuge/{folder}"),
@@ -21,7 +21,6 @@ fn files(place: &str) -> Vec<PathBuf> {
         "" => match file {
             "uni" => "libs/protocol/src/centrifuge".to_owned(),
             "filter" => "libs/core/src".to_owned(),
-            "members" => "tests/tests".to_owned(),
             "gateway-wire" => return vec![root().join("services/gateway/src/wire/tests.rs")],
             _ => panic!("the page does not say where {place} is"),
         },
