@@ -78,8 +78,11 @@ impl Streams {
         Self {
             keys,
             carry,
-            publish: Script::new(include_str!("scripts/publish.lua")),
-            read: Script::new(include_str!("scripts/read.lua")),
+            publish: Script::new(concat!(
+                include_str!("scripts/lost.lua"),
+                include_str!("scripts/publish.lua")
+            )),
+            read: Script::new(concat!(include_str!("scripts/lost.lua"), include_str!("scripts/read.lua"))),
         }
     }
 

@@ -19,20 +19,6 @@ local LEAP = 68719476736
 -- The most seams that are remembered. Who comes back from before the oldest is told that it cannot recover.
 local SEAMS = 8
 
--- Whether an offset that was given is not in the stream any more: it is behind the end, or at a seam. Seams are
--- "last:first," of what comes before and after, newest first.
-local function is_lost(given, offset, seams)
-  if given > offset then
-    return true
-  end
-  for last, first in string.gmatch(seams, '(%d+):(%d+)') do
-    if tonumber(last) < given and given < tonumber(first) then
-      return true
-    end
-  end
-  return false
-end
-
 -- Appends the envelope to the stream; returns its offset, its epoch and, at a seam, the offset before it. Numbers are
 -- formatted here because Redis would take three times as long.
 local function append()

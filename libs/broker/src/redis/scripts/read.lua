@@ -14,26 +14,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'seams')
 local offset, epoch, kept_until, seams = tonumber(known[1]), known[2], tonumber(known[3]), known[4] or ''
 
--- Whether an offset that was given is not in the stream any more: it is behind the end, or at a seam. Seams are
--- "last:first," of what comes before and after, newest first.
-local function is_lost(given)
-  if given > offset then
-    return true
-  end
-  for last, first in string.gmatch(seams, '(%d+):(%d+)') do
-    if tonumber(last) < given and given < tonumber(first) then
-      return true
-    end
-  end
-  return false
-end
-
 -- Entries that are not old enough to have expired were lost when they are not there; so is what has no top.
 if not epoch or (now < kept_until and redis.call('EXISTS', stream) == 0) then
   offset, epoch, kept_until = 0, ARGV[1], 0
   redis.call('DEL', top, stream)
   redis.call('HSET', top, 'offset', offset, 'epoch', epoch, 'until', kept_until, 'generation', ARGV[2])
-elseif epoch == ARGV[5] and is_lost(tonumber(ARGV[4])) then
+elseif epoch == ARGV[5] and is_lost(tonumber(ARGV[4]), offset, seams) then
   -- Redis has lost what somebody was told is kept. What is there stays.
   epoch = ARGV[1]
   redis.call('HSET', top, 'epoch', epoch, 'generation', ARGV[2])
