@@ -55,6 +55,7 @@ pub struct Key {
     channels: Option<Vec<Glob>>,
     methods: Option<Vec<Method>>,
     limit: Option<Limit>,
+    inside: bool,
 }
 
 /// How fast a key may go.
@@ -269,6 +270,7 @@ impl Key {
             name,
             secret: key,
             certificate,
+            inside: false,
         })
     }
 
@@ -300,7 +302,14 @@ impl Key {
             secret: None,
             certificate: None,
             methods: None,
+            inside: true,
         })
+    }
+
+    /// Whether nobody shows it: see [`inside`](Self::inside).
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.inside
     }
 
     /// The name it is configured by.

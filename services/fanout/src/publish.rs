@@ -157,7 +157,8 @@ impl Publish {
                 Error::Routing(_) | Error::Namespace { .. } => EventResult::Invalid,
                 Error::Bus(_) => EventResult::Failed,
             });
-            if let (Some(key), Some(reason)) = (key, error.refusal()) {
+            // What a source is refused, it says itself.
+            if let (Some(key), Some(reason)) = (key.filter(|key| !key.is_inside()), error.refusal()) {
                 self.refusals.note(key.name(), reason, &error.to_string());
             }
         })
