@@ -3,15 +3,18 @@
 //! A source is a backend that does not call: its events go through [`Intake`], which is the way of every event (validation,
 //! routes, scopes, idempotency by source and id), under a name and a scope of its own. It is told of each event whether it
 //! is done with ([`outcome`]), and only then lets go of it where it came from. [`config`] is what an operator says,
-//! [`metrics`] what they see; [`redis`] takes entries of a Redis stream.
+//! [`metrics`] and `signs` what they see; [`redis`] takes entries of a Redis stream, [`postgres`] rows of an outbox.
 
 pub mod config;
 mod metrics;
 mod outcome;
+pub mod postgres;
 pub mod redis;
+mod signs;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use prometheus_client::registry::Registry;
 use tidings_auth::Key;
 use tidings_broker::redis::Pool;
@@ -20,8 +23,8 @@ use tidings_runtime::{Shutdown, health::Component};
 use tidings_telemetry::trace;
 use tracing::Instrument as _;
 
-pub use self::config::{Config, check};
-use self::{metrics::Metrics, outcome::Outcome, redis::consumer::Consumer};
+pub use self::config::{Config, Origin, check};
+use self::{metrics::Metrics, outcome::Outcome, postgres::relay::Relay, redis::consumer::Consumer};
 use crate::grpc;
 
 /// Where sources put their events. Cheap to clone.
@@ -39,7 +42,13 @@ pub struct Deps {
 }
 
 /// One source, ready to run.
-pub struct Source(Consumer);
+pub struct Source(Reader);
+
+/// Who takes its events.
+enum Reader {
+    Redis(Box<Consumer>),
+    Postgres(Box<Relay>),
+}
 
 /// A source as the path of its events knows it.
 struct Mouth {
@@ -64,18 +73,31 @@ pub fn all(
     check(configs, deps.redis.is_some())?;
     let metrics = Metrics::register(registry);
     let sources = configs.iter().map(|config| {
-        let mouth = Mouth {
-            name: config.name.clone(),
-            system: "redis",
-            key: Arc::new(config.key()?),
-            intake: deps.intake.clone(),
-            metrics: metrics.clone(),
+        let mouth = |system| {
+            metrics.begin(&config.name);
+            let key = Arc::new(config.key()?);
+            Ok(Mouth {
+                name: config.name.clone(),
+                system,
+                key,
+                intake: deps.intake.clone(),
+                metrics: metrics.clone(),
+            })
         };
-        let place = redis::place::Place::new(&config.redis, deps.redis.as_ref());
-        let place = place.map_err(|error| config.wrong("redis.url", error))?;
-        mouth.metrics.begin(&mouth.name);
-        let consumer = Consumer::new(mouth, config.redis.clone(), place, deps.node.clone(), health());
-        Ok(Source(consumer))
+        Ok(Source(match config.origin()? {
+            Origin::Redis(redis) => {
+                let place = redis::place::Place::new(redis, deps.redis.as_ref());
+                let place = place.map_err(|error| config.wrong("redis.url", error))?;
+                let consumer =
+                    Consumer::new(mouth("redis")?, redis.clone(), place, deps.node.clone(), health());
+                Reader::Redis(Box::new(consumer))
+            }
+            Origin::Postgres(postgres) => {
+                let relay = Relay::new(mouth("postgresql")?, postgres.clone(), health());
+                let relay = relay.map_err(|(key, why)| config.wrong(key, why))?;
+                Reader::Postgres(Box::new(relay))
+            }
+        }))
     });
     sources.collect()
 }
@@ -83,8 +105,21 @@ pub fn all(
 impl Source {
     /// Takes events until `shutdown` is requested, and finishes those that it has.
     pub async fn run(self, shutdown: Shutdown) {
-        self.0.run(shutdown).await;
+        match self.0 {
+            Reader::Redis(consumer) => consumer.run(shutdown).await,
+            Reader::Postgres(relay) => relay.run(shutdown).await,
+        }
     }
+}
+
+/// From 200 ms to 10 s between tries of one event, and to reach a server, with jitter, for ever.
+fn backoff() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5)) // jitter adds up to as much again
+        .without_max_times()
+        .with_jitter()
+        .build()
 }
 
 impl Mouth {
@@ -101,9 +136,7 @@ impl Mouth {
         }
         outcome
     }
-}
 
-impl Mouth {
     /// Counts what is no event.
     fn malformed(&self) {
         let Intake(fanout) = &self.intake;

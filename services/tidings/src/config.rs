@@ -22,6 +22,7 @@ pub(crate) const RESERVED: &[&str] = &[
     "TIDINGS_TOKEN",
     "TIDINGS_BIN",
     "TIDINGS_REQUIRE_NODE",
+    "TIDINGS_REQUIRE_POSTGRES",
     "TIDINGS_REQUIRE_REDIS",
 ];
 

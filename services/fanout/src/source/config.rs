@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt::Display};
 use serde::{Deserialize, Serialize};
 use tidings_auth::{Key, keys};
 
-use super::redis;
+use super::{postgres, redis};
 
 /// The longest name, in bytes.
 const MAX_NAME: usize = 64;
@@ -22,8 +22,20 @@ pub struct Config {
     /// Channels that it may publish to, as globs (`tasks:*`). Absent: all. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
-    /// `[source.redis]`: a Redis stream.
-    pub redis: redis::Config,
+    /// `[source.redis]`: a Redis stream. Either this or `postgres` has to be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redis: Option<redis::Config>,
+    /// `[source.postgres]`: an outbox in PostgreSQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<postgres::Config>,
+}
+
+/// Where a source takes its events from.
+pub enum Origin<'c> {
+    /// A Redis stream.
+    Redis(&'c redis::Config),
+    /// An outbox in PostgreSQL.
+    Postgres(&'c postgres::Config),
 }
 
 /// Why a list of sources cannot be used.
@@ -70,13 +82,35 @@ pub fn check(configs: &[Config], has_redis: bool) -> Result<(), Error> {
             });
         }
         config.key()?;
-        let checked = config.redis.check(has_redis);
+        let checked = match config.origin()? {
+            Origin::Redis(redis) => redis.check(has_redis),
+            Origin::Postgres(postgres) => postgres.check(),
+        };
         checked.map_err(|(key, why)| config.wrong(key, why))?;
     }
     Ok(())
 }
 
 impl Config {
+    /// Where its events come from.
+    ///
+    /// # Errors
+    /// When it does not say so, or says two places.
+    pub fn origin(&self) -> Result<Origin<'_>, Error> {
+        match (&self.redis, &self.postgres) {
+            (Some(redis), None) => Ok(Origin::Redis(redis)),
+            (None, Some(postgres)) => Ok(Origin::Postgres(postgres)),
+            (Some(_), Some(_)) => Err(self.wrong(
+                "redis",
+                "and `source.postgres` are both there; make two sources of them",
+            )),
+            (None, None) => Err(self.wrong(
+                "redis",
+                "is missing, and so is `source.postgres`; add one of them",
+            )),
+        }
+    }
+
     /// Whose its events are. The name is none that an API key's bearer shares by chance: repeats are known by it.
     pub(super) fn key(&self) -> Result<Key, Error> {
         let name = format!("source:{}", self.name);
@@ -107,7 +141,17 @@ mod tests {
             name: name.to_owned(),
             events: None,
             channels: None,
-            redis: serde_json::from_str(redis).unwrap(),
+            redis: Some(serde_json::from_str(redis).unwrap()),
+            postgres: None,
+        }
+    }
+
+    fn outbox() -> Config {
+        let postgres = r#"{ "url": "postgres://me:hunter2@localhost/shop" }"#;
+        Config {
+            redis: None,
+            postgres: Some(serde_json::from_str(postgres).unwrap()),
+            ..source("a")
         }
     }
 
@@ -128,26 +172,29 @@ mod tests {
 
     #[test]
     fn a_value_that_cannot_be_meant_is_named_by_its_key() {
+        fn redis(config: &mut Config) -> &mut redis::Config {
+            config.redis.as_mut().unwrap()
+        }
         let with = |change: fn(&mut Config)| {
             let mut config = source("a");
             change(&mut config);
             config
         };
-        refused(with(|it| it.redis.url = None), "`source.redis.url`");
+        refused(with(|it| redis(it).url = None), "`source.redis.url`");
         refused(
-            with(|it| it.redis.url = Some("http://:hunter2@x".to_owned().into())),
+            with(|it| redis(it).url = Some("http://:hunter2@x".to_owned().into())),
             "`source.redis.url`",
         );
-        refused(with(|it| it.redis.stream.clear()), "`source.redis.stream`");
-        refused(with(|it| it.redis.group.clear()), "`source.redis.group`");
-        refused(with(|it| it.redis.batch = 0), "`source.redis.batch`");
-        refused(with(|it| it.redis.attempts = 0), "`source.redis.attempts`");
+        refused(with(|it| redis(it).stream.clear()), "`source.redis.stream`");
+        refused(with(|it| redis(it).group.clear()), "`source.redis.group`");
+        refused(with(|it| redis(it).batch = 0), "`source.redis.batch`");
+        refused(with(|it| redis(it).attempts = 0), "`source.redis.attempts`");
         refused(
-            with(|it| it.redis.claim_after = Duration::from_secs(600)),
+            with(|it| redis(it).claim_after = Duration::from_secs(600)),
             "`source.redis.claim_after`",
         );
         refused(
-            with(|it| it.redis.dead_letter = Some("orders".to_owned())),
+            with(|it| redis(it).dead_letter = Some("orders".to_owned())),
             "`source.redis.dead_letter`",
         );
         refused(
@@ -157,9 +204,62 @@ mod tests {
     }
 
     #[test]
+    fn events_come_from_one_place() {
+        assert_eq!(check(&[outbox()], false), Ok(()));
+        let both = Config {
+            redis: source("a").redis,
+            ..outbox()
+        };
+        refused(both, "`source.redis` and `source.postgres` are both there");
+        let none = Config {
+            postgres: None,
+            ..outbox()
+        };
+        refused(none, "`source.redis` is missing, and so is `source.postgres`");
+    }
+
+    #[test]
+    fn a_value_of_an_outbox_that_cannot_be_meant_is_named_by_its_key() {
+        let wrong = |change: fn(&mut postgres::Config), part| {
+            let mut config = outbox();
+            change(config.postgres.as_mut().unwrap());
+            refused(config, part);
+        };
+        wrong(
+            |it| it.url = "mysql://:hunter2@db".to_owned().into(),
+            "`source.postgres.url`",
+        );
+        wrong(|it| it.table = "a b".to_owned(), "`source.postgres.table`");
+        wrong(|it| it.batch = 0, "`source.postgres.batch`");
+        wrong(|it| it.poll = Duration::ZERO, "`source.postgres.poll`");
+        wrong(|it| it.attempts = 0, "`source.postgres.attempts`");
+        wrong(
+            |it| it.ca_file = Some("/nowhere".into()),
+            "`source.postgres.ca_file`",
+        );
+        fn tls(config: &mut postgres::Config) {
+            config.url = "postgres://me:hunter2@db/shop".to_owned().into();
+        }
+        wrong(
+            |it| {
+                tls(it);
+                it.ca_file = Some("/nowhere".into());
+            },
+            "`source.postgres.ca_file` /nowhere cannot be read",
+        );
+        wrong(
+            |it| {
+                tls(it);
+                it.key_file = Some("/nowhere".into());
+            },
+            "`source.postgres.certificate_file` and `source.postgres.key_file` belong together",
+        );
+    }
+
+    #[test]
     fn the_nodes_redis_is_used_where_it_has_one() {
         let mut config = source("a");
-        config.redis.url = None;
+        config.redis.as_mut().unwrap().url = None;
         assert_eq!(check(&[config], true), Ok(()));
     }
 }

@@ -6,7 +6,7 @@ use tidings_broker::{
     Broker,
     redis::{self, Finding, Verdict},
 };
-use tidings_fanout::source;
+use tidings_fanout::source::{self, Origin};
 
 use super::Global;
 use crate::{
@@ -100,13 +100,17 @@ async fn presence(url: &str) -> Finding {
 
 /// A source is asked as a node would ask it: by its own address, or in the node's Redis.
 async fn examine_source(source: &source::Config, config: &Config) -> Vec<Finding> {
-    let node = config.redis.as_ref().map(Broker::redis).transpose();
-    match node {
-        Ok(broker) => {
-            let pool = broker.as_ref().and_then(Broker::redis_pool);
-            source::redis::examine(&source.redis, pool.as_ref()).await
-        }
-        Err(error) => vec![Finding::new(Verdict::Fail, error.to_string())],
+    let failed = |why: String| vec![Finding::new(Verdict::Fail, why)];
+    match source.origin() {
+        Ok(Origin::Redis(stream)) => match config.redis.as_ref().map(Broker::redis).transpose() {
+            Ok(broker) => {
+                let pool = broker.as_ref().and_then(Broker::redis_pool);
+                source::redis::examine(stream, pool.as_ref()).await
+            }
+            Err(error) => failed(error.to_string()),
+        },
+        Ok(Origin::Postgres(outbox)) => source::postgres::examine(outbox).await,
+        Err(error) => failed(error.to_string()),
     }
 }
 

@@ -6,13 +6,10 @@
 
 use std::{mem, time::Duration};
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use backon::ExponentialBackoff;
 use futures_util::{StreamExt as _, stream};
 use redis::{RedisError, aio::MultiplexedConnection};
-use tidings_runtime::{
-    Shutdown,
-    health::{Component, State},
-};
+use tidings_runtime::{Shutdown, health::Component};
 use tokio::time::Instant;
 
 use super::{
@@ -21,7 +18,7 @@ use super::{
     place::{BLOCK, Place},
     stream::{Claimed, Dead, Stream},
 };
-use crate::source::{Mouth, metrics::Tried, outcome::Outcome};
+use crate::source::{Mouth, backoff, metrics::Tried, outcome::Outcome, signs::Signs};
 
 /// How many of the entries in hand are published at a time.
 const AT_A_TIME: usize = 64;
@@ -31,16 +28,12 @@ pub(in crate::source) struct Consumer {
     config: Config,
     place: Place,
     stream: Stream,
-    health: Component,
+    signs: Signs,
     hand: Hand,
     /// When to look for entries that others left.
     next_claim: Instant,
     /// Where to look on.
     claim_from: Option<String>,
-    /// Whether the server could be used, as health and the log say; `None`: nothing is known yet.
-    up: Option<bool>,
-    /// Whether the log says that events wait for the bus.
-    waits: bool,
 }
 
 /// What Redis has given to this consumer and not been told the end of.
@@ -73,16 +66,6 @@ impl Hand {
     }
 }
 
-/// From 200 ms to 10 s between tries of one entry, and to reach the server, with jitter, for ever.
-fn backoff() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(5)) // jitter adds up to as much again
-        .without_max_times()
-        .with_jitter()
-        .build()
-}
-
 impl Consumer {
     pub(in crate::source) fn new(
         mouth: Mouth,
@@ -97,17 +80,17 @@ impl Consumer {
             consumer,
             dead_letter: config.dead_letter(),
         };
+        let from = format!("{} of {} in group {}", config.stream, place.name(), config.group);
+        let signs = Signs::new(&mouth.name, from, mouth.metrics.clone(), health);
         Self {
             mouth,
             config,
             place,
             stream,
-            health,
+            signs,
             hand: Hand::default(),
             next_claim: Instant::now(),
             claim_from: None,
-            up: None,
-            waits: false,
         }
     }
 
@@ -117,10 +100,10 @@ impl Consumer {
             let Err(why) = self.connected(&shutdown).await else {
                 return;
             };
-            if self.up == Some(true) {
+            if self.signs.is_up() {
                 pause = backoff();
             }
-            self.is_away(&why);
+            self.signs.away(&why);
             tokio::select! {
                 () = tokio::time::sleep(pause.next().unwrap_or_default()) => {}
                 () = shutdown.requested() => {}
@@ -148,7 +131,7 @@ impl Consumer {
             }
             self.claim(connection).await?;
             self.read(connection).await?;
-            self.is_up();
+            self.signs.up();
             self.publish().await;
         }
     }
@@ -271,8 +254,8 @@ impl Consumer {
             self.settle(open, outcome);
         }
         self.hand.open.sort_by_key(|open| open.due);
-        if self.hand.open.is_empty() && mem::take(&mut self.waits) {
-            tracing::info!(source = self.mouth.name, "no event waits any more");
+        if self.hand.open.is_empty() {
+            self.signs.goes_on();
         }
     }
 
@@ -301,43 +284,8 @@ impl Consumer {
             Outcome::Wait(why) => why,
         };
         self.mouth.metrics.count(&self.mouth.name, Tried::Retried, 1);
-        if !mem::replace(&mut self.waits, true) {
-            tracing::warn!(
-                source = self.mouth.name,
-                reason = why,
-                "events wait to be published"
-            );
-        }
+        self.signs.waits(&why);
         open.due = Instant::now() + open.backoff.next().unwrap_or_default();
         self.hand.open.push(open);
-    }
-
-    /// A round went well.
-    fn is_up(&mut self) {
-        if self.up.replace(true) == Some(true) {
-            return;
-        }
-        self.health.set(State::Up);
-        self.mouth.metrics.up(&self.mouth.name, true);
-        tracing::info!(
-            source = self.mouth.name,
-            redis.url = self.place.name(),
-            stream = self.stream.key,
-            group = self.stream.group,
-            "the source is read"
-        );
-    }
-
-    fn is_away(&mut self, why: &str) {
-        self.mouth.metrics.up(&self.mouth.name, false);
-        if self.up.replace(false) != Some(false) {
-            tracing::warn!(
-                source = self.mouth.name,
-                reason = why,
-                "the source is away; trying again"
-            );
-        }
-        self.health
-            .set(State::Away(format!("{}: {why}", self.mouth.name)));
     }
 }
