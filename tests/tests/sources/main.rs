@@ -1,7 +1,10 @@
-//! Sources: what is put into a real Redis stream reaches real clients, whatever dies in between.
+//! Sources: what is put into a real Redis stream, or a real PostgreSQL, reaches real clients, whatever dies in between.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod outbox;
+mod postgres_faults;
+mod postgres_outbox;
 mod redis_faults;
 mod redis_stream;
 mod stream;
