@@ -82,7 +82,10 @@ impl Streams {
                 include_str!("scripts/lost.lua"),
                 include_str!("scripts/publish.lua")
             )),
-            read: Script::new(concat!(include_str!("scripts/lost.lua"), include_str!("scripts/read.lua"))),
+            read: Script::new(concat!(
+                include_str!("scripts/lost.lua"),
+                include_str!("scripts/read.lua")
+            )),
         }
     }
 
