@@ -12,7 +12,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use crate::{eventually::eventually, ports::Ports};
 
@@ -158,7 +158,7 @@ impl Postgres {
         let (client, wire) = tokio_postgres::connect(&self.url(), NoTls)
             .await
             .expect("it answers");
-        let driving = tokio::spawn(async move { drop(wire.await) });
+        let driving = TaskTracker::new().spawn(async move { drop(wire.await) });
         Session {
             client,
             _driving: AbortOnDropHandle::new(driving),

@@ -1,6 +1,7 @@
 //! What dies in between: a node, the server, the bus.
 
 use tidings_tests::{Postgres, Redis, eventually};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     outbox::{Outbox, assert_in_order, config, heard},
@@ -20,7 +21,7 @@ async fn a_node_that_is_killed_in_the_middle_loses_nothing_and_keeps_the_order()
     let mut adding = Vec::new();
     for partition in partitions {
         let outbox = Outbox::of(&server).await;
-        adding.push(tokio::spawn(async move {
+        adding.push(TaskTracker::new().spawn(async move {
             outbox.add_numbers(partition, 0..150).await;
         }));
     }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tidings_tests::{Client, Collector, Launch, Postgres, Redis, Tidings, command, eventually, token};
+use tokio_util::task::TaskTracker;
 
 use crate::{
     outbox::{Outbox, assert_in_order, config, heard},
@@ -91,7 +92,7 @@ async fn transactions_that_commit_late_hold_their_place_in_their_partition_and_n
     );
     slow.0.batch_execute("BEGIN").await.unwrap();
     slow.add(Some("a"), r#"["a", 0]"#).await;
-    let second = tokio::spawn(async move { fast.add(Some("a"), r#"["a", 1]"#).await });
+    let second = TaskTracker::new().spawn(async move { fast.add(Some("a"), r#"["a", 1]"#).await });
     eventually("the second waits for its turn", async || {
         let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
         let waits: i64 = other.0.query_one(waits, &[]).await.unwrap().get(0);
@@ -118,7 +119,7 @@ async fn two_nodes_share_the_work_and_keep_each_partition_in_order() {
     let mut adding = Vec::new();
     for (outbox, partition) in outboxes.into_iter().zip(partitions) {
         let outbox = outbox.await;
-        adding.push(tokio::spawn(async move {
+        adding.push(TaskTracker::new().spawn(async move {
             outbox.add_numbers(partition, 0..60).await;
         }));
     }

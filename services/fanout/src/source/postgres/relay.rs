@@ -178,10 +178,7 @@ impl Relay {
             if shutdown.is_requested() || failure.is_some() || round.stuck || self.held.is_full() {
                 break;
             }
-            let works = lanes
-                .to_vec()
-                .into_iter()
-                .map(|lane| self.lane(table, lane, shutdown));
+            let works = lanes.iter().copied().map(|lane| self.lane(table, lane, shutdown));
             let works: Vec<_> = stream::iter(works).buffer_unordered(AT_A_TIME).collect().await;
             for work in works {
                 round.more |= work.full && work.partitions.iter().any(|(_, tries)| tries.stopped.is_none());
