@@ -38,7 +38,8 @@ async fn a_node_that_is_killed_in_the_middle_loses_nothing_and_keeps_the_order()
     outbox.add(Some("z"), r#"["z", 0]"#).await;
     assert_eq!(heard(&mut reader, 1).await, [("z".to_owned(), 0)]);
     assert_in_order(&all, &partitions, 150);
-    assert_eq!(outbox.count("true").await, 0);
+    outbox.settled().await;
+    assert_eq!(outbox.count("true").await, 0, "none was set aside");
 }
 
 #[tokio::test]
