@@ -266,8 +266,7 @@ impl Publisher {
     }
 
     /// Tells one node, or all that listen to what all are told, something of at most [`CONTROL`] bytes. Answers how many
-    /// subscribers the bus handed it to, which need not have taken it in; none, when no such node listens. (A Redis
-    /// Cluster knows only those of one of its nodes.)
+    /// subscribers the bus handed it to, which need not have taken it in; none, when no such node listens.
     ///
     /// # Errors
     /// As those of [`publish`](Self::publish), and [`Error::TooLong`].

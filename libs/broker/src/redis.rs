@@ -271,7 +271,7 @@ impl Bus {
     }
 }
 
-/// What one subscriber wants: the handle of its [`Reader`], which ends with the last clone.
+/// What one subscriber wants: the handle of its [`Reader`](reader::Reader), which ends with the last clone.
 #[derive(Clone)]
 pub(crate) struct Interest {
     requests: mpsc::Sender<reader::Request>,
