@@ -330,6 +330,7 @@ impl Publish {
         if targets.is_empty() {
             self.metrics.unrouted.inc();
             self.refusals.unrouted(&event.kind);
+            tracing::debug!(event.r#type = event.kind, "no route takes the event");
         }
         Ok(targets)
     }

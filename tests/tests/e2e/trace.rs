@@ -98,7 +98,7 @@ async fn what_is_logged_on_the_way_has_the_traces_id_and_a_caller_that_does_not_
     let logs = node.logs();
     let lines: Vec<_> = logs
         .lines()
-        .filter(|line| line.contains("matches no route"))
+        .filter(|line| line.contains("no route takes the event"))
         .collect();
     assert_eq!(lines.len(), 2, "{logs}");
     assert!(!lines[0].contains("trace_id"), "{logs}");
