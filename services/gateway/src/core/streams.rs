@@ -27,6 +27,9 @@ use crate::{delivery::Delivery, inbox::Letter, quiet, reads::Outcome};
 const TRIES: u32 = 12;
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
+/// After how long streams are compared again that could not be, at most.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl Core {
     /// A client wants to be told where a stream is, whose channel this core listens to.
     pub(super) fn locate(&mut self, channel: &Channel, retention: Retention, waiting: Waiting, now: Instant) {
@@ -278,6 +281,9 @@ impl Core {
 
     /// Where streams are: those whose members are elsewhere are read.
     pub(super) fn positions(&mut self, positions: Vec<(Quiet, Result<Position, Error>)>, now: Instant) {
+        let unanswered = positions
+            .iter()
+            .any(|(_, position)| matches!(position, Err(Error::Away { .. })));
         for (Quiet { channel, life, .. }, position) in positions {
             let Some(stream) = self.streams.of(&channel, life) else {
                 continue;
@@ -294,6 +300,13 @@ impl Core {
         self.streams.checking = false;
         if std::mem::take(&mut self.streams.check_again) {
             self.check_streams(now, now);
+        } else if unanswered {
+            // The bus brings publications again before commands get through, or part of it is away: nobody else would look.
+            let pause = AGAIN.mul_f64(rand::random_range(0.5..1.0));
+            self.node.post(&self.inbox, async move {
+                sleep(pause).await;
+                Letter::Gap
+            });
         }
     }
 }
