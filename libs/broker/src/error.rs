@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use ::redis::{ErrorKind, ParsingError, RedisError, RetryMethod};
+use tidings_core::Channel;
 
 use crate::redis::url;
 
@@ -35,6 +36,15 @@ pub enum Error {
         peer: Arc<str>,
         /// What is wrong with it.
         why: ParsingError,
+    },
+    /// An earlier publication of the same caller to the channel failed, so this one was not sent: it would have overtaken
+    /// that one. Publish them again in order, beginning with the one that failed.
+    #[error(
+        "not published to {channel}: an earlier publication of the same caller to it failed; publish that one again first"
+    )]
+    Aborted {
+        /// The channel.
+        channel: Channel,
     },
     /// Too much to tell nodes at once.
     #[error("a message to nodes is {size} bytes long, at most {max} are allowed", max = crate::CONTROL)]

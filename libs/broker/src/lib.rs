@@ -31,6 +31,7 @@ mod topic;
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use prometheus_client::registry::Registry;
 use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
 use tokio::{sync::watch, time::Instant};
@@ -227,6 +228,12 @@ impl Publisher {
         }
     }
 
+    /// A handle for one caller whose publications have to keep their order in each channel.
+    #[must_use]
+    pub fn ordered(&self) -> OrderedPublisher {
+        OrderedPublisher(self.clone())
+    }
+
     /// Whether it is known that nothing can be published to a channel now: whoever carries it is away. (In a Redis Cluster
     /// others may be well.)
     #[must_use]
@@ -281,6 +288,27 @@ impl Publisher {
     }
 }
 
+/// Publishes for one caller, in order: what it publishes to one channel arrives there in the order of the calls, through
+/// retries, reconnects and redirects. Dropping it gives up what has no answer yet.
+pub struct OrderedPublisher(Publisher);
+
+impl OrderedPublisher {
+    /// Publishes as [`Publisher::publish_within`] does. The publication takes its place in the order of each target's
+    /// channel before this returns; the future gives the answers, and need not be polled for the publication to be sent.
+    ///
+    /// A channel where a publication failed for good takes no later one: they are answered [`Error::Aborted`], until the one
+    /// that failed is published again with its key ([`Once`]). Must be called within a tokio runtime.
+    pub fn publish(
+        &self,
+        targets: &[Target],
+        publication: &Publication,
+        deadline: Option<Instant>,
+    ) -> BoxFuture<'static, Vec<Result<Published, Error>>> {
+        let (publisher, targets, publication) = (self.0.clone(), targets.to_vec(), publication.clone());
+        async move { publisher.publish_within(&targets, &publication, deadline).await }.boxed()
+    }
+}
+
 /// A handle to read streams with. Cheap to clone.
 ///
 /// All calls return within the command timeout, at once when the bus is known to be away.
@@ -292,7 +320,8 @@ impl Streams {
     /// that was never asked for before begins here, at offset 0 of a new epoch.
     ///
     /// Offsets are looked up in the stream as it is now. Whether that is the stream that they are from is for the caller
-    /// to see, by the epoch of the top.
+    /// to see: [`History::is_of`]. `known`: a position that the caller has handed out, as evidence; see
+    /// [`positions`](Self::positions).
     ///
     /// # Errors
     /// [`Error::Away`], [`Error::Refused`], and [`Error::Answer`] when there is something in the stream that no version
@@ -302,10 +331,11 @@ impl Streams {
         channel: &Channel,
         retention: Retention,
         query: Query,
+        known: Option<&Position>,
     ) -> Result<History, Error> {
         match &self.0 {
             Bus::Memory(bus) => Ok(bus.read(channel, retention, query)),
-            Bus::Redis(bus) => bus.read(channel, retention, query).await,
+            Bus::Redis(bus) => bus.read(channel, retention, query, known).await,
         }
     }
 

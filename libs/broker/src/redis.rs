@@ -218,8 +218,9 @@ impl Bus {
         channel: &Channel,
         retention: Retention,
         query: Query,
+        known: Option<&Position>,
     ) -> Result<History, Error> {
-        let read = |call: Call<'_>| self.streams.read(channel, retention, query, call);
+        let read = |call: Call<'_>| self.streams.read(channel, retention, query, known, call);
         let ask = Ask {
             streams: true,
             ..Ask::one(Kind::Read, 0)

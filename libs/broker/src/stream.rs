@@ -5,7 +5,7 @@
 //! that nobody knows of. A channel has one from the first [`Target`] with a [`Retention`], or the first question
 //! for it, on.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use rand::{Rng, distr::Alphanumeric};
 use tidings_core::{Channel, Position, Publication, Retention};
@@ -70,6 +70,9 @@ pub struct Query {
     pub since: Option<u64>,
     /// The most publications; 0: only the position is asked for.
     pub limit: u32,
+    /// The most bytes of publications, as they are kept: as many are read as fit, one at the least. `None`: no bound but
+    /// `limit`.
+    pub bytes: Option<NonZeroU32>,
     /// Newest first.
     pub reverse: bool,
 }
@@ -81,6 +84,18 @@ pub struct History {
     pub publications: Vec<Publication>,
     /// The position of the newest publication, at the same moment; offset 0 when there never was one.
     pub top: Position,
+    /// The provisional epochs that were given for this stream shortly before its first publication, separated by commas:
+    /// positions with one of them are positions in this stream.
+    pub provisional: String,
+}
+
+impl History {
+    /// Whether a position was given in the stream that was read: it has its epoch, or was given before the first publication.
+    #[must_use]
+    pub fn is_of(&self, position: &Position) -> bool {
+        position.epoch == self.top.epoch
+            || (position.is_provisional() && self.provisional.split(',').any(|it| it == position.epoch))
+    }
 }
 
 impl From<Channel> for Target {

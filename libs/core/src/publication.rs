@@ -11,8 +11,21 @@ use crate::ClientInfo;
 pub struct Position {
     /// The publication's number, from 1; 0 is the place before the first.
     pub offset: u64,
-    /// Changes when the stream is lost.
+    /// Changes when the stream is lost. While nothing was ever published it is a provisional one: see
+    /// [`is_provisional`](Self::is_provisional).
     pub epoch: String,
+}
+
+impl Position {
+    /// What every provisional epoch begins with, and no other.
+    pub const PROVISIONAL: char = '~';
+
+    /// Whether this is the position of a stream to which nothing was ever published: nothing is kept for it, so its
+    /// epoch says only when the position was given. The first publication gives the stream its epoch.
+    #[must_use]
+    pub fn is_provisional(&self) -> bool {
+        self.offset == 0 && self.epoch.starts_with(Self::PROVISIONAL)
+    }
 }
 
 /// W3C trace context, carried as text from the publisher to every gateway.

@@ -100,10 +100,11 @@ impl Node {
             since: query.since.as_ref().map(|since| since.offset),
             limit: query.limit,
             reverse: query.reverse,
+            bytes: None,
         };
         let history = self
             .streams
-            .read(channel, retention, part)
+            .read(channel, retention, part, None)
             .await
             .map_err(|error| {
                 tracing::warn!(channel.name = %channel, %error, "a channel's history could not be read");

@@ -105,7 +105,11 @@ impl Reads {
         let _place = self.0.places.acquire().await;
         // From here on it is too late to join.
         slot.next.lock().take();
-        let outcome = self.0.streams.read(&part.channel, retention, part.query).await;
+        let outcome = self
+            .0
+            .streams
+            .read(&part.channel, retention, part.query, None)
+            .await;
         let outcome = outcome.map(Arc::new);
         tell.send_replace(Some(outcome.clone()));
         outcome
@@ -160,6 +164,7 @@ mod tests {
         since: None,
         limit: 10,
         reverse: false,
+        bytes: None,
     };
 
     fn retention() -> Retention {

@@ -128,7 +128,11 @@ impl Store {
         let top = self.position(channel, now);
         let Some(entries) = self.streams.get(channel, now) else {
             let publications = Vec::new();
-            return History { publications, top };
+            return History {
+                publications,
+                top,
+                provisional: String::new(),
+            };
         };
         // Offsets and times only rise, so that each limit is a place in the row.
         let first = entries.partition_point(|entry| {
@@ -150,7 +154,11 @@ impl Store {
         } else {
             part.take(limit).collect()
         };
-        History { publications, top }
+        History {
+            publications,
+            top,
+            provisional: String::new(),
+        }
     }
 
     pub(super) fn position(&mut self, channel: &Channel, now: Instant) -> Position {

@@ -147,8 +147,15 @@ impl Streams {
     }
 
     /// Reads a part of a stream.
-    pub(super) fn read(&self, channel: &Channel, retention: Retention, query: Query, call: Call<'_>) -> Cmd {
-        let mut command = self.question(channel, None, query.limit, call);
+    pub(super) fn read(
+        &self,
+        channel: &Channel,
+        retention: Retention,
+        query: Query,
+        known: Option<&Position>,
+        call: Call<'_>,
+    ) -> Cmd {
+        let mut command = self.question(channel, known, query.limit, call);
         command
             .arg(
                 query
@@ -220,6 +227,7 @@ pub(super) fn history(answer: Value) -> Result<History, ParsingError> {
     Ok(History {
         publications: publications.collect::<Result<_, ParsingError>>()?,
         top: Position { offset, epoch },
+        provisional: String::new(),
     })
 }
 

@@ -19,6 +19,7 @@ const ALL: Query = Query {
     since: None,
     limit: 1000,
     reverse: false,
+    bytes: None,
 };
 
 pub(crate) async fn publications_are_numbered_from_one_without_holes_in_the_order_in_which_they_are_heard(
@@ -62,7 +63,7 @@ pub(crate) async fn publications_are_numbered_from_one_without_holes_in_the_orde
     }
     let read = one
         .streams()
-        .read(&channel("tasks:1"), PLENTY, ALL)
+        .read(&channel("tasks:1"), PLENTY, ALL, None)
         .await
         .unwrap();
     assert_eq!(read.top.offset, 3 * EACH);
@@ -108,7 +109,7 @@ pub(crate) async fn every_field_of_a_publication_is_kept(node: impl Fn() -> Brok
     );
     let read = two
         .streams()
-        .read(&channel("tasks:1"), PLENTY, ALL)
+        .read(&channel("tasks:1"), PLENTY, ALL, None)
         .await
         .unwrap();
     assert_eq!(read.publications, [expected]);
@@ -123,8 +124,12 @@ pub(crate) async fn a_stream_is_read_from_where_and_how_far_it_is_asked(node: im
             since,
             limit,
             reverse,
+            bytes: None,
         };
-        let read = streams.read(&channel("tasks:1"), PLENTY, query).await.unwrap();
+        let read = streams
+            .read(&channel("tasks:1"), PLENTY, query, None)
+            .await
+            .unwrap();
         assert_eq!(places(&read), expected, "{query:?}");
         assert_eq!(Some(read.top), published.position, "{query:?}");
     };
@@ -159,7 +164,14 @@ pub(crate) async fn only_the_newest_publications_are_kept(node: impl Fn() -> Bro
         };
         fill(&publisher, kept(name, retention), total).await;
         let newest: Vec<u64> = (total + 1 - u64::from(size)..=total).collect();
-        let read = async |query| places(&streams.read(&channel(name), retention, query).await.unwrap());
+        let read = async |query| {
+            places(
+                &streams
+                    .read(&channel(name), retention, query, None)
+                    .await
+                    .unwrap(),
+            )
+        };
         assert_eq!(read(ALL).await, newest);
         let reverse = Query { reverse: true, ..ALL };
         assert!(read(reverse).await.iter().rev().eq(&newest));
@@ -184,7 +196,7 @@ pub(crate) async fn what_is_too_old_is_not_read(node: impl Fn() -> Broker) {
     fill(&publisher, kept("tasks:1", PLENTY), 70).await;
     eventually(async || {
         streams
-            .read(&name, short, ALL)
+            .read(&name, short, ALL, None)
             .await
             .unwrap()
             .publications
@@ -196,13 +208,13 @@ pub(crate) async fn what_is_too_old_is_not_read(node: impl Fn() -> Broker) {
         ttl: Duration::from_secs(60),
         ..short
     };
-    let read = streams.read(&name, longer, ALL).await.unwrap();
+    let read = streams.read(&name, longer, ALL, None).await.unwrap();
     assert_eq!(places(&read), (1..=72).collect::<Vec<_>>());
 
     // Some are old and some are not: only the front is missing.
     eventually(async || {
         fill(&publisher, kept("tasks:1", PLENTY), 1).await;
-        let read = streams.read(&name, short, ALL).await.unwrap();
+        let read = streams.read(&name, short, ALL, None).await.unwrap();
         let places = places(&read);
         assert!(places.is_sorted_by(|one, next| one + 1 == *next));
         assert!(places.last().is_none_or(|last| *last == read.top.offset));
@@ -215,7 +227,7 @@ pub(crate) async fn what_is_too_old_is_not_read(node: impl Fn() -> Broker) {
     let name = channel("tasks:2");
     eventually(async || {
         streams
-            .read(&name, PLENTY, ALL)
+            .read(&name, PLENTY, ALL, None)
             .await
             .unwrap()
             .publications
@@ -230,11 +242,11 @@ pub(crate) async fn what_is_too_old_is_not_read(node: impl Fn() -> Broker) {
 pub(crate) async fn a_stream_that_nobody_has_used_begins_when_it_is_asked_for(node: impl Fn() -> Broker) {
     let (one, two) = (node(), node());
     let name = channel("tasks:1");
-    let read = one.streams().read(&name, PLENTY, ALL).await.unwrap();
+    let read = one.streams().read(&name, PLENTY, ALL, None).await.unwrap();
     assert!(read.publications.is_empty());
     assert_eq!(read.top.offset, 0);
     assert!(!read.top.epoch.is_empty());
-    assert_eq!(two.streams().read(&name, PLENTY, ALL).await.unwrap(), read);
+    assert_eq!(two.streams().read(&name, PLENTY, ALL, None).await.unwrap(), read);
     let published = fill(&two.publisher(), kept("tasks:1", PLENTY), 1).await;
     let first = Position {
         offset: 1,
@@ -252,7 +264,7 @@ pub(crate) async fn a_stream_that_was_removed_begins_anew_with_another_epoch(nod
         .position
         .unwrap();
     streams.remove(&name).await.unwrap();
-    let read = streams.read(&name, PLENTY, ALL).await.unwrap();
+    let read = streams.read(&name, PLENTY, ALL, None).await.unwrap();
     assert!(read.publications.is_empty());
     assert_eq!(read.top.offset, 0);
     assert_ne!(read.top.epoch, before.epoch);
@@ -306,7 +318,7 @@ pub(crate) async fn a_repeated_publish_gets_the_first_answer_and_is_not_sent(nod
     listener.assert_silent(&one.publisher()).await;
     let read = one
         .streams()
-        .read(&channel("tasks:1"), PLENTY, ALL)
+        .read(&channel("tasks:1"), PLENTY, ALL, None)
         .await
         .unwrap();
     assert_eq!(places(&read), [1, 2, 3]);

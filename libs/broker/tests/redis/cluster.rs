@@ -113,7 +113,7 @@ async fn a_slot_that_moves_takes_its_stream_and_its_subscribers_along() {
     };
     let history = broker
         .streams()
-        .read(&channel("a:1"), RETENTION, query)
+        .read(&channel("a:1"), RETENTION, query, None)
         .await
         .unwrap();
     assert_eq!(history.publications.len(), 3);
@@ -148,7 +148,7 @@ async fn what_is_published_while_a_slot_is_on_its_way_is_kept_and_published_once
     };
     let history = broker
         .streams()
-        .read(&channel("a:1"), RETENTION, query)
+        .read(&channel("a:1"), RETENTION, query, None)
         .await
         .unwrap();
     assert_eq!(history.top.epoch, first.epoch);

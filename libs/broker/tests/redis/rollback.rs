@@ -41,7 +41,10 @@ async fn kept(broker: &Broker, retention: Retention) -> Vec<(u64, u64)> {
         limit: 100,
         ..Query::default()
     };
-    let history = broker.streams().read(&channel("a:1"), retention, query).await;
+    let history = broker
+        .streams()
+        .read(&channel("a:1"), retention, query, None)
+        .await;
     let publications = history.unwrap().publications.into_iter();
     let places = publications.map(|it| (it.position.as_ref().unwrap().offset, it.follows().unwrap()));
     places.collect()

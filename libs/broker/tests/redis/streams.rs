@@ -41,7 +41,10 @@ async fn read(broker: &Broker) -> Result<History, Error> {
         limit: 1000,
         ..Query::default()
     };
-    broker.streams().read(&channel("tasks:1"), PLENTY, all).await
+    broker
+        .streams()
+        .read(&channel("tasks:1"), PLENTY, all, None)
+        .await
 }
 
 async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
@@ -80,11 +83,15 @@ async fn a_stream_of_which_anything_was_lost_begins_anew() {
         let after = place(&broker).await;
         assert_eq!(after.offset, 1, "{lost:?}");
         assert_ne!(after.epoch, before.epoch, "{lost:?}");
-        let History { publications, top } = read(&broker).await.unwrap();
+        let History {
+            publications, top, ..
+        } = read(&broker).await.unwrap();
         assert_eq!((publications.len(), top), (1, after), "{lost:?}");
 
         let before = lose().await;
-        let History { publications, top } = read(&broker).await.unwrap();
+        let History {
+            publications, top, ..
+        } = read(&broker).await.unwrap();
         assert!(publications.is_empty(), "{lost:?}");
         assert_eq!(top.offset, 0, "{lost:?}");
         assert_ne!(top.epoch, before.epoch, "{lost:?}");

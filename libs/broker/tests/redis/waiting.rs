@@ -34,7 +34,10 @@ async fn entries(broker: &Broker) -> usize {
         limit: 1000,
         ..Query::default()
     };
-    let history = broker.streams().read(&channel("a:1"), RETENTION, query).await;
+    let history = broker
+        .streams()
+        .read(&channel("a:1"), RETENTION, query, None)
+        .await;
     history.unwrap().publications.len()
 }
 
@@ -98,7 +101,7 @@ async fn eventually_entries(broker: &Broker) -> usize {
     };
     let streams = broker.streams();
     eventually(async || streams.positions(&[(&channel("a:1"), None)]).await[0].is_ok()).await;
-    let history = streams.read(&channel("a:1"), RETENTION, query).await;
+    let history = streams.read(&channel("a:1"), RETENTION, query, None).await;
     history.unwrap().publications.len()
 }
 

@@ -172,6 +172,7 @@ pub(crate) fn of_control(error: &control::Error) -> Status {
 pub(crate) fn code_of(error: &broker::Error) -> Code {
     match error {
         broker::Error::Away { .. } => Code::Unavailable,
+        broker::Error::Aborted { .. } => Code::Aborted,
         // The rest is for an operator to put right: permissions, memory, settings.
         _ => Code::FailedPrecondition,
     }

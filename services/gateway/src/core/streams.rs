@@ -123,6 +123,7 @@ impl Core {
                 0
             },
             reverse: false,
+            bytes: None,
         };
         let (retention, reads) = (stream.retention, self.node.reads.clone());
         self.node.post(&self.inbox, async move {
@@ -217,6 +218,7 @@ impl Core {
                 return Some(History {
                     publications: history.publications[index..].to_vec(),
                     top: history.top.clone(),
+                    provisional: history.provisional.clone(),
                 });
             }
             room = room.saturating_sub(publication.data.len());

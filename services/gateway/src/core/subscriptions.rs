@@ -296,12 +296,14 @@ fn missing(read: &Read, heard: &Position, most: u32) -> Option<Query> {
                 since: Some(at.offset),
                 limit: most,
                 reverse: false,
+                bytes: None,
             })
         }
         Read::Latest => (heard.offset > 0).then_some(Query {
             since: None,
             limit: 1,
             reverse: true,
+            bytes: None,
         }),
     }
 }

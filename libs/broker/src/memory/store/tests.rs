@@ -48,6 +48,7 @@ fn queries() -> impl Strategy<Value = Query> {
     (since, 0_u32..7, any::<bool>()).prop_map(|(since, limit, reverse)| Query {
         since,
         limit,
+        bytes: None,
         reverse,
     })
 }

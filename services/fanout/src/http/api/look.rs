@@ -134,8 +134,9 @@ impl Call<'_> {
                 _ => MAX_PUBLICATIONS,
             },
             reverse: asked.reverse.unwrap_or_default(),
+            bytes: None,
         };
-        let read = self.backends.streams.read(&channel, retention, query).await;
+        let read = self.backends.streams.read(&channel, retention, query, None).await;
         let read = read.map_err(Error::internal)?;
         let epoch = epoch.filter(|epoch| !epoch.is_empty());
         if let Some(epoch) = epoch.filter(|epoch| *epoch != read.top.epoch) {
