@@ -31,7 +31,10 @@ mod topic;
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 use prometheus_client::registry::Registry;
 use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
 use tokio::{sync::watch, time::Instant};
@@ -229,9 +232,15 @@ impl Publisher {
     }
 
     /// A handle for one caller whose publications have to keep their order in each channel.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     #[must_use]
     pub fn ordered(&self) -> OrderedPublisher {
-        OrderedPublisher(self.clone())
+        OrderedPublisher(match &self.0 {
+            Bus::Memory(_) => Order::Memory(self.clone()),
+            Bus::Redis(bus) => Order::Redis(redis::Ordered::new(bus.clone())),
+        })
     }
 
     /// Whether it is known that nothing can be published to a channel now: whoever carries it is away. (In a Redis Cluster
@@ -290,22 +299,36 @@ impl Publisher {
 
 /// Publishes for one caller, in order: what it publishes to one channel arrives there in the order of the calls, through
 /// retries, reconnects and redirects. Dropping it gives up what has no answer yet.
-pub struct OrderedPublisher(Publisher);
+pub struct OrderedPublisher(Order);
+
+enum Order {
+    /// In memory a publish has ended before the next begins, and cannot fail.
+    Memory(Publisher),
+    Redis(redis::Ordered),
+}
 
 impl OrderedPublisher {
     /// Publishes as [`Publisher::publish_within`] does. The publication takes its place in the order of each target's
     /// channel before this returns; the future gives the answers, and need not be polled for the publication to be sent.
     ///
     /// A channel where a publication failed for good takes no later one: they are answered [`Error::Aborted`], until the one
-    /// that failed is published again with its key ([`Once`]). Must be called within a tokio runtime.
+    /// that failed is published again with its key ([`Once`]).
     pub fn publish(
         &self,
         targets: &[Target],
         publication: &Publication,
         deadline: Option<Instant>,
     ) -> BoxFuture<'static, Vec<Result<Published, Error>>> {
-        let (publisher, targets, publication) = (self.0.clone(), targets.to_vec(), publication.clone());
-        async move { publisher.publish_within(&targets, &publication, deadline).await }.boxed()
+        match &self.0 {
+            Order::Memory(publisher) => {
+                let published = publisher.publish(targets, publication).now_or_never();
+                ready(published.unwrap_or_default()).boxed()
+            }
+            Order::Redis(ordered) => {
+                let envelope = envelope::publication(publication).into();
+                ordered.publish(targets, envelope, deadline)
+            }
+        }
     }
 }
 

@@ -2,22 +2,21 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
-
 use super::{
     health::Part,
     link::{Connector, backoff},
+    suspicion::Suspicion,
 };
 
 /// Connects, reports, waits for the loss, and again, forever. `suspicion` is told of each connection: Redis may have lost
 /// something before it.
-pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Notify>) {
+pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Suspicion>) {
     let mut delays = backoff();
     loop {
         let why = match connector.connect(|_, _| {}).await {
             Ok(mut link) => {
                 part.up();
-                suspicion.notify_one();
+                suspicion.raise();
                 delays = backoff();
                 link.lost().await
             }

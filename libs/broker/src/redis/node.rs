@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Config, commands::Commands, health::Health, link::Connector, monitor, peer::Peer, place::Place,
-    thread::Spawner,
+    suspicion::Suspicion, thread::Spawner,
 };
 use crate::Error;
 
@@ -15,8 +14,8 @@ use crate::Error;
 pub(super) struct Nodes {
     pub(super) config: Config,
     pub(super) health: Arc<Health>,
-    /// Told when Redis may have lost something.
-    pub(super) suspicion: Arc<Notify>,
+    /// Raised when Redis may have lost something.
+    pub(super) suspicion: Arc<Suspicion>,
     pub(super) spawner: Spawner,
 }
 
