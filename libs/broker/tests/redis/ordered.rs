@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use futures_util::future::join_all;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tidings_broker::{
-    Broker, Error, Once, OrderedPublisher, Published, Query, Target,
+    Broker, Error, Once, OrderedPublisher, Published, Query, Status, Target,
     test_util::{RedisCluster, RedisServer},
 };
 use tidings_core::Retention;
@@ -51,20 +51,25 @@ async fn stream(broker: &Broker, name: &str) -> Vec<String> {
         limit: 20_000,
         ..Query::default()
     };
-    let history = broker.streams().read(&channel(name), PLENTY, query, None).await;
-    let publications = history.unwrap().publications.into_iter();
+    let (streams, name) = (broker.streams(), channel(name));
+    let read = async || streams.read(&name, PLENTY, query, None).await;
+    eventually(async || read().await.is_ok()).await;
+    let publications = read().await.unwrap().publications.into_iter();
     publications
         .map(|it| String::from_utf8(it.data.to_vec()).unwrap())
         .collect()
 }
 
-/// Publishes so many, to channels at random, and checks that each is there once and in order.
-async fn publish_and_check(broker: &Broker, count: usize, seed: u64) {
+/// What is to be in each stream, in its order.
+type Expected = HashMap<&'static str, Vec<String>>;
+
+/// Publishes 3,000, to channels at random.
+async fn publish_all(broker: Broker, seed: u64) -> Expected {
     let mut random = StdRng::seed_from_u64(seed);
     let publisher = broker.publisher().ordered();
-    let mut expected: HashMap<&str, Vec<String>> = HashMap::new();
+    let mut expected = Expected::new();
     let mut answers = Vec::new();
-    for number in 0..count {
+    for number in 0..3000 {
         let some: Vec<_> = CHANNELS.into_iter().filter(|_| random.random_bool(0.5)).collect();
         let targets: Vec<_> = some.iter().map(|name| kept(name)).collect();
         for name in some {
@@ -78,9 +83,15 @@ async fn publish_and_check(broker: &Broker, count: usize, seed: u64) {
     for answer in join_all(answers).await.concat() {
         answer.unwrap();
     }
+    expected
+}
+
+/// Each publication is there once, and in order.
+async fn check(broker: &Broker, expected: Expected) {
+    eventually(async || *broker.status().borrow() == Status::Up).await;
     for name in CHANNELS {
         let found = stream(broker, name).await;
-        assert!(found == expected[name], "{name}, seed {seed}: {found:?}");
+        assert!(found == expected[name], "{name}: {found:?}");
     }
 }
 
@@ -113,7 +124,8 @@ async fn an_ordered_publisher_keeps_the_order_of_each_channel() {
     };
     let broker = node(&server);
     up(&broker).await;
-    publish_and_check(&broker, 3000, 1).await;
+    let expected = publish_all(broker.clone(), 1).await;
+    check(&broker, expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,8 +139,9 @@ async fn the_order_is_kept_while_redis_forgets_scripts_and_kills_connections() {
         &server,
         &[&["SCRIPT", "FLUSH"], &["CLIENT", "KILL", "TYPE", "normal"]],
     );
-    publish_and_check(&broker, 3000, 2).await;
+    let expected = publish_all(broker.clone(), 2).await;
     trouble.abort();
+    check(&broker, expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -139,10 +152,7 @@ async fn the_order_is_kept_while_redis_hangs_and_is_restarted() {
     };
     let broker = node(&server);
     up(&broker).await;
-    let work = {
-        let broker = broker.clone();
-        tokio::spawn(async move { publish_and_check(&broker, 3000, 3).await })
-    };
+    let work = tokio::spawn(publish_all(broker.clone(), 3));
     let trouble = tokio::task::spawn_blocking(move || {
         server.pause();
         std::thread::sleep(Duration::from_millis(2500));
@@ -152,7 +162,7 @@ async fn the_order_is_kept_while_redis_hangs_and_is_restarted() {
         server
     });
     let _server = trouble.await.unwrap();
-    work.await.unwrap();
+    check(&broker, work.await.unwrap()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,10 +194,7 @@ async fn the_order_is_kept_while_slots_of_a_cluster_move() {
     };
     let broker = Broker::redis(&cluster.config()).unwrap();
     up(&broker).await;
-    let work = {
-        let broker = broker.clone();
-        tokio::spawn(async move { publish_and_check(&broker, 3000, 4).await })
-    };
+    let work = tokio::spawn(publish_all(broker.clone(), 4));
     let moving = tokio::task::spawn_blocking(move || {
         for name in CHANNELS {
             let slot = cluster.slot(name);
@@ -197,7 +204,7 @@ async fn the_order_is_kept_while_slots_of_a_cluster_move() {
         cluster
     });
     let _cluster = moving.await.unwrap();
-    work.await.unwrap();
+    check(&broker, work.await.unwrap()).await;
 }
 
 async fn answer(
