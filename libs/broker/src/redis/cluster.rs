@@ -112,8 +112,10 @@ impl Cluster {
                     tracing::warn!(%error, "a node of the Redis Cluster cannot be used");
                 }
             }
-            if slots.changed().await.is_err() {
-                return;
+            // A redirect that was out of date may have led to a node that is none of them any more: each look ends that.
+            tokio::select! {
+                changed = slots.changed() => if changed.is_err() { return },
+                () = self.topology.looked() => {}
             }
         }
     }

@@ -74,11 +74,6 @@ impl Health {
         self.status.subscribe()
     }
 
-    /// Whether all is well.
-    pub(super) fn is_up(&self) -> bool {
-        *self.status.borrow() == Status::Up
-    }
-
     /// Why a node is away, when that is known. Before the first report nothing is.
     pub(super) fn known_away(&self, node: &str) -> Option<String> {
         self.parts.lock().away_at(node).map(str::to_owned)
@@ -211,7 +206,7 @@ mod tests {
         let (one, other) = (health.part(&"one".into()), health.part(&"other".into()));
         one.away("lost".into());
         other.up();
-        assert!(!health.is_up());
+        assert_ne!(*health.status().borrow(), Status::Up);
         assert_eq!(health.known_away("one").as_deref(), Some("lost"));
         assert_eq!(health.known_away("other"), None);
         assert_eq!((health.outages("one"), health.outages("other")), (1, 0));
