@@ -92,8 +92,9 @@ impl Connector {
         let lost = Arc::new(Notify::new());
         let heard = Arc::new(AtomicBool::new(false));
         let leaving = Arc::new(Mutex::new(HashSet::new()));
+        let moved = Arc::new(AtomicBool::new(false));
         let on_push = {
-            let (lost, heard, leaving) = (lost.clone(), heard.clone(), leaving.clone());
+            let (lost, heard, leaving, moved) = (lost.clone(), heard.clone(), leaving.clone(), moved.clone());
             let elsewhere = self.shard.clone();
             move |push: PushInfo| -> Result<(), std::convert::Infallible> {
                 heard.store(true, Relaxed);
@@ -110,6 +111,7 @@ impl Connector {
                         // Unless it was asked for, the slot has gone elsewhere. What answers what is not certain after that.
                         if !matches!(name, Some(Value::BulkString(name)) if leaving.lock().remove(name)) {
                             elsewhere.iter().for_each(|elsewhere| elsewhere());
+                            moved.store(true, Relaxed);
                             lost.notify_one();
                         }
                     }
@@ -136,6 +138,7 @@ impl Connector {
             primary,
             shard: self.shard.clone(),
             leaving,
+            moved,
             lost,
             heard,
         })
@@ -161,6 +164,8 @@ pub(super) struct Link {
     shard: Option<Elsewhere>,
     /// The names of such channels that are about to be left.
     leaving: Arc<Mutex<HashSet<Vec<u8>>>>,
+    /// A slot has gone elsewhere, which ends the connection.
+    moved: Arc<AtomicBool>,
     lost: Arc<Notify>,
     /// Whether anything was pushed since the flag was last cleared.
     heard: Arc<AtomicBool>,
@@ -203,6 +208,11 @@ impl Link {
         let mut refused = subscribed?;
         refused.extend(unsubscribed?);
         Ok(refused)
+    }
+
+    /// Whether the connection ends because a slot has gone elsewhere. Nothing is wrong with the node then.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved.load(Relaxed)
     }
 
     /// Returns when the connection is lost, and why. May be cancelled and called again.

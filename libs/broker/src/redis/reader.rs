@@ -86,7 +86,13 @@ impl Reader {
         loop {
             let connecting = connector.connect(deliver(self.keys.clone(), self.sink.clone()));
             let why = match self.meanwhile(connecting).await {
-                Some(Ok(link)) => self.serve(link).await,
+                Some(Ok(mut link)) => {
+                    let why = self.serve(&mut link).await;
+                    if why.is_some() && link.has_moved() {
+                        continue;
+                    }
+                    why
+                }
                 Some(Err(why)) => Some(why),
                 None => None,
             };
@@ -137,19 +143,20 @@ impl Reader {
 
     /// Takes up everything wanted on a new connection, then serves requests until it is lost; returns why, or `None`
     /// when the subscriber was dropped.
-    async fn serve(&mut self, mut link: Link) -> Option<RedisError> {
+    async fn serve(&mut self, link: &mut Link) -> Option<RedisError> {
         // What was asked for before the first connection is answered below.
         let mut batch = mem::take(&mut self.early);
         let early: HashSet<&Topic> = batch.iter().map(|request| &request.topic).collect();
         let wanted = self.wanted.iter().filter(|topic| !early.contains(topic));
         let wanted: Vec<Topic> = wanted.cloned().collect();
         for topics in wanted.chunks(BATCH) {
-            if let Err(why) = self.resume(&link, topics).await {
+            if let Err(why) = self.resume(link, topics).await {
                 self.early = batch;
                 return Some(why);
             }
         }
-        if !wanted.is_empty() {
+        // What is elsewhere is not received yet: the gap of that ends later.
+        if wanted.iter().any(|topic| !self.elsewhere.contains(topic)) {
             self.sink.incoming(Incoming::Gap);
         }
         self.away = None;
@@ -159,7 +166,7 @@ impl Reader {
         loop {
             while !batch.is_empty() {
                 let rest = batch.split_off(batch.len().min(BATCH));
-                if let Err(why) = self.fulfil(&link, &mut batch).await {
+                if let Err(why) = self.fulfil(link, &mut batch).await {
                     self.early = rest;
                     return Some(why);
                 }
@@ -171,7 +178,7 @@ impl Reader {
                 },
                 why = link.lost() => return Some(why),
                 () = sleep(ELSEWHERE), if !self.elsewhere.is_empty() => {
-                    if let Err(why) = self.look_again(&link).await {
+                    if let Err(why) = self.look_again(link).await {
                         return Some(why);
                     }
                 }
