@@ -43,6 +43,9 @@ pub use error::Error;
 pub use stream::{History, Once, Published, Query, REMEMBERED, Target, Version, WINDOW};
 pub use topic::To;
 
+/// The version of what travels on the bus and of what is kept in Redis. Nodes of one prefix have to speak the same.
+pub const FORMAT: u32 = 1;
+
 /// The most bytes of one message to nodes.
 pub const CONTROL: usize = 1 << 20;
 

@@ -18,6 +18,7 @@ mod config;
 mod connection;
 mod evidence;
 mod examine;
+mod format;
 mod generation;
 mod health;
 mod keys;
@@ -49,7 +50,7 @@ use prometheus_client::registry::Registry;
 use redis::{ParsingError, Value};
 use tidings_core::{Channel, Position, Retention};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     time::Instant,
 };
 
@@ -96,6 +97,8 @@ pub(crate) struct Bus {
     /// Raised when Redis may have lost something.
     suspicion: Arc<Suspicion>,
     health: Arc<Health>,
+    /// Notified of each new connection of a monitor.
+    connected: Arc<Notify>,
     thread: Thread,
 }
 
@@ -105,11 +108,13 @@ impl Bus {
         let peer = Peer::new(config)?;
         let health = Arc::new(Health::new(peer.name().clone()));
         let suspicion = Arc::<Suspicion>::default();
+        let connected = Arc::new(Notify::new());
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
         let nodes = Nodes {
             config: config.clone(),
             health: health.clone(),
             suspicion: suspicion.clone(),
+            connected: connected.clone(),
             spawner: thread.spawner(),
         };
         let servers = Servers::start(config, &peer, nodes, &thread)?;
@@ -124,9 +129,11 @@ impl Bus {
             evidence: Evidence::default(),
             suspicion,
             health,
+            connected,
             thread,
         });
         bus.thread.spawn(audit::run(Arc::downgrade(&bus)));
+        bus.thread.spawn(format::run(Arc::downgrade(&bus)));
         Ok(bus)
     }
 
@@ -152,7 +159,7 @@ impl Bus {
 
     /// Whether whoever carries a channel is known to be away.
     pub(crate) fn is_away(&self, channel: &Channel) -> bool {
-        self.servers.is_away(channel.as_str())
+        self.health.refused().is_some() || self.servers.is_away(channel.as_str())
     }
 
     /// Publishes one envelope to each of `targets`; one result per target, in order.
@@ -172,6 +179,9 @@ impl Bus {
         together: fn(&Item<'_>, &Item<'_>) -> bool,
         deadline: Instant,
     ) -> Vec<Result<Published, Failure>> {
+        if let Err(error) = self.usable() {
+            return vec![Err(Failure::undone(error)); items.len()];
+        }
         let groups: Vec<&[Item<'_>]> = items.chunk_by(|one, next| together(one, next)).collect();
         let evidence: Vec<String> = groups.iter().map(|group| self.known(group)).collect();
         let suspected = self.suspicion.count();
@@ -281,6 +291,7 @@ impl Bus {
 
     /// Sends one envelope to who listens to `channel`.
     pub(crate) async fn send(&self, channel: &Channel, envelope: &[u8]) -> Result<(), Error> {
+        self.usable()?;
         let send = |_: Call<'_>| self.streams.send(channel, envelope);
         let ask = Ask::one(Kind::Publish, envelope.len());
         self.servers.ask_one(ask, channel.as_str(), send).await.map(drop)
@@ -288,6 +299,7 @@ impl Bus {
 
     /// Tells nodes something; how many heard it.
     pub(crate) async fn tell(&self, to: To<'_>, message: &[u8]) -> Result<u64, Error> {
+        self.usable()?;
         let name = self.keys.topic(&to.into());
         let tell = |_: Call<'_>| self.streams.tell(&name, message);
         let ask = Ask::one(Kind::Publish, message.len());
@@ -302,6 +314,7 @@ impl Bus {
         query: Query,
         known: Option<&Position>,
     ) -> Result<History, Error> {
+        self.usable()?;
         let evidence = known.map(evidence::text).unwrap_or_default();
         let read = |call: Call<'_>| self.streams.read(channel, retention, query, &evidence, call);
         let kind = if query.limit > 0 {
@@ -331,6 +344,9 @@ impl Bus {
 
     /// Where streams are, each compared with evidence of it.
     async fn compare(&self, asked: &[(&Channel, String)]) -> Vec<Result<Position, Error>> {
+        if let Err(error) = self.usable() {
+            return vec![Err(error); asked.len()];
+        }
         let position = |index: usize, call: Call<'_>| {
             let (channel, evidence) = &asked[index];
             self.streams.position(channel, evidence, call)
@@ -350,12 +366,22 @@ impl Bus {
     }
 
     pub(crate) async fn remove(&self, channel: &Channel) -> Result<(), Error> {
+        self.usable()?;
         let remove = |call: Call<'_>| self.streams.remove(channel, call);
         let ask = Ask::one(Kind::Publish, 0);
         self.servers
             .ask_one(ask, channel.as_str(), remove)
             .await
             .map(drop)
+    }
+
+    /// # Errors
+    /// The nodes of this Redis speak another format.
+    fn usable(&self) -> Result<(), Error> {
+        match self.health.refused() {
+            Some(reason) => Err(Error::Away { reason }),
+            None => Ok(()),
+        }
     }
 
     fn understand<T>(

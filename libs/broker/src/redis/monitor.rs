@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::{
     health::Part,
     link::{Connector, backoff},
     suspicion::Suspicion,
 };
 
-/// Connects, reports, waits for the loss, and again, forever. `suspicion` is told of each connection: Redis may have lost
-/// something before it.
-pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Suspicion>) {
+/// Connects, reports, waits for the loss, and again, forever. `suspicion` and `connected` get to know of each connection: Redis
+/// may have lost something before it, and be used by others.
+pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Suspicion>, connected: Arc<Notify>) {
     let mut delays = backoff();
     loop {
         let why = match connector.connect(|_, _| {}).await {
             Ok(mut link) => {
                 part.up();
                 suspicion.raise();
+                connected.notify_one();
                 delays = backoff();
                 link.lost().await
             }

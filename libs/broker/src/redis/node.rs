@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -16,6 +17,8 @@ pub(super) struct Nodes {
     pub(super) health: Arc<Health>,
     /// Raised when Redis may have lost something.
     pub(super) suspicion: Arc<Suspicion>,
+    /// Notified of each new connection of a monitor.
+    pub(super) connected: Arc<Notify>,
     pub(super) spawner: Spawner,
 }
 
@@ -30,7 +33,10 @@ impl Nodes {
     /// Begins to use the node at `place`, which is called `peer`. Waits for nothing.
     pub(super) fn start(&self, place: Place, peer: Peer) -> Result<Node, Error> {
         let Self {
-            health, suspicion, ..
+            health,
+            suspicion,
+            connected,
+            ..
         } = self;
         let commands = Commands::new(
             &self.config,
@@ -41,7 +47,7 @@ impl Nodes {
         )?;
         let part = health.part(peer.name());
         let connector = Connector::new(place, peer)?;
-        let monitor = monitor::run(connector.clone(), part, suspicion.clone());
+        let monitor = monitor::run(connector.clone(), part, suspicion.clone(), connected.clone());
         Ok(Node {
             commands,
             connector,

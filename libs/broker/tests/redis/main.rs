@@ -5,6 +5,7 @@
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod format;
 mod ordered;
 mod rollback;
 mod sentinel;
