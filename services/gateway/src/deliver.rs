@@ -9,6 +9,7 @@ use tracing::Span;
 
 use crate::{
     control::Control,
+    evidence::Evidence,
     delivery::Delivery,
     inbox::{Inbox, Letter},
     interest::Table,
@@ -19,6 +20,7 @@ use crate::{
 /// The gateway's end of the bus. Runs on the bus' own thread and never waits.
 pub(crate) struct Deliver {
     pub(crate) table: Arc<Table>,
+    pub(crate) evidence: Arc<Evidence>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) control: Arc<Control>,
     pub(crate) metrics: Arc<Metrics>,
@@ -39,6 +41,7 @@ impl Sink for Deliver {
                 tracing::warn!(
                     "the bus was away and may have lost publications; channels without history miss them"
                 );
+                self.evidence.doubt();
                 for inbox in &self.inboxes {
                     inbox.put(Letter::Gap);
                 }
@@ -59,6 +62,9 @@ impl Deliver {
     /// Hands a publication to every core that wants its channel.
     pub(crate) fn publication(&self, channel: Channel, publication: Publication, span: Span) {
         let cores = self.table.cores(&channel);
+        if let Some(position) = &publication.position {
+            self.evidence.received(&channel, position);
+        }
         let delivery = Arc::new(Delivery::new(channel, publication, self.metrics.clone(), span));
         for core in cores.iter() {
             self.inboxes[core].put(Letter::Deliver(delivery.clone()));

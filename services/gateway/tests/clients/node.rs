@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) publisher: Publisher,
     pub(crate) counter: Counter,
     pub(crate) registry: Registry,
+    pub(crate) health: Health,
     pub(crate) shutdown: Shutdown,
     pub(crate) running: tokio::task::JoinHandle<Option<()>>,
 }
@@ -73,8 +74,9 @@ fn start_whole(
     config.check().expect("a valid configuration");
     let (shutdown, mut registry) = (Shutdown::new(), Registry::default());
     let nowhere = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-    let health = Health::new().component("presence");
-    let members = Members::start("test".into(), nowhere, Duration::from_secs(10), &shutdown, health);
+    let health = Health::new();
+    let presence = health.component("presence");
+    let members = Members::start("test".into(), nowhere, Duration::from_secs(10), &shutdown, presence);
     let deps = Deps {
         node: name.into(),
         broker: broker.clone(),
@@ -82,6 +84,7 @@ fn start_whole(
         subscription_verifier: verifier.clone(),
         verifier,
         members,
+        streams: health.component("streams"),
         drain_over: Duration::ZERO,
         shutdown: shutdown.clone(),
     };
@@ -91,6 +94,7 @@ fn start_whole(
         publisher: broker.publisher(),
         counter: gateway.counter(),
         registry,
+        health,
         running: shutdown.spawn(gateway.run()),
         shutdown,
     }

@@ -108,6 +108,7 @@ impl Wiring {
             verifier: verifier.clone(),
             subscription_verifier: config.subscription_verifier()?.or(verifier),
             members,
+            streams: self.health.component("streams"),
             drain_over: config.drain.over,
             shutdown: self.stages.clients.clone(),
         };
