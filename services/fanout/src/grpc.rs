@@ -16,11 +16,15 @@ pub(crate) mod status;
 pub(crate) mod survey;
 mod wrong;
 
-use std::{future::Future, sync::Arc, time::SystemTime};
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use http::HeaderMap;
 use tidings_auth::Key;
-use tidings_broker::{self as broker, Published};
+use tidings_broker::{self as broker, OrderedPublisher, Published, WINDOW};
 use tidings_core::{Channel, Position};
 use tidings_proto::fanout as proto;
 use tidings_telemetry::trace;
@@ -33,7 +37,7 @@ pub(crate) use self::many::own_trace;
 use crate::{
     control::Control,
     metrics::Metrics,
-    publish::{self, Plan, Publish, Results},
+    publish::{self, Plan, Publish, Ready, Results},
 };
 
 const PUBLISH: &str = "tidings.fanout.v1.Fanout/Publish";
@@ -62,9 +66,11 @@ impl proto::fanout_server::Fanout for Fanout {
         let span = trace::server(PUBLISH, call.trace.as_ref());
         let (key, trace) = (call.key.clone(), call.trace.clone());
         let work = async {
-            let (event_id, mut plan) = plan(&self.publish, request.into_inner(), key, trace)?;
+            let (event_id, mut plan) = plan(&self.publish, request.into_inner(), key, trace, WINDOW)?;
             plan.deadline = call.patience();
-            Ok(Response::new(self.finish(event_id, plan, &span).await?))
+            let ready = self.publish.room(plan).await;
+            let response = start(&self.publish, event_id, ready, None, &span).await?;
+            Ok(Response::new(response))
         };
         traced(span.clone(), call.within(work)).await
     }
@@ -118,37 +124,13 @@ impl proto::fanout_server::Fanout for Fanout {
     }
 }
 
-impl Fanout {
-    /// Publishes an event, by whichever way it came. `span` is the request's.
-    pub(crate) async fn take(
-        &self,
-        request: proto::PublishRequest,
-        key: Option<Arc<Key>>,
-        trace: Option<trace::Context>,
-        span: &Span,
-    ) -> Result<proto::PublishResponse, Status> {
-        let (event_id, plan) = plan(&self.publish, request, key, trace)?;
-        self.finish(event_id, plan, span).await
-    }
-
-    async fn finish(
-        &self,
-        event_id: String,
-        plan: Plan,
-        span: &Span,
-    ) -> Result<proto::PublishResponse, Status> {
-        let _room = self.publish.room(&plan).await;
-        let results = self.publish.carry_out(plan, span).await;
-        Ok(response(event_id, results.map_err(|error| status::of(&error))?))
-    }
-}
-
-/// Checks a request and decides what is to be done for it; with the event's id.
-fn plan(
+/// Checks a request and decides what is to be done for it; with the event's id. `window`: how long a repeat is known.
+pub(crate) fn plan(
     publish: &Publish,
     request: proto::PublishRequest,
     key: Option<Arc<Key>>,
     trace: Option<trace::Context>,
+    window: Duration,
 ) -> Result<(String, Plan), Status> {
     let accepted = SystemTime::now();
     let checked = event::check(request, key.as_deref().map(Key::name), accepted);
@@ -165,12 +147,31 @@ fn plan(
         event,
         channels,
         once,
+        window,
         accepted,
         key,
         trace,
     };
     let plan = publish.plan(request).map_err(|error| status::of(&error))?;
     Ok((event_id, plan))
+}
+
+/// Publishes an event: as [`Publish::start`], with the answer to who sent it.
+pub(crate) fn start(
+    publish: &Arc<Publish>,
+    event_id: String,
+    ready: Ready,
+    order: Option<&OrderedPublisher>,
+    span: &Span,
+) -> impl Future<Output = Result<proto::PublishResponse, Status>> + Send + use<> {
+    let started = publish.start(ready, order, span);
+    async move {
+        let results = publish::whole(started.await);
+        Ok(response(
+            event_id,
+            results.map_err(|error| status::of(&error))?,
+        ))
+    }
 }
 
 /// The key of a request that passed the [`guard`]. One that did not is nobody's.

@@ -1,23 +1,23 @@
 //! An event to the bus: is it allowed, who hears of it, what do they keep, and one publication for each of them.
 
 pub(crate) mod bare;
+mod send;
 
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use futures_util::future;
 use tidings_auth::{Key, Keys, rate::Rate};
-use tidings_broker::{self as broker, Broker, Once, Published};
-use tidings_core::{Channel, Event, Namespaces, Publication, TraceContext};
+use tidings_broker::{self as broker, Broker, Once, OrderedPublisher, Published, Status, WINDOW};
+use tidings_core::{Channel, Event, Namespaces};
 use tidings_telemetry::trace;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
-use tracing::Span;
 
+pub(crate) use self::send::whole;
 use crate::{
     limit::Limits,
     metrics::{EventResult, Metrics},
@@ -25,12 +25,6 @@ use crate::{
     refusals::Refusals,
     routing::{self, Form, Origin, Target, live::Live},
 };
-
-/// Up to this many channels a traced event has a span for each; beyond, one for all of them.
-const MAX_SPANS: usize = 16;
-
-/// The tag that tells clients of the trace, where their namespace has it.
-const TRACE_TAG: &str = "traceparent";
 
 /// How much may be under way at a time, in bytes, roughly: what comes beyond it waits, unread where it is a stream.
 const ROOM: u32 = 64 << 20;
@@ -40,6 +34,9 @@ const ROOM_PER_CHANNEL: usize = 512;
 
 pub(crate) struct Publish {
     publisher: broker::Publisher,
+    status: watch::Receiver<Status>,
+    /// Whether a part of the bus can be unavailable while the others are not.
+    partial: bool,
     /// The bus, as traces call it.
     system: &'static str,
     routes: Live,
@@ -59,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) channels: Vec<Channel>,
     /// By what a repeat is known; `None`: it cannot be repeated.
     pub(crate) once: Option<Once>,
+    /// How long a repeat is known, from the first publish on.
+    pub(crate) window: Duration,
     pub(crate) accepted: SystemTime,
     /// Whose it is; `None` where no key is asked for.
     pub(crate) key: Option<Arc<Key>>,
@@ -68,7 +67,7 @@ pub(crate) struct Request {
 
 /// An event that may be published, and everything that is to be done for it.
 pub(crate) struct Plan {
-    /// Until when it may wait for a bus that is away; `None`: no longer than the bus' command timeout.
+    /// Until when it may wait for a bus that is unavailable; `None`: no longer than the bus' command timeout.
     pub(crate) deadline: Option<Instant>,
     begun: Instant,
     event: Event,
@@ -79,10 +78,27 @@ pub(crate) struct Plan {
     broker_targets: Vec<broker::Target>,
 }
 
+/// A plan with room for its event among all that are under way.
+pub(crate) struct Ready {
+    plan: Plan,
+    room: OwnedSemaphorePermit,
+}
+
+impl Ready {
+    pub(crate) fn event_id(&self) -> &str {
+        &self.plan.event.id
+    }
+
+    /// The caller's trace.
+    pub(crate) fn trace(&self) -> Option<&trace::Context> {
+        self.plan.trace.as_ref()
+    }
+}
+
 impl Plan {
-    /// How many channels hear of the event.
-    pub(crate) fn channels(&self) -> usize {
-        self.targets.len()
+    /// The channels that receive the event.
+    pub(crate) fn channels(&self) -> impl ExactSizeIterator<Item = &Channel> + Clone {
+        self.targets.iter().map(|target| &target.channel)
     }
 
     fn size(&self) -> u32 {
@@ -132,6 +148,8 @@ impl Publish {
     ) -> Self {
         Self {
             publisher: broker.publisher(),
+            status: broker.status(),
+            partial: broker.redis_pool().is_some_and(|pool| pool.is_cluster()),
             system: if broker.prefix().is_some() {
                 "redis"
             } else {
@@ -164,10 +182,28 @@ impl Publish {
         })
     }
 
-    /// Waits until there is room for an event among all that are under way; it has it until the permit is dropped.
-    pub(crate) async fn room(&self, plan: &Plan) -> OwnedSemaphorePermit {
+    /// Waits until there is room for an event among all that are under way; it has it until it is published, or dropped.
+    pub(crate) fn room(&self, plan: Plan) -> impl Future<Output = Ready> + Send + use<> {
         let room = self.room.clone().acquire_many_owned(plan.size());
-        room.await.expect("the semaphore is never closed")
+        async move {
+            let room = room.await.expect("the semaphore is never closed");
+            Ready { plan, room }
+        }
+    }
+
+    /// A handle for one caller whose events keep their order in each channel.
+    pub(crate) fn ordered(&self) -> OrderedPublisher {
+        self.publisher.ordered()
+    }
+
+    /// Whether the bus can be used, now and whenever that changes.
+    pub(crate) fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Whether a part of the bus can be unavailable while the others are not: it is a Redis Cluster.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.partial
     }
 
     /// Counts an event that could not be read.
@@ -204,33 +240,13 @@ impl Publish {
             })
     }
 
-    /// Publishes to all channels that do not have the event yet: a repeat gets the first answer of those that do. No
-    /// results: no route matched.
-    ///
-    /// Some results can be errors; when all would be, that is the error. `span` is the request's.
-    pub(crate) async fn carry_out(&self, plan: Plan, span: &Span) -> Result<Results, Error> {
-        let begun = plan.begun;
-        let outcome = self.send_all(plan, span).await;
-        if outcome.is_ok() {
-            self.metrics
-                .publish_duration
-                .observe(begun.elapsed().as_secs_f64(), span);
-        }
-        self.metrics.event(match &outcome {
-            Ok(results) if is_duplicate(results) => EventResult::Duplicate,
-            Ok(results) if results.iter().all(|(_, result)| result.is_ok()) => EventResult::Published,
-            Ok(_) => EventResult::Partly,
-            Err(_) => EventResult::Failed,
-        });
-        outcome
-    }
-
     fn decide(&self, request: Request) -> Result<Plan, Error> {
         let begun = Instant::now();
         let Request {
             event,
             channels,
             once,
+            window,
             accepted,
             key,
             trace,
@@ -256,7 +272,7 @@ impl Publish {
         }
         let broker_targets = targets
             .iter()
-            .map(|target| self.broker_target(target, once.as_ref(), key))
+            .map(|target| self.broker_target(target, once.as_ref(), window, key))
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Plan {
             deadline: None,
@@ -267,46 +283,6 @@ impl Publish {
             targets,
             broker_targets,
         })
-    }
-
-    async fn send_all(&self, plan: Plan, span: &Span) -> Result<Results, Error> {
-        let Plan {
-            deadline,
-            event,
-            accepted,
-            trace,
-            targets,
-            broker_targets,
-            ..
-        } = plan;
-        // Neighbours of one form are sent together; nearly always that is all of them.
-        let mut rest = broker_targets.as_slice();
-        let runs = targets.chunk_by(|one, next| alike(&one.form, &next.form));
-        let sent = future::join_all(runs.map(|run| {
-            let (run_targets, others) = rest.split_at(run.len());
-            rest = others;
-            let publication = stamp(&event, &run[0].form, accepted);
-            self.send(run_targets, publication, trace.clone(), deadline, span)
-        }));
-        let sent = sent.await.into_iter().flatten();
-        let channels = targets.into_iter().map(|target| target.channel);
-        let results: Results = channels.zip(sent).collect();
-
-        for (channel, result) in &results {
-            self.metrics.publication(channel, result);
-        }
-        // Said once per event. That the bus is away the broker says itself, once.
-        let refused =
-            |result: &&(Channel, Result<_, _>)| matches!(result.1, Err(ref error) if !is_away(error));
-        if let Some((channel, Err(error))) = results.iter().find(refused) {
-            tracing::error!(event.id, channel.name = %channel, %error, "the bus refused a publication");
-        }
-        match results.iter().find_map(|(_, result)| result.as_ref().err()) {
-            Some(error) if results.iter().all(|(_, result)| result.is_err()) => {
-                Err(Error::Bus(error.clone()))
-            }
-            _ => Ok(results),
-        }
     }
 
     /// Explicit channels get the whole event, as a route that does not say otherwise would give it.
@@ -351,6 +327,7 @@ impl Publish {
         &self,
         target: &Target,
         once: Option<&Once>,
+        window: Duration,
         key: Option<&Key>,
     ) -> Result<broker::Target, Error> {
         let (channel, form) = (target.channel.clone(), &target.form);
@@ -360,85 +337,18 @@ impl Publish {
                 route: target.route.clone(),
             });
         };
+        let once = match &form.idempotency_key {
+            Some(text) => Some(once::by_route(text, key.map(Key::name))),
+            None => once.cloned(),
+        };
+        // The embedded broker does not outlive those who repeat, and what it keeps for long would crowd out the rest.
+        let window = if self.system == "memory" { window.min(WINDOW) } else { window };
         Ok(broker::Target {
             channel,
             retention: namespace.retention().filter(|_| !form.skip_history),
-            once: match &form.idempotency_key {
-                Some(text) => Some(once::by_route(text, key.map(Key::name))),
-                None => once.cloned(),
-            },
+            once: once.map(|once| Once { window, ..once }),
             version: None,
         })
-    }
-
-    async fn send(
-        &self,
-        targets: &[broker::Target],
-        publication: Publication,
-        trace: Option<trace::Context>,
-        deadline: Option<Instant>,
-        span: &Span,
-    ) -> Vec<Result<Published, broker::Error>> {
-        if !trace::enabled() || targets.len() > MAX_SPANS {
-            let mut results = Vec::with_capacity(targets.len());
-            // Nearly always one run.
-            for run in targets.chunk_by(|one, next| self.tags_trace(one) == self.tags_trace(next)) {
-                let (name, publication) = (format!("({} channels)", run.len()), publication.clone());
-                let sent = self.send_traced(run, &name, publication, trace.clone(), deadline, span);
-                results.extend(sent.await);
-            }
-            return results;
-        }
-        let each = targets.iter().map(|target| {
-            let (publication, trace) = (publication.clone(), trace.clone());
-            let name = target.channel.as_str();
-            self.send_traced(
-                std::slice::from_ref(target),
-                name,
-                publication,
-                trace,
-                deadline,
-                span,
-            )
-        });
-        future::join_all(each).await.concat()
-    }
-
-    /// Whether clients hear of the trace that a publication is part of.
-    fn tags_trace(&self, target: &broker::Target) -> bool {
-        let namespace = || self.namespaces.of(&target.channel);
-        self.tags_traces && namespace().is_some_and(|namespace| namespace.traceparent_tag)
-    }
-
-    /// `targets` are alike in whether clients hear of the trace.
-    async fn send_traced(
-        &self,
-        targets: &[broker::Target],
-        name: &str,
-        mut publication: Publication,
-        trace: Option<trace::Context>,
-        deadline: Option<Instant>,
-        span: &Span,
-    ) -> Vec<Result<Published, broker::Error>> {
-        let span = trace::publish(self.system, name, &publication.id, publication.data.len(), span);
-        publication.trace = trace::onward(&span, trace).map(|context| TraceContext {
-            traceparent: context.traceparent,
-            tracestate: context.tracestate,
-        });
-        if let Some(trace) = &publication.trace
-            && targets.first().is_some_and(|target| self.tags_trace(target))
-        {
-            let tag = publication.tags.entry(TRACE_TAG.to_owned());
-            tag.or_insert_with(|| trace.traceparent.clone());
-        }
-        let results = self
-            .publisher
-            .publish_within(targets, &publication, deadline)
-            .await;
-        if results.iter().any(Result::is_err) {
-            span.record("otel.status_code", "ERROR");
-        }
-        results
     }
 }
 
@@ -464,30 +374,5 @@ fn cause(channel: &Channel, route: Option<&Origin>) -> String {
     match route {
         Some(route) => format!("{route} gives channel {channel}: "),
         None => format!("channel {channel}: "),
-    }
-}
-
-fn is_away(error: &broker::Error) -> bool {
-    matches!(error, broker::Error::Away { .. })
-}
-
-/// Whether clients get the same by both forms.
-fn alike(one: &Arc<Form>, other: &Arc<Form>) -> bool {
-    Arc::ptr_eq(one, other) || (one.payload == other.payload && one.tags == other.tags)
-}
-
-/// What all channels of one form get.
-fn stamp(event: &Event, form: &Form, accepted: SystemTime) -> Publication {
-    let (data, format) = form.payload.render(event);
-    let mut tags = event.tags.clone();
-    for (name, value) in &form.tags {
-        // What the event says itself stands.
-        tags.entry(name.clone()).or_insert_with(|| value.clone());
-    }
-    Publication {
-        id: event.id.clone(),
-        kind: event.kind.clone(),
-        tags,
-        ..Publication::new(data, format, accepted)
     }
 }

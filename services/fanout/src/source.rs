@@ -2,11 +2,12 @@
 //!
 //! A source is a backend that does not call: its events go through [`Intake`], which is the way of every event (validation,
 //! routes, scopes, idempotency by source and id), under a name and a scope of its own. It is told of each event whether it
-//! is done with ([`outcome`]), and only then lets go of it where it came from. [`config`] is what an operator says,
-//! [`metrics`] and `signs` what they see; [`redis`] takes entries of a Redis stream, [`postgres`] rows of an outbox.
+//! is done with ([`outcome`]), and only then lets go of it where it came from; `outage` is the bus while it is unavailable.
+//! [`config`] is what an operator says, [`metrics`] and `signs` what they see; [`redis`] takes entries of a Redis stream, [`postgres`] rows of an outbox.
 
 pub mod config;
 mod metrics;
+mod outage;
 mod outcome;
 pub mod postgres;
 pub mod redis;
@@ -17,7 +18,8 @@ use std::{fmt, sync::Arc, time::Duration};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use prometheus_client::registry::Registry;
 use tidings_auth::Key;
-use tidings_broker::redis::Pool;
+use tidings_broker::{OrderedPublisher, redis::Pool};
+use tidings_core::Channel;
 use tidings_proto::fanout as proto;
 use tidings_runtime::{Shutdown, health::Component};
 use tidings_telemetry::trace;
@@ -25,7 +27,10 @@ use tracing::Instrument as _;
 
 pub use self::config::{Config, Origin, check};
 use self::{metrics::Metrics, outcome::Outcome, postgres::relay::Relay, redis::consumer::Consumer};
-use crate::grpc;
+use crate::{
+    grpc,
+    publish::{Plan, Publish, Ready},
+};
 
 /// Where sources put their events. Cheap to clone.
 #[derive(Clone)]
@@ -56,6 +61,8 @@ struct Mouth {
     /// What it takes from, as traces call it.
     system: &'static str,
     key: Arc<Key>,
+    /// How long a repeat of an event is known.
+    window: Duration,
     intake: Intake,
     metrics: Metrics,
 }
@@ -80,6 +87,7 @@ pub fn all(
                 name: config.name.clone(),
                 system,
                 key,
+                window: config.idempotency_window,
                 intake: deps.intake.clone(),
                 metrics: metrics.clone(),
             })
@@ -112,7 +120,7 @@ impl Source {
     }
 }
 
-/// From 200 ms to 10 s between tries of one event, and to reach a server, with jitter, for ever.
+/// From 200 ms to 10 s between tries to reach a server, with jitter, for ever.
 fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
@@ -122,25 +130,77 @@ fn backoff() -> ExponentialBackoff {
         .build()
 }
 
-impl Mouth {
-    /// Publishes an event as any backend's; counted.
-    async fn publish(&self, event: proto::Event) -> Outcome {
-        let trace = grpc::own_trace(&event);
-        let span = trace::take(self.system, &self.name, &event.id, trace.as_ref());
-        let request = proto::PublishRequest { event: Some(event) };
-        let Intake(fanout) = &self.intake;
-        let work = fanout.take(request, Some(self.key.clone()), trace, &span);
-        let outcome = Outcome::of(work.instrument(span.clone()).await);
-        if outcome != Outcome::Done {
-            span.record("otel.status_code", "ERROR");
+/// How long an event waits that was refused so often: from 200 ms to 10 s, with jitter.
+fn pause(refused: u32) -> Duration {
+    let pause = Duration::from_millis(100) * 2_u32.pow(refused.saturating_sub(1).min(6));
+    let pause = pause.min(Duration::from_secs(5));
+    pause + pause.mul_f64(rand::random())
+}
+
+/// One try to publish an event.
+struct Attempt {
+    outcome: Outcome,
+    /// The channels that do not have the event.
+    channels: Vec<Channel>,
+}
+
+impl Attempt {
+    /// Nothing was published.
+    fn nothing(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            channels: Vec::new(),
         }
-        outcome
+    }
+}
+
+impl Mouth {
+    fn publish(&self) -> &Arc<Publish> {
+        let Intake(fanout) = &self.intake;
+        &fanout.publish
+    }
+
+    /// Decides about an event as about any backend's.
+    fn plan(&self, event: proto::Event) -> Result<Plan, Outcome> {
+        let trace = grpc::own_trace(&event);
+        let request = proto::PublishRequest { event: Some(event) };
+        let key = Some(self.key.clone());
+        match grpc::plan(self.publish(), request, key, trace, self.window) {
+            Ok((_, plan)) => Ok(plan),
+            Err(status) => Err(Outcome::refused(&status)),
+        }
+    }
+
+    /// Publishes an event, which takes its place in `order` before this returns; counted.
+    fn start(
+        &self,
+        ready: Ready,
+        order: Option<&OrderedPublisher>,
+    ) -> impl Future<Output = Attempt> + Send + use<> {
+        let span = trace::take(self.system, &self.name, ready.event_id(), ready.trace());
+        let started = span.in_scope(|| self.publish().start(ready, order, &span));
+        let traced = span.clone();
+        let work = async move {
+            let results = started.await;
+            let attempt = Attempt {
+                outcome: Outcome::of(&results),
+                channels: results
+                    .into_iter()
+                    .filter(|(_, result)| result.is_err())
+                    .map(|(channel, _)| channel)
+                    .collect(),
+            };
+            if attempt.outcome != Outcome::Done {
+                traced.record("otel.status_code", "ERROR");
+            }
+            attempt
+        };
+        work.instrument(span)
     }
 
     /// Counts what is no event.
     fn malformed(&self) {
-        let Intake(fanout) = &self.intake;
-        fanout.publish.malformed();
+        self.publish().malformed();
     }
 }
 

@@ -1,18 +1,28 @@
 //! Many events in one call: `PublishBatch` and `PublishStream`. Each event goes the way of `Publish`, and has an answer
-//! of its own.
+//! of its own; what one call publishes to one channel keeps its order.
+//!
+//! Events go through three steps: a plan and room among all that are under way, one event after the other; the start, which
+//! gives the event its place in the order; and the wait for the answers, of many at a time.
 
-use std::{pin::Pin, sync::Arc};
+use std::{future::ready, pin::Pin, sync::Arc};
 
-use futures_util::{FutureExt as _, Stream, StreamExt as _, future::Either, stream};
+use futures_util::{Stream, StreamExt as _, future::Either, stream};
+use tidings_broker::{OrderedPublisher, WINDOW};
 use tidings_proto::fanout as proto;
 use tidings_telemetry::trace;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{
+        mpsc::{self, OwnedPermit},
+        watch,
+    },
+    task::JoinSet,
+};
 use tonic::{Request, Response, Status, Streaming};
 use tonic_types::FieldViolation;
 use tracing::Span;
 
-use super::{Answer, Fanout, call::Call, meant, response, status, traced};
-use crate::publish::{Plan, Publish};
+use super::{Answer, Fanout, call::Call, meant, status, traced};
+use crate::publish::{Plan, Publish, Ready};
 
 const BATCH: &str = "tidings.fanout.v1.Fanout/PublishBatch";
 const STREAM: &str = "tidings.fanout.v1.Fanout/PublishStream";
@@ -23,21 +33,17 @@ const MAX_BATCH: usize = 1000;
 /// The most channels that the events of one batch reach together: each has its line in the answer.
 const MAX_BATCH_CHANNELS: usize = 100_000;
 
-/// The most events of one call that wait for the bus at a time.
+/// The most events of one call that wait for the bus, or whose answers wait for their caller.
 const MAX_UNDER_WAY: usize = 256;
 
 /// The answers to a stream, in the order of its events.
 pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<proto::PublishResponse, Status>> + Send>>;
 
-/// An event that is ready to go out, or the answer of one that is not.
-type Begun = Result<Box<Ready>, Box<proto::PublishResponse>>;
+/// An event that is decided about, or why it is refused.
+type Planned = Result<(String, Plan, Span), (String, Status)>;
 
-struct Ready {
-    id: String,
-    plan: Plan,
-    span: Span,
-    _room: OwnedSemaphorePermit,
-}
+/// An event that is ready to go out, or the answer of one that is not.
+type Begun = Result<(String, Ready, Span), proto::PublishResponse>;
 
 /// The events of one call, on their way.
 struct Way {
@@ -45,6 +51,7 @@ struct Way {
     call: Call,
     method: &'static str,
     span: Span,
+    order: OrderedPublisher,
 }
 
 impl Fanout {
@@ -63,18 +70,20 @@ impl Fanout {
                 return Err(status::invalid(vec![FieldViolation::new("events", why)]));
             }
             let mut channels = 0;
-            let begun = events.into_iter().map(|event| {
-                let begun = way.plan(Some(event)).and_then(|(id, plan, span)| {
-                    channels += plan.channels();
-                    if channels > MAX_BATCH_CHANNELS {
-                        return Err((id, status::too_many_channels(MAX_BATCH_CHANNELS)));
-                    }
-                    Ok((id, plan, span))
-                });
-                let way = &way;
-                async move { way.finish(way.room(begun).await).await }.boxed()
+            let planned = events.into_iter().map(|event| {
+                let (id, plan, span) = way.plan(Some(event))?;
+                channels += plan.channels().len();
+                if channels > MAX_BATCH_CHANNELS {
+                    return Err((id, status::too_many_channels(MAX_BATCH_CHANNELS)));
+                }
+                Ok((id, plan, span))
             });
-            let responses = stream::iter(begun).buffered(MAX_UNDER_WAY).collect().await;
+            let responses = stream::iter(planned)
+                .then(|planned| way.room(planned))
+                .map(|begun| way.start(begun))
+                .buffered(MAX_UNDER_WAY)
+                .collect()
+                .await;
             Ok(Response::new(proto::PublishBatchResponse { responses }))
         };
         traced(span.clone(), Box::pin(within.within(work))).await
@@ -84,30 +93,26 @@ impl Fanout {
         let call = Call::of(&request)?;
         let span = trace::server(STREAM, call.trace.as_ref());
         let requests = until(request.into_inner(), &call, self.leaving.clone());
-        let way = Arc::new(self.way(call, STREAM, &span));
-        let begin = {
-            let way = way.clone();
-            move |request: Result<proto::PublishRequest, Status>| {
-                let way = way.clone();
-                async move {
-                    match request {
-                        Ok(request) => Ok(way.room(way.plan(request.event)).await),
-                        Err(status) => Err(status),
-                    }
-                }
-            }
-        };
-        let answers = requests
-            .then(begin)
-            .map(move |begun| match begun {
-                Ok(begun) => {
-                    let way = way.clone();
-                    Either::Left(async move { Ok(way.finish(begun).await) }.boxed())
-                }
-                Err(status) => Either::Right(std::future::ready(Err(status))),
-            })
-            .buffered(MAX_UNDER_WAY);
-        Ok(Response::new(Box::pin(answers)))
+        let way = self.way(call, STREAM, &span);
+        let (answers, answered) = mpsc::channel(MAX_UNDER_WAY);
+        // A task of its own, because what is under way takes room from all others until it is done: it must go on, whether or
+        // not the caller reads its answers.
+        let mut carrying = JoinSet::new();
+        carrying.spawn(carry(way, requests, answers));
+        Ok(Response::new(Box::pin(stream::unfold(
+            (answered, carrying),
+            |(mut answered, mut carrying)| async move {
+                let answer = match answered.recv().await {
+                    Some(answer) => answer,
+                    // The task has ended; a second time there is none.
+                    None => match carrying.join_next().await? {
+                        Ok(()) => return None,
+                        Err(why) => Err(Status::internal(format!("the stream was given up: {why}"))),
+                    },
+                };
+                Some((answer, (answered, carrying)))
+            },
+        ))))
     }
 
     fn way(&self, call: Call, method: &'static str, span: &Span) -> Way {
@@ -116,13 +121,49 @@ impl Fanout {
             call,
             method,
             span: span.clone(),
+            order: self.publish.ordered(),
         }
     }
 }
 
+/// Publishes the events of a stream. A place for the answer is reserved before a request is read, so that sending it never
+/// waits.
+async fn carry(
+    way: Way,
+    requests: impl Stream<Item = Result<proto::PublishRequest, Status>> + Send,
+    answers: mpsc::Sender<Result<proto::PublishResponse, Status>>,
+) {
+    let places = stream::unfold(answers, |answers| async {
+        let place = answers.clone().reserve_owned().await.ok()?;
+        Some((place, answers))
+    });
+    let begun = places.zip(requests).then(|(place, request)| {
+        let begun = request.map(|request| way.room(way.plan(request.event)));
+        async move {
+            let begun = match begun {
+                Ok(begun) => Ok(begun.await),
+                Err(status) => Err(status),
+            };
+            (place, begun)
+        }
+    });
+    let started = begun.map(|(place, begun)| match begun {
+        Ok(begun) => {
+            let started = way.start(begun);
+            Either::Left(async move { (place, Ok(started.await)) })
+        }
+        Err(status) => Either::Right(ready((place, Err(status)))),
+    });
+    let answer = |(place, answer): (OwnedPermit<_>, _)| {
+        place.send(answer);
+        ready(())
+    };
+    started.buffered(MAX_UNDER_WAY).for_each(answer).await;
+}
+
 impl Way {
     /// Checks an event and finds its channels. An event with a trace of its own goes on in that.
-    fn plan(&self, event: Option<proto::Event>) -> Result<(String, Plan, Span), (String, Status)> {
+    fn plan(&self, event: Option<proto::Event>) -> Planned {
         let id = event.as_ref().map(|event| event.id.clone()).unwrap_or_default();
         let own = event.as_ref().and_then(own_trace);
         let span = match &own {
@@ -130,8 +171,7 @@ impl Way {
             None => self.span.clone(),
         };
         let (key, trace) = (self.call.key.clone(), own.or_else(|| self.call.trace.clone()));
-        let plan = super::plan(&self.publish, proto::PublishRequest { event }, key, trace);
-        match plan {
+        match super::plan(&self.publish, proto::PublishRequest { event }, key, trace, WINDOW) {
             Ok((id, mut plan)) => {
                 plan.deadline = self.call.patience();
                 Ok((id, plan, span))
@@ -141,33 +181,24 @@ impl Way {
     }
 
     /// Waits for room among all that is under way.
-    async fn room(&self, planned: Result<(String, Plan, Span), (String, Status)>) -> Begun {
-        match planned {
-            Ok((id, plan, span)) => Ok(Box::new(Ready {
-                id,
-                _room: self.publish.room(&plan).await,
-                plan,
-                span,
-            })),
-            Err((id, status)) => Err(Box::new(refused(id, &status))),
+    fn room(&self, planned: Planned) -> impl Future<Output = Begun> + Send + use<> {
+        let planned = planned.map(|(id, plan, span)| (id, self.publish.room(plan), span));
+        async move {
+            match planned {
+                Ok((id, room, span)) => Ok((id, room.await, span)),
+                Err((id, status)) => Err(refused(id, &status)),
+            }
         }
     }
 
-    async fn finish(&self, begun: Begun) -> proto::PublishResponse {
+    /// Gives an event its place in the order of the call, before this returns.
+    fn start(&self, begun: Begun) -> impl Future<Output = proto::PublishResponse> + Send + use<> {
         match begun {
-            Ok(ready) => {
-                let Ready {
-                    id,
-                    plan,
-                    span,
-                    _room,
-                } = *ready;
-                match self.publish.carry_out(plan, &span).await {
-                    Ok(results) => response(id, results),
-                    Err(error) => refused(id, &status::of(&error)),
-                }
+            Ok((id, ready, span)) => {
+                let started = super::start(&self.publish, id.clone(), ready, Some(&self.order), &span);
+                Either::Left(async move { started.await.unwrap_or_else(|status| refused(id, &status)) })
             }
-            Err(refused) => *refused,
+            Err(refused) => Either::Right(ready(refused)),
         }
     }
 }

@@ -113,6 +113,10 @@ pub(crate) fn of(error: &publish::Error) -> Status {
                 let advice = "retry with the same event id (without one, the event may be published twice)";
                 away("BUS_AWAY", format!("{message}; {advice}"))
             }
+            Code::Aborted => {
+                let advice = "send again from the first event that failed, in order, with the same ids";
+                refused(code_of(error), "EARLIER_FAILED", format!("{message}: {advice}"), &[])
+            }
             code => refused(code, "BUS_REFUSED", message, &[]),
         },
     }

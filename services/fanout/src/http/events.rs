@@ -3,7 +3,7 @@
 //! The status is 200 when the bus has everything. Otherwise it says what is wrong, and a sender that tries again, with
 //! the whole batch too, publishes nothing twice: a CloudEvent always has a source and an id.
 
-use std::sync::Arc;
+use std::{future::ready, sync::Arc};
 
 use axum::{
     Json,
@@ -11,9 +11,10 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures_util::{StreamExt as _, stream};
+use futures_util::{StreamExt as _, future::Either, stream};
 use serde::Serialize;
 use tidings_auth::{Key, Method};
+use tidings_broker::{OrderedPublisher, WINDOW};
 use tidings_proto::fanout as proto;
 use tidings_telemetry::trace;
 use tonic::{Code, Status};
@@ -25,7 +26,10 @@ use super::{
     cloudevents::{self, Message, Read, Wrong},
     read,
 };
-use crate::grpc;
+use crate::{
+    grpc,
+    publish::{Plan, Ready},
+};
 
 const ROUTE: &str = "POST /v1/events";
 
@@ -105,46 +109,81 @@ async fn answer(
         Err(why) => return Outcome::refused(why.status(), &why).into_response(),
     };
     match cloudevents::read(&parts.headers, body) {
-        Ok(Message::One(event)) => backends
-            .publish(*event, key, incoming, span)
-            .await
-            .into_response(),
+        Ok(Message::One(event)) => {
+            let begun = backends.room(backends.plan(*event, key, incoming, span)).await;
+            backends.start(begun, None).await.into_response()
+        }
         Ok(Message::Batch(events)) => {
-            let each = events
+            // In their order in each channel: one after the other is started, and many are waited for.
+            let order = backends.fanout.publish.ordered();
+            let planned = events
                 .into_iter()
-                .map(|event| backends.publish(event, key.clone(), incoming.clone(), span));
-            let outcomes: Vec<_> = stream::iter(each).buffered(MAX_UNDER_WAY).collect().await;
+                .map(|event| backends.plan(event, key.clone(), incoming.clone(), span));
+            let outcomes: Vec<_> = stream::iter(planned)
+                .then(|planned| backends.room(planned))
+                .map(|begun| backends.start(begun, Some(&order)))
+                .buffered(MAX_UNDER_WAY)
+                .collect()
+                .await;
             together(&outcomes)
         }
         Err(why) => Outcome::refused(why.status(), &why).into_response(),
     }
 }
 
+/// An event that is decided about, or what became of it.
+type Planned = Result<(String, Plan, Span), Outcome>;
+
+/// An event that is ready to go out, or what became of it.
+type Begun = Result<(String, Ready, Span), Outcome>;
+
 impl Backends {
-    /// Publishes an event. It goes on in the trace that it names itself (extension "Distributed Tracing"), and
-    /// otherwise in that of the request.
-    async fn publish(
+    /// Checks an event and finds its channels. It goes on in the trace that it names itself (extension "Distributed
+    /// Tracing"), and otherwise in that of the request.
+    fn plan(
         &self,
         event: Read,
         key: Option<Arc<Key>>,
         incoming: Option<trace::Context>,
         span: &Span,
-    ) -> Outcome {
-        let event = match event {
-            Ok(event) => event,
-            Err(wrong) => {
-                self.fanout.publish.malformed();
-                return wrong.into();
-            }
-        };
+    ) -> Planned {
+        let event = event.map_err(|wrong| {
+            self.fanout.publish.malformed();
+            Outcome::from(wrong)
+        })?;
         let own = grpc::own_trace(&event);
         let span = match &own {
             Some(own) => trace::http(ROUTE, Some(own)),
             None => span.clone(),
         };
         let request = proto::PublishRequest { event: Some(event) };
-        let taken = self.fanout.take(request, key, own.or(incoming), &span).await;
-        taken.map_or_else(Outcome::from, Outcome::from)
+        let planned = grpc::plan(&self.fanout.publish, request, key, own.or(incoming), WINDOW);
+        let (id, plan) = planned.map_err(Outcome::from)?;
+        Ok((id, plan, span))
+    }
+
+    /// Waits for room among all that is under way.
+    fn room(&self, planned: Planned) -> impl Future<Output = Begun> + Send + use<> {
+        let planned = planned.map(|(id, plan, span)| (id, self.fanout.publish.room(plan), span));
+        async move {
+            let (id, room, span) = planned?;
+            Ok((id, room.await, span))
+        }
+    }
+
+    /// Gives an event its place in `order`, before this returns.
+    fn start(
+        &self,
+        begun: Begun,
+        order: Option<&OrderedPublisher>,
+    ) -> impl Future<Output = Outcome> + Send + use<> {
+        match begun {
+            Ok((id, ready, span)) => {
+                let started = grpc::start(&self.fanout.publish, id, ready, order, &span);
+                Either::Left(async move { started.await.map_or_else(Outcome::from, Outcome::from) })
+            }
+            Err(outcome) => Either::Right(ready(outcome)),
+        }
     }
 }
 
@@ -285,6 +324,7 @@ fn http_status(code: Code) -> StatusCode {
         Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Aborted => StatusCode::CONFLICT,
         Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use bytes::Bytes;
+use futures_util::future;
 use tidings_auth::Key;
 use tidings_broker::{self as broker, Once, Published, Version};
 use tidings_core::{Channel, Format, Publication};
@@ -11,7 +12,10 @@ use tidings_telemetry::trace;
 use tokio::time::Instant;
 use tracing::Span;
 
-use super::{Error, Publish};
+use super::{
+    Error, Publish,
+    send::{self, Sending},
+};
 use crate::metrics::EventResult;
 
 /// What is published.
@@ -65,13 +69,15 @@ impl Publish {
             tags: bare.tags,
             ..Publication::new(bare.data, bare.format, SystemTime::now())
         };
-        let mut sent = if targets.is_empty() {
-            Vec::new().into_iter()
-        } else {
-            self.send(&targets, publication, bare.trace, None, span)
-                .await
-                .into_iter()
+        let sending = Sending {
+            publication,
+            trace: bare.trace,
+            deadline: None,
+            order: None,
+            span,
         };
+        let sent = future::join_all(self.send(targets, sending)).await;
+        let mut sent = sent.into_iter().flatten();
         let outcomes: Vec<Outcome> = asked
             .into_iter()
             .zip(channels)
@@ -80,7 +86,7 @@ impl Publish {
                 let result = sent.next().expect("the bus answers for each target");
                 self.metrics.publication(channel, &result);
                 if let Err(error) = &result
-                    && !super::is_away(error)
+                    && send::is_refusal(error)
                 {
                     tracing::error!(channel.name = %channel, %error, "the bus refused a publication");
                 }

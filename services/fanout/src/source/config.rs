@@ -1,6 +1,6 @@
 //! What an operator says about sources: `[[source]]`.
 
-use std::{collections::HashSet, fmt::Display};
+use std::{collections::HashSet, fmt::Display, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tidings_auth::{Key, keys};
@@ -9,6 +9,9 @@ use super::{postgres, redis};
 
 /// The longest name, in bytes.
 const MAX_NAME: usize = 64;
+
+/// The shortest and the longest idempotency window.
+const WINDOWS: (Duration, Duration) = (Duration::from_secs(10 * 60), Duration::from_secs(7 * 24 * 60 * 60));
 
 /// One `[[source]]`: where events are taken from, and what they may do.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -22,6 +25,10 @@ pub struct Config {
     /// Channels that it may publish to, as globs (`tasks:*`). Absent: all. Empty: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<String>>,
+    /// How long a repeat of an event is known, from the first publish on, 10 min to 7 days: each event takes memory of the
+    /// bus for so long, in each of its channels. Retries during a longer outage may deliver an event twice. Default 24 h.
+    #[serde(default = "default_window", with = "humantime_serde")]
+    pub idempotency_window: Duration,
     /// `[source.redis]`: a Redis stream. Either this or `postgres` has to be there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redis: Option<redis::Config>,
@@ -82,8 +89,11 @@ pub fn check(configs: &[Config], has_redis: bool) -> Result<(), Error> {
             });
         }
         config.key()?;
+        if !(WINDOWS.0..=WINDOWS.1).contains(&config.idempotency_window) {
+            return Err(config.wrong("idempotency_window", "is out of range; set it from 10m to 7d"));
+        }
         let checked = match config.origin()? {
-            Origin::Redis(redis) => redis.check(has_redis),
+            Origin::Redis(redis) => redis.check(has_redis, config.idempotency_window),
             Origin::Postgres(postgres) => postgres.check(),
         };
         checked.map_err(|(key, why)| config.wrong(key, why))?;
@@ -129,10 +139,12 @@ impl Config {
     }
 }
 
+fn default_window() -> Duration {
+    Duration::from_secs(24 * 60 * 60)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn source(name: &str) -> Config {
@@ -141,6 +153,7 @@ mod tests {
             name: name.to_owned(),
             events: None,
             channels: None,
+            idempotency_window: default_window(),
             redis: Some(serde_json::from_str(redis).unwrap()),
             postgres: None,
         }
@@ -190,9 +203,21 @@ mod tests {
         refused(with(|it| redis(it).batch = 0), "`source.redis.batch`");
         refused(with(|it| redis(it).attempts = 0), "`source.redis.attempts`");
         refused(
-            with(|it| redis(it).claim_after = Duration::from_secs(600)),
+            with(|it| redis(it).claim_after = Duration::from_secs(2 * 60 * 60)),
             "`source.redis.claim_after`",
         );
+        refused(
+            with(|it| {
+                it.idempotency_window = Duration::from_secs(10 * 60);
+                redis(it).claim_after = Duration::from_secs(6 * 60);
+            }),
+            "`source.redis.claim_after` is more than half of `source.idempotency_window`",
+        );
+        for window in [Duration::from_secs(60), Duration::from_secs(8 * 24 * 60 * 60)] {
+            let mut config = source("a");
+            config.idempotency_window = window;
+            refused(config, "`source.idempotency_window`");
+        }
         refused(
             with(|it| redis(it).dead_letter = Some("orders".to_owned())),
             "`source.redis.dead_letter`",

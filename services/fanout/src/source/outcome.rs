@@ -1,16 +1,20 @@
 //! What the answer to a publish means to the source of the event: is it done with?
 
-use tidings_proto::fanout as proto;
+use tidings_broker as broker;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+use crate::publish::Results;
 
 /// Of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// All its channels have it, or nobody is to hear of it.
     Done,
-    /// The bus is away: it waits, for as long as that takes. No fault of the event's.
+    /// The bus is unavailable: it waits, for as long as that takes. No fault of the event's.
     Wait(String),
+    /// An earlier event of the same channel failed: it waits for that one.
+    Behind,
     /// Something refused it that may be put right: it is tried a few times.
     Again(String),
     /// It is wrong as it is, and always will be.
@@ -18,26 +22,27 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    pub(super) fn of(answer: Result<proto::PublishResponse, Status>) -> Self {
-        match answer {
-            Ok(response) => {
-                let refused = response.results.into_iter().find_map(|result| result.error);
-                refused.map_or(Self::Done, |error| {
-                    let code = Code::from_i32(error.code.try_into().unwrap_or_default());
-                    Self::refused(code, error.message)
-                })
-            }
-            Err(status) => Self::refused(
-                status.code(),
-                out_of_scope(&status).unwrap_or_else(|| status.message().to_owned()),
-            ),
+    /// Of an event that was published, by its channels.
+    pub(super) fn of(results: &Results) -> Self {
+        let errors = || results.iter().filter_map(|(_, result)| result.as_ref().err());
+        let first = |is: fn(&broker::Error) -> bool| errors().find(|error| is(error)).map(ToString::to_string);
+        // While any of its channels cannot be reached, an event is not counted as tried.
+        if let Some(why) = first(|error| matches!(error, broker::Error::Away { .. })) {
+            Self::Wait(why)
+        } else if let Some(why) = first(|error| !matches!(error, broker::Error::Aborted { .. })) {
+            Self::Again(why)
+        } else if errors().next().is_some() {
+            Self::Behind
+        } else {
+            Self::Done
         }
     }
 
-    fn refused(code: Code, why: String) -> Self {
-        match code {
-            Code::Unavailable | Code::DeadlineExceeded => Self::Wait(why),
-            // A namespace, a route or a scope may be corrected; but the event was refused by what is in force.
+    /// Of an event of which nothing was published. A namespace, a route or a scope may be corrected; but it was refused by
+    /// what is in force.
+    pub(super) fn refused(status: &Status) -> Self {
+        let why = out_of_scope(status).unwrap_or_else(|| status.message().to_owned());
+        match status.code() {
             Code::InvalidArgument | Code::PermissionDenied | Code::NotFound => Self::Never(why),
             _ => Self::Again(why),
         }
@@ -60,40 +65,57 @@ fn out_of_scope(status: &Status) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use tidings_broker::Published;
+    use tidings_core::Channel;
+
     use super::*;
 
-    fn answered(errors: &[Code]) -> Outcome {
-        let results = errors.iter().map(|&code| proto::ChannelResult {
-            error: (code != Code::Ok).then(|| proto::Error {
-                code: code as u32,
-                message: "why".to_owned(),
-                ..proto::Error::default()
-            }),
-            ..proto::ChannelResult::default()
-        });
-        Outcome::of(Ok(proto::PublishResponse {
-            results: results.collect(),
-            ..proto::PublishResponse::default()
-        }))
+    fn channel() -> Channel {
+        Channel::parse("tasks:1").unwrap()
+    }
+
+    fn away() -> Option<broker::Error> {
+        Some(broker::Error::Away {
+            reason: "away".to_owned(),
+        })
+    }
+
+    fn refused() -> Option<broker::Error> {
+        Some(broker::Error::Refused {
+            peer: "redis".into(),
+            answer: "NOPERM".to_owned(),
+        })
+    }
+
+    fn aborted() -> Option<broker::Error> {
+        Some(broker::Error::Aborted { channel: channel() })
+    }
+
+    fn of<const N: usize>(errors: [Option<broker::Error>; N]) -> Outcome {
+        let published = Published {
+            position: None,
+            duplicate: false,
+        };
+        let results = errors.map(|error| (channel(), error.map_or(Ok(published.clone()), Err)));
+        Outcome::of(&results.into())
     }
 
     #[test]
     fn an_event_is_done_with_when_every_channel_has_it() {
-        assert_eq!(answered(&[]), Outcome::Done);
-        assert_eq!(answered(&[Code::Ok, Code::Ok]), Outcome::Done);
-        let why = "why".to_owned();
-        assert_eq!(
-            answered(&[Code::Ok, Code::Unavailable]),
-            Outcome::Wait(why.clone())
-        );
-        assert_eq!(answered(&[Code::Ok, Code::Internal]), Outcome::Again(why));
+        assert_eq!(of([]), Outcome::Done);
+        assert_eq!(of([None, None]), Outcome::Done);
+        assert_eq!(of([None, away()]), Outcome::Wait("away".to_owned()));
+        let why = "redis refused: NOPERM".to_owned();
+        assert_eq!(of([None, refused()]), Outcome::Again(why.clone()));
+        assert_eq!(of([aborted(), refused()]), Outcome::Again(why));
+        assert_eq!(of([None, aborted()]), Outcome::Behind);
     }
 
     #[test]
     fn an_outage_of_the_bus_is_no_fault_of_the_events() {
-        let refused = |code| Outcome::of(Err(Status::new(code, "why")));
+        assert_eq!(of([refused(), away()]), Outcome::Wait("away".to_owned()));
+        let refused = |code| Outcome::refused(&Status::new(code, "why"));
         let why = || "why".to_owned();
-        assert_eq!(refused(Code::Unavailable), Outcome::Wait(why()));
         assert_eq!(refused(Code::FailedPrecondition), Outcome::Again(why()));
         assert_eq!(refused(Code::InvalidArgument), Outcome::Never(why()));
         assert_eq!(refused(Code::PermissionDenied), Outcome::Never(why()));

@@ -1,23 +1,24 @@
 //! A Redis stream as a source: its entries are shared by all nodes that read it in one consumer group.
 //!
-//! [`place`] connects, [`stream`] speaks to Redis, [`entry`] makes an event of an entry, and [`consumer`] decides what is
-//! done with each. `examine` looks at it for `tidings doctor`.
+//! [`place`] connects, [`stream`] speaks to Redis, [`entry`] makes an event of an entry, [`hand`] keeps those that are not
+//! done with in their order, and [`consumer`] decides what is done with each. `examine` looks at it for `tidings doctor`.
 
 pub(super) mod consumer;
 mod entry;
 mod examine;
+mod hand;
 pub(super) mod place;
 mod stream;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tidings_broker::{WINDOW, redis::RedisUrl};
+use tidings_broker::redis::RedisUrl;
 use tidings_core::Secret;
 
 pub use self::examine::examine;
 
-/// The most entries that one node has in hand.
+/// The most entries that are read and published at a time.
 const MAX_BATCH: usize = 1000;
 
 /// `[source.redis]`.
@@ -35,11 +36,11 @@ pub struct Config {
     /// Where a group that is created begins. Default `oldest`.
     #[serde(default)]
     pub begin: Begin,
-    /// The most entries that one node has in hand, 1 to 1000. Default 100.
+    /// The most entries that one node reads and publishes at a time, 1 to 1000. Default 100.
     #[serde(default = "default_batch")]
     pub batch: usize,
-    /// How long an entry may be in the hands of a node that says nothing before another one takes it over; 1 s to 4 min,
-    /// because a repeat is known as one for five. Default 30 s.
+    /// How long an entry may be in the hands of a node that does not confirm it before another one takes it over; 1 s to 1 h,
+    /// and at most half of the idempotency window, within which a repeat is known as one. Default 30 s.
     #[serde(default = "default_claim_after", with = "humantime_serde")]
     pub claim_after: Duration,
     /// How often an entry is tried that is refused, though not for good, or whose node dies, before it is set aside; 1 to
@@ -64,7 +65,8 @@ pub enum Begin {
 
 impl Config {
     /// The key below `source` that is wrong, and why.
-    pub(super) fn check(&self, has_redis: bool) -> Result<(), (&'static str, String)> {
+    /// `window`: how long a repeat is known.
+    pub(super) fn check(&self, has_redis: bool, window: Duration) -> Result<(), (&'static str, String)> {
         let wrong = |key, why: &str| Err((key, why.to_owned()));
         match &self.url {
             Some(url) => {
@@ -91,8 +93,14 @@ impl Config {
                 format!("is {}; set it from 1 to {MAX_BATCH}", self.batch),
             ));
         }
-        if !(Duration::from_secs(1)..=WINDOW - Duration::from_secs(60)).contains(&self.claim_after) {
-            return wrong("redis.claim_after", "is out of range; set it from 1s to 4m");
+        if !(Duration::from_secs(1)..=Duration::from_secs(60 * 60)).contains(&self.claim_after) {
+            return wrong("redis.claim_after", "is out of range; set it from 1s to 1h");
+        }
+        if self.claim_after > window / 2 {
+            return wrong(
+                "redis.claim_after",
+                "is more than half of `source.idempotency_window`; set it lower",
+            );
         }
         if !(1..=1000).contains(&self.attempts) {
             return Err((

@@ -1,8 +1,9 @@
 //! One node's part in an outbox: which lanes it takes, when, and what it tells the table.
 //!
 //! It goes in rounds: which lanes have rows? Each that nobody else has is taken, read, published, and left. In between it
-//! waits to be notified, or to look again. What was published and could not be deleted is remembered beyond the session,
-//! and deleted before anything is read.
+//! waits to be notified, or to look again. While the bus is unavailable as a whole it takes nothing, and tries again within a
+//! second, or as soon as the bus is up. What was published and could not be deleted is remembered beyond the session, and
+//! deleted before anything is read.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
@@ -14,11 +15,13 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use super::{
     Config,
-    lane::{self, Held, Stop, TERM, Tries},
+    held::Held,
+    lane::{self, Stop, TERM, Tries},
     place::{Place, Wire},
+    row::Key,
     table::{Dead, Error, Name, Table, in_time},
 };
-use crate::source::{Mouth, backoff, metrics::Tried, signs::Signs};
+use crate::source::{Mouth, backoff, metrics::Tried, outage::Outage, signs::Signs};
 
 /// How many lanes are worked on at a time.
 const AT_A_TIME: usize = 4;
@@ -29,23 +32,16 @@ pub(in crate::source) struct Relay {
     name: Name,
     place: Place,
     signs: Signs,
+    bus: Outage,
     held: Held,
     /// Published, and not deleted yet: what a session could not tell any more.
     owed: Vec<i64>,
 }
 
-/// What a round came to.
-#[derive(Default)]
-struct Round {
-    /// Whether there may be more at once.
-    more: bool,
-    /// Whether the bus is away and nothing was published.
-    stuck: bool,
-}
-
 /// One lane's work.
 struct Work {
-    partitions: Vec<(String, Tries)>,
+    lane: i16,
+    partitions: Vec<(Key, Tries)>,
     /// Whether as many rows were read as may be.
     full: bool,
     /// Whether the table knows all of it.
@@ -65,6 +61,7 @@ impl Relay {
         let from = format!("{} of {}", config.table, place.name());
         let signs = Signs::new(&mouth.name, from, mouth.metrics.clone(), health);
         Ok(Self {
+            bus: Outage::new(mouth.publish().status()),
             mouth,
             config,
             name,
@@ -133,28 +130,33 @@ impl Relay {
         in_time(client.batch_execute(&Place::greeting())).await?;
         let table = Table::find(client, &self.name).await?;
         in_time(client.batch_execute(&self.name.listen())).await?;
-        let mut pause = backoff();
         loop {
-            let round = self.round(&table, shutdown).await?;
+            let more = self.round(&table, shutdown).await?;
             self.signs.up();
             if shutdown.is_requested() {
                 return Ok(());
             }
-            if round.more {
+            if more {
                 continue;
             }
-            let wait = if round.stuck {
-                pause.next().unwrap_or_default()
-            } else {
-                pause = backoff();
-                self.until_next()
-            };
+            let wait = self.until_next();
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = woken.notified(), if !round.stuck => {}
+                came_up = self.bus.ended() => {
+                    if came_up {
+                        self.held.bus_is_up(Instant::now());
+                    }
+                }
+                // Rows that are new wait with all others for the bus.
+                () = tokio::time::sleep(wait), if !self.is_out() => {}
+                () = woken.notified(), if !self.is_out() => {}
                 () = shutdown.requested() => {}
             }
         }
+    }
+
+    /// Whether the bus is unavailable as a whole.
+    fn is_out(&self) -> bool {
+        self.bus.is_on() && !self.mouth.publish().is_partial()
     }
 
     /// How long there is nothing to do that nobody notifies of.
@@ -166,42 +168,50 @@ impl Relay {
         due.unwrap_or(self.config.poll).min(self.config.poll)
     }
 
-    async fn round(&mut self, table: &Table<'_>, shutdown: &Shutdown) -> Result<Round, Error> {
+    /// Works once on each lane that has rows. Whether there may be more to do at once.
+    async fn round(&mut self, table: &Table<'_>, shutdown: &Shutdown) -> Result<bool, Error> {
         self.pay(table).await?;
+        self.bus.begin();
         self.held.forget(Instant::now());
         let mut lanes = table.waiting().await?;
         // So that nodes do not go for the same lanes all the time.
         lanes.shuffle(&mut rand::rng());
-        let mut round = Round::default();
-        let (mut published, mut failure) = (false, None);
+        let (mut more, mut unavailable, mut failure) = (false, false, None);
         for lanes in lanes.chunks(AT_A_TIME) {
-            if shutdown.is_requested() || failure.is_some() || round.stuck || self.held.is_full() {
+            // Where it is all one, the rows of other lanes would only find the same.
+            let out = unavailable && !self.mouth.publish().is_partial();
+            if shutdown.is_requested() || failure.is_some() || out {
                 break;
             }
             let works = lanes.iter().copied().map(|lane| self.lane(table, lane, shutdown));
             let works: Vec<_> = stream::iter(works).buffer_unordered(AT_A_TIME).collect().await;
             for work in works {
-                round.more |= work.full && work.partitions.iter().any(|(_, tries)| tries.stopped.is_none());
                 let told = work.told.is_ok();
+                let mut moved = false;
                 for (key, tries) in work.partitions {
-                    published |= !tries.done.is_empty();
-                    round.stuck |= matches!(tries.stopped, Some((_, Stop::Wait(_))));
-                    self.note(key, tries, told);
+                    unavailable |= matches!(tries.stopped, Some((_, Stop::Wait(_))));
+                    moved |= self.note(work.lane, key, tries, told);
                 }
+                more |= work.full && moved;
                 failure = failure.or(work.told.err());
             }
-            round.stuck &= !published;
         }
-        round.stuck |= self.held.is_full();
-        if self.held.is_empty() {
+        if unavailable {
+            self.bus.failed();
+            more &= self.mouth.publish().is_partial();
+        } else {
+            self.bus.over();
+        }
+        if self.held.is_empty() && !unavailable {
             self.signs.goes_on();
         }
-        failure.map_or(Ok(round), Err)
+        failure.map_or(Ok(more), Err)
     }
 
     /// Takes a lane, if nobody else has it, and does its work. It is left only when the table knows what was published.
     async fn lane(&self, table: &Table<'_>, lane: i16, shutdown: &Shutdown) -> Work {
         let mut work = Work {
+            lane,
             partitions: Vec::new(),
             full: false,
             told: Ok(()),
@@ -222,7 +232,7 @@ impl Relay {
         }
         let until = Instant::now() + TERM;
         let over = || shutdown.is_requested() || Instant::now() >= until;
-        let held = self.held.keys(Instant::now());
+        let held = self.held.keys(lane, Instant::now());
         let rows = table.read(lane, &held, self.config.batch).await?;
         work.full = rows.len() >= usize::from(self.config.batch);
         work.partitions = lane::publish(&self.mouth, rows, &self.held, self.config.attempts, over).await;
@@ -231,8 +241,9 @@ impl Relay {
         if !done.is_empty() {
             table.delete(&done).await?;
         }
-        for dead in tries().flat_map(|tries| &tries.dead) {
-            table.set_aside(dead).await?;
+        let dead: Vec<&Dead> = tries().flat_map(|tries| &tries.dead).collect();
+        if !dead.is_empty() {
+            table.set_aside(&dead).await?;
         }
         table.leave(lane).await
     }
@@ -246,9 +257,10 @@ impl Relay {
         Ok(())
     }
 
-    /// Remembers what became of a partition. `told`: the table knows, too.
-    fn note(&mut self, key: String, tries: Tries, told: bool) {
+    /// Remembers what became of a partition. `told`: the table knows, too. Whether other rows may be read next time.
+    fn note(&mut self, lane: i16, key: Key, tries: Tries, told: bool) -> bool {
         let Tries { done, dead, stopped } = tries;
+        let moved = !done.is_empty() || !dead.is_empty();
         if told {
             for Dead { id, why } in dead {
                 self.mouth.metrics.count(&self.mouth.name, Tried::SetAside, 1);
@@ -262,14 +274,15 @@ impl Relay {
         } else {
             self.owed.extend(done);
         }
-        match stopped {
-            Some((row, stop)) => {
-                let (Stop::Wait(why) | Stop::Again(why)) = &stop;
-                self.signs.waits(why);
-                self.held.hold(key, row, &stop, Instant::now());
-            }
-            None => self.held.release(&key),
-        }
+        let Some((row, stop)) = stopped else {
+            self.held.release(key);
+            return moved;
+        };
+        let (Stop::Wait(why) | Stop::Again(why)) = &stop;
+        self.signs.waits(why);
+        // While the bus is unavailable as a whole, it is waited for, and not with each partition.
+        let whole = matches!(stop, Stop::Wait(_)) && !self.mouth.publish().is_partial();
+        moved || !whole && self.held.hold(lane, key, row, &stop, Instant::now())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use tokio_postgres::{Client, Error as PgError, Row as PgRow, Statement};
 
-use super::row::{MAX_DATA, NoPlainArray, Row};
+use super::row::{Key, MAX_DATA, NoPlainArray, Row};
 
 /// How many lanes there are, as `deploy/postgres/outbox.sql` has it.
 pub(super) const LANES: i16 = 64;
@@ -14,6 +14,9 @@ const MAX_BYTES: i64 = 4 << 20;
 
 /// The longest reason that is written down, in characters.
 const MAX_WHY: usize = 2000;
+
+/// A partition's key, as it is remembered.
+const KEY: &str = "hashtextextended(coalesce(partition_key, event_id, id::text), 0)";
 
 /// How long a statement may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -143,10 +146,10 @@ impl<'c> Table<'c> {
                  CASE WHEN size <= {MAX_DATA} THEN data END AS data, attributes, tags, channels \
              FROM (SELECT *, sum(least(size, {MAX_DATA})) OVER (ORDER BY id) - least(size, {MAX_DATA}) AS before \
                  FROM (SELECT *, coalesce(octet_length(data), 0)::bigint AS size \
-                     FROM (SELECT id, coalesce(partition_key, event_id, id::text) AS key, event_id, type, source, subject, time, \
+                     FROM (SELECT id, {KEY} AS key, event_id, type, source, subject, time, \
                              data_content_type, {data} AS data, attributes::text, tags::text, channels \
                          FROM {name} \
-                         WHERE lane = $1 AND failed_at IS NULL AND NOT coalesce(partition_key, event_id, id::text) = ANY($2) \
+                         WHERE lane = $1 AND failed_at IS NULL AND NOT {KEY} = ANY($2) \
                          ORDER BY id LIMIT $3) AS heads) AS sized) AS summed \
              WHERE before < {MAX_BYTES} ORDER BY id"
         );
@@ -185,7 +188,7 @@ impl<'c> Table<'c> {
 
     /// The first rows of a lane, at most `count`, without those that have one of `keys`. It has to be this session's: only
     /// what is read after it was taken is nobody else's.
-    pub(super) async fn read(&self, lane: i16, keys: &[String], count: u16) -> Result<Vec<Row>, Error> {
+    pub(super) async fn read(&self, lane: i16, keys: &[Key], count: u16) -> Result<Vec<Row>, Error> {
         let count = i64::from(count);
         let rows = in_time(self.client.query(&self.read, &[&lane, &keys, &count])).await?;
         Ok(rows.iter().map(of).collect())
@@ -198,22 +201,26 @@ impl<'c> Table<'c> {
         Ok(())
     }
 
-    /// Leaves a row where it is, with why it will not be tried again.
-    pub(super) async fn set_aside(&self, dead: &Dead) -> Result<(), Error> {
+    /// Leaves rows where they are, with why they will not be tried again.
+    pub(super) async fn set_aside(&self, dead: &[&Dead]) -> Result<(), Error> {
         let update = format!(
-            "UPDATE {} SET failed_at = now(), failure = $2 WHERE id = $1",
+            "UPDATE {} AS outbox SET failed_at = now(), failure = dead.why \
+             FROM unnest($1::bigint[], $2::text[]) AS dead (id, why) WHERE outbox.id = dead.id",
             self.name
         );
-        // No text of PostgreSQL has the character 0.
-        let why: String = dead
-            .why
-            .chars()
-            .filter(|&character| character != '\0')
-            .take(MAX_WHY)
-            .collect();
-        in_time(self.client.execute(&update, &[&dead.id, &why])).await?;
+        let ids: Vec<i64> = dead.iter().map(|dead| dead.id).collect();
+        let whys: Vec<String> = dead.iter().map(|dead| reason(&dead.why)).collect();
+        in_time(self.client.execute(&update, &[&ids, &whys])).await?;
         Ok(())
     }
+}
+
+/// A reason that can be written down: no text of PostgreSQL has the character 0.
+fn reason(why: &str) -> String {
+    why.chars()
+        .filter(|&character| character != '\0')
+        .take(MAX_WHY)
+        .collect()
 }
 
 /// The columns that there are, and their types. None: there is no such table.

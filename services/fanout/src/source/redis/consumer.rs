@@ -3,10 +3,13 @@
 //! It goes in rounds: tell Redis what became of the last one, take over what others left, read what is new if there is room,
 //! publish. What it has in hand outlives the connection, so an answer is told once Redis is back. Only what is
 //! acknowledged is let go of; if this process dies, others claim the rest.
+//!
+//! **Order.** A round publishes in the order of the stream, and an entry that fails holds up those behind it that are for the
+//! same channels. So that nothing older comes later, a node that starts first waits for what others left, and one that was
+//! disconnected first fetches what it was given and did not receive.
 
 use std::{mem, time::Duration};
 
-use backon::ExponentialBackoff;
 use futures_util::{StreamExt as _, stream};
 use redis::{RedisError, aio::MultiplexedConnection};
 use tidings_runtime::{Shutdown, health::Component};
@@ -14,14 +17,21 @@ use tokio::time::Instant;
 
 use super::{
     Config,
-    entry::Entry,
+    entry::{Entry, EntryId},
+    hand::{Hand, HeldUp, Next, Open},
     place::{BLOCK, Place},
-    stream::{Claimed, Dead, Stream},
+    stream::{Claimed, Dead, Pending, Stream},
 };
-use crate::source::{Mouth, backoff, metrics::Tried, outcome::Outcome, signs::Signs};
+use crate::{
+    publish::Plan,
+    source::{self, Attempt, Mouth, backoff, metrics::Tried, outage::Outage, outcome::Outcome, signs::Signs},
+};
 
 /// How many of the entries in hand are published at a time.
 const AT_A_TIME: usize = 64;
+
+/// How often a node that starts looks for what others left.
+const LOOK: Duration = Duration::from_millis(200);
 
 pub(in crate::source) struct Consumer {
     mouth: Mouth,
@@ -30,40 +40,23 @@ pub(in crate::source) struct Consumer {
     stream: Stream,
     signs: Signs,
     hand: Hand,
+    bus: Outage,
     /// When to look for entries that others left.
     next_claim: Instant,
     /// Where to look on.
     claim_from: Option<String>,
+    start: Start,
 }
 
-/// What Redis has given to this consumer and not been told the end of.
-#[derive(Default)]
-struct Hand {
-    open: Vec<Open>,
-    done: Vec<String>,
-    dead: Vec<Dead>,
-}
-
-/// An entry that is not published yet.
-struct Open {
-    entry: Entry,
-    /// How often it was refused, or its node died.
-    tried: u32,
-    /// Not to be tried before.
-    due: Instant,
-    backoff: ExponentialBackoff,
-}
-
-impl Hand {
-    fn len(&self) -> usize {
-        self.open.len() + self.done.len() + self.dead.len()
-    }
-
-    fn has(&self, id: &str) -> bool {
-        self.open.iter().any(|open| open.entry.id == id)
-            || self.done.iter().any(|done| done == id)
-            || self.dead.iter().any(|dead| dead.entry.id == id)
-    }
+/// Whether older entries are waited for before new ones are read.
+#[derive(Clone, Copy)]
+enum Start {
+    /// Nothing is known yet.
+    New,
+    /// Others have entries up to this one, which they finish, or which can be claimed by then.
+    Waiting { newest: EntryId, until: Instant },
+    /// There are none.
+    Over,
 }
 
 impl Consumer {
@@ -83,6 +76,7 @@ impl Consumer {
         let from = format!("{} of {} in group {}", config.stream, place.name(), config.group);
         let signs = Signs::new(&mouth.name, from, mouth.metrics.clone(), health);
         Self {
+            bus: Outage::new(mouth.publish().status()),
             mouth,
             config,
             place,
@@ -91,6 +85,7 @@ impl Consumer {
             hand: Hand::default(),
             next_claim: Instant::now(),
             claim_from: None,
+            start: Start::New,
         }
     }
 
@@ -124,16 +119,34 @@ impl Consumer {
         shutdown: &Shutdown,
     ) -> Result<(), RedisError> {
         self.stream.join(connection, self.config.begin).await?;
+        self.fetch(connection).await?;
         loop {
             self.tell(connection).await?;
             if shutdown.is_requested() {
-                return self.stream.leave(connection).await;
+                return self.stream.leave(connection, self.config.claim_after).await;
             }
+            self.wait_for_others(connection).await?;
             self.claim(connection).await?;
             self.read(connection).await?;
             self.signs.up();
             self.publish().await;
         }
+    }
+
+    /// Fetches what this consumer was given when the connection broke, and did not receive.
+    async fn fetch(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        let mut ids = self.stream.own(connection).await?;
+        ids.retain(|id| !self.hand.has(id));
+        for ids in ids.chunks(self.config.batch) {
+            let entries = self.stream.again(connection, ids).await?;
+            // What was deleted meanwhile is nothing to be published.
+            let gone = |id: &&String| entries.iter().all(|entry| entry.id != **id);
+            self.hand.done.extend(ids.iter().filter(gone).cloned());
+            for entry in entries {
+                self.take(entry, 0);
+            }
+        }
+        Ok(())
     }
 
     /// Tells Redis what was done.
@@ -142,7 +155,7 @@ impl Consumer {
             self.stream.acknowledge(connection, &self.hand.done).await?;
             self.hand.done.clear();
         }
-        while let Some(dead) = self.hand.dead.last() {
+        while let Some(dead) = self.hand.dead.last_mut() {
             self.stream.set_aside(connection, dead).await?;
             self.mouth.metrics.count(&self.mouth.name, Tried::SetAside, 1);
             tracing::warn!(
@@ -157,16 +170,48 @@ impl Consumer {
         Ok(())
     }
 
-    /// From time to time takes over what others left, and keeps what is in hand.
-    async fn claim(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        let room = self.config.batch.saturating_sub(self.hand.len());
-        if Instant::now() < self.next_claim || room == 0 && self.hand.open.is_empty() {
+    /// Finds out whether others have entries that are older than what is new. A node that dies leaves some, which cannot be
+    /// claimed at once.
+    async fn wait_for_others(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        if matches!(self.start, Start::Over) {
             return Ok(());
         }
-        let kept: Vec<&str> = self.hand.open.iter().map(|open| open.entry.id.as_str()).collect();
+        let now = Instant::now();
+        let Pending { range, of_others } = self.stream.pending(connection).await?;
+        self.start = match (self.start, range) {
+            (Start::New, Some((_, newest))) if of_others => {
+                let until = now + self.config.claim_after + 2 * LOOK;
+                Start::Waiting { newest, until }
+            }
+            (Start::Waiting { newest, until }, Some((oldest, _)))
+                if of_others && oldest <= newest && now < until =>
+            {
+                self.start
+            }
+            _ => Start::Over,
+        };
+        Ok(())
+    }
+
+    fn is_waiting_for_others(&self) -> bool {
+        matches!(self.start, Start::Waiting { .. })
+    }
+
+    /// From time to time takes over what others left, and keeps what is in hand.
+    async fn claim(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+        if Instant::now() < self.next_claim {
+            return Ok(());
+        }
+        let kept: Vec<&str> = self
+            .hand
+            .open
+            .values()
+            .map(|open| open.entry.id.as_str())
+            .collect();
         if !kept.is_empty() {
             self.stream.keep(connection, &kept).await?;
         }
+        let room = self.hand.room(self.config.batch);
         if room > 0 {
             let from = self.claim_from.as_deref().unwrap_or("0-0");
             let idle = self.config.claim_after;
@@ -178,29 +223,36 @@ impl Consumer {
             self.claim_from = next;
         }
         if self.claim_from.is_none() || room == 0 {
-            self.next_claim = Instant::now() + self.config.claim_after / 3;
+            let often = self.config.claim_after / 3;
+            let pause = if self.is_waiting_for_others() {
+                LOOK.min(often)
+            } else {
+                often
+            };
+            self.next_claim = Instant::now() + pause;
         }
         Ok(())
     }
 
-    /// Reads what is new, if there is room for it. Waits only where nothing else is to be done.
+    /// Reads what is new, if there is room for it, or waits. Waits only where nothing else is to be done.
     async fn read(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let now = Instant::now();
-        let due = self
-            .hand
-            .open
-            .iter()
-            .map(|open| open.due.saturating_duration_since(now))
-            .min();
+        let due = self.hand.due(self.bus.due(), now);
         let ended = !self.hand.dead.is_empty() || !self.hand.done.is_empty();
         let wait = if ended || self.claim_from.is_some() {
             Duration::ZERO
         } else {
+            let due = due.map(|due| due.saturating_duration_since(now));
             due.unwrap_or(BLOCK).min(BLOCK)
         };
-        let room = self.config.batch.saturating_sub(self.hand.len());
-        if room == 0 {
-            tokio::time::sleep(wait).await;
+        let room = self.hand.room(self.config.batch);
+        // What is read while the bus is unavailable as a whole would only wait.
+        if self.bus.is_on() && !self.mouth.publish().is_partial() || room == 0 {
+            drop(tokio::time::timeout(wait, self.bus.ended()).await);
+            return Ok(());
+        }
+        if self.is_waiting_for_others() {
+            tokio::time::sleep(wait.min(LOOK)).await;
             return Ok(());
         }
         let wait = Some(wait).filter(|wait| !wait.is_zero());
@@ -215,77 +267,141 @@ impl Consumer {
         if self.hand.has(&entry.id) {
             return;
         }
-        if entry.fields.is_none() {
+        let Some(id) = EntryId::parse(&entry.id).filter(|_| entry.fields.is_some()) else {
             // There is nothing left to publish.
             self.hand.done.push(entry.id);
-        } else if tried >= self.config.attempts {
+            return;
+        };
+        if tried >= self.config.attempts {
             let why = format!("it was taken {tried} times, and no node finished it");
-            self.hand.dead.push(Dead { entry, why, tried });
+            self.set_aside(entry, why, tried);
         } else {
-            self.hand.open.push(Open {
-                entry,
-                tried,
-                due: Instant::now(),
-                backoff: backoff(),
-            });
+            self.hand.open.insert(id, Open::new(entry, tried));
         }
     }
 
-    /// Tries to publish all that is due, in its order.
+    fn set_aside(&mut self, entry: Entry, why: String, tried: u32) {
+        self.hand.dead.push(Dead {
+            entry,
+            why,
+            tried,
+            repeated: false,
+        });
+    }
+
+    /// Tries to publish all that is due and not held up, in the order of the stream.
     async fn publish(&mut self) {
         let now = Instant::now();
-        let (due, later): (Vec<_>, Vec<_>) = mem::take(&mut self.hand.open)
-            .into_iter()
-            .partition(|open| open.due <= now);
-        self.hand.open = later;
+        self.bus.begin();
+        let bus = self.bus.due();
+        let open = mem::take(&mut self.hand.open);
+        let (mut held, mut waiting) = (HeldUp::default(), Vec::new());
         let (mouth, key) = (&self.mouth, &self.stream.key);
-        let tries = due.into_iter().map(|open| async move {
-            let outcome = match open.entry.event(key) {
-                Ok(event) => mouth.publish(event).await,
-                Err(why) => {
-                    mouth.malformed();
-                    Outcome::Never(why)
+        let order = mouth.publish().ordered();
+        let due = open.into_values().filter_map(|open| {
+            if held.holds(open.channels.iter()) || open.due(bus, now) > now {
+                held.hold(open.channels.iter());
+                waiting.push(open);
+                return None;
+            }
+            match plan(mouth, &open.entry, key) {
+                Ok(plan) if held.holds(plan.channels()) => {
+                    let channels = plan.channels().cloned().collect();
+                    waiting.push(Open { channels, ..open });
+                    None
                 }
-            };
-            (open, outcome)
+                planned => Some((open, planned)),
+            }
         });
-        let tried: Vec<_> = stream::iter(tries).buffered(AT_A_TIME).collect().await;
-        for (open, outcome) in tried {
-            self.settle(open, outcome);
+        let tried: Vec<_> = stream::iter(due)
+            .then(|(open, planned)| {
+                let planned = planned.map(|plan| mouth.publish().room(plan));
+                async move {
+                    match planned {
+                        Ok(room) => (open, Ok(room.await)),
+                        Err(outcome) => (open, Err(outcome)),
+                    }
+                }
+            })
+            .map(|(open, ready)| {
+                let started = ready.map(|ready| mouth.start(ready, Some(&order)));
+                async move {
+                    match started {
+                        Ok(started) => (open, started.await),
+                        Err(outcome) => (open, Attempt::nothing(outcome)),
+                    }
+                }
+            })
+            .buffered(AT_A_TIME)
+            .collect()
+            .await;
+        for open in waiting {
+            self.keep(open);
         }
-        self.hand.open.sort_by_key(|open| open.due);
+        let mut unavailable = false;
+        for (open, Attempt { outcome, channels }) in tried {
+            unavailable |= matches!(outcome, Outcome::Wait(_));
+            self.settle(Open { channels, ..open }, outcome);
+        }
+        if unavailable {
+            self.bus.failed();
+        } else if bus.is_none_or(|due| due <= now) {
+            // What waited for it was tried.
+            self.bus.over();
+        }
         if self.hand.open.is_empty() {
             self.signs.goes_on();
         }
     }
 
     fn settle(&mut self, mut open: Open, outcome: Outcome) {
-        let why = match outcome {
+        match outcome {
             Outcome::Done => {
-                self.mouth.metrics.count(&self.mouth.name, Tried::Published, 1);
+                self.count(Tried::Published);
                 self.hand.done.push(open.entry.id);
                 return;
             }
             Outcome::Never(why) => {
-                let Open { entry, tried, .. } = open;
-                let tried = tried + 1;
-                self.hand.dead.push(Dead { entry, why, tried });
+                self.set_aside(open.entry, why, open.tried + 1);
                 return;
             }
             Outcome::Again(why) => {
                 open.tried += 1;
                 if open.tried >= self.config.attempts {
-                    let Open { entry, tried, .. } = open;
-                    self.hand.dead.push(Dead { entry, why, tried });
+                    self.set_aside(open.entry, why, open.tried);
                     return;
                 }
-                why
+                self.count(Tried::Retried);
+                self.signs.waits(&why);
+                open.next = Next::At(Instant::now() + source::pause(open.tried));
             }
-            Outcome::Wait(why) => why,
-        };
-        self.mouth.metrics.count(&self.mouth.name, Tried::Retried, 1);
-        self.signs.waits(&why);
-        open.due = Instant::now() + open.backoff.next().unwrap_or_default();
-        self.hand.open.push(open);
+            Outcome::Wait(why) => {
+                self.count(Tried::Retried);
+                self.signs.waits(&why);
+                open.next = Next::WithBus;
+            }
+            Outcome::Behind => open.next = Next::Now,
+        }
+        self.keep(open);
+    }
+
+    fn keep(&mut self, open: Open) {
+        if let Some(id) = EntryId::parse(&open.entry.id) {
+            self.hand.open.insert(id, open);
+        }
+    }
+
+    fn count(&self, tried: Tried) {
+        self.mouth.metrics.count(&self.mouth.name, tried, 1);
+    }
+}
+
+fn plan(mouth: &Mouth, entry: &Entry, stream: &str) -> Result<Plan, Outcome> {
+    match entry.event(stream) {
+        Ok(event) => mouth.plan(event),
+        Err(why) => {
+            mouth.malformed();
+            Err(Outcome::Never(why))
+        }
     }
 }

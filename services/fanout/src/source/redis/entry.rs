@@ -2,7 +2,8 @@
 //!
 //! Either its field `event` has a CloudEvent in JSON, or its fields are the attributes of one, as in CloudEvents' binary mode,
 //! and `data` is the data. Beside both, `channels` and `tags` may say in JSON what the event's fields of these names say.
-//! An event that has no id has the entry's, and one that has no source the stream's name: so every entry can be repeated.
+//! An event that has no id has the entry's, and one that has no source the stream's name: so every entry can be repeated. One
+//! that was dead-lettered and is put back keeps the id of its first entry, so that channels that have it do not get it again.
 
 use std::collections::HashMap;
 
@@ -13,8 +14,23 @@ use tidings_proto::fanout as proto;
 
 use crate::http::cloudevents;
 
-/// What fields are called that tell why an entry was set aside. They are of no account when it is put back.
+/// What fields are called that tell why an entry was dead-lettered. But for [`FIRST`], they are of no account when it is put
+/// back.
 pub(super) const ASIDE: &str = "tidings-";
+
+/// The id that a dead-lettered entry had when it was first in the stream.
+pub(super) const FIRST: &str = "tidings-entry";
+
+/// The place of an entry in its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct EntryId(u64, u64);
+
+impl EntryId {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (ms, sequence) = text.split_once('-')?;
+        Some(Self(ms.parse().ok()?, sequence.parse().ok()?))
+    }
+}
 
 /// The longest name of a field that is repeated to whoever looks.
 const MAX_NAME: usize = 64;
@@ -52,6 +68,20 @@ impl Entry {
             _ => None,
         };
         Some(Self { id, fields })
+    }
+
+    /// Its id when it was first in the stream: a dead-lettered entry that is put back gets another.
+    pub(super) fn first_id(&self) -> &str {
+        let mut fields = self.fields.iter().flatten();
+        let first = fields.find(|(name, _)| &name[..] == FIRST.as_bytes());
+        let first = first.and_then(|(_, value)| text(value).ok());
+        first.filter(|id| EntryId::parse(id).is_some()).unwrap_or(&self.id)
+    }
+
+    /// About how much memory it takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        let fields = self.fields.iter().flatten();
+        fields.map(|(name, value)| name.len() + value.len() + 64).sum()
     }
 
     /// The event that it says, of the stream of this name.
@@ -97,7 +127,7 @@ impl Entry {
                         attributes.push((name.to_owned(), value.to_owned()));
                     }
                 };
-                default("id", &self.id);
+                default("id", self.first_id());
                 default("source", stream);
                 cloudevents::apart(attributes, data.cloned().unwrap_or_default())?
             }

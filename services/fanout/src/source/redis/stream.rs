@@ -6,7 +6,7 @@ use redis::{Pipeline, RedisError, Value, aio::MultiplexedConnection, cmd, from_r
 
 use super::{
     Begin,
-    entry::{ASIDE, Entry},
+    entry::{ASIDE, Entry, EntryId, FIRST},
 };
 
 /// Entries beyond about this many in the dead letter stream push out the oldest.
@@ -28,13 +28,26 @@ pub(super) struct Claimed {
     pub(super) next: Option<String>,
 }
 
-/// An entry that is to be set aside.
+/// An entry that is to be dead-lettered.
 #[derive(Debug)]
 pub(super) struct Dead {
     pub(super) entry: Entry,
     pub(super) why: String,
     pub(super) tried: u32,
+    /// It was asked for before, and the answer did not come.
+    pub(super) repeated: bool,
 }
+
+/// What the group has in the hands of its consumers.
+pub(super) struct Pending {
+    /// The oldest and the newest entry; `None`: there is none.
+    pub(super) range: Option<(EntryId, EntryId)>,
+    /// Whether some are in the hands of others.
+    pub(super) of_others: bool,
+}
+
+/// The most entries that are looked at, or named, at once.
+const PAGE: usize = 1000;
 
 type Answer<T> = Result<T, RedisError>;
 
@@ -147,12 +160,82 @@ impl Stream {
         Ok(rows.map(|(id, _, _, count)| (id, count)).collect())
     }
 
-    /// Keeps entries that are still in hand, so that nobody takes them over.
-    pub(super) async fn keep(&self, connection: &mut MultiplexedConnection, ids: &[&str]) -> Answer<()> {
+    /// What is in the hands of the group's consumers.
+    pub(super) async fn pending(&self, connection: &mut MultiplexedConnection) -> Answer<Pending> {
+        let mut ask = cmd("XPENDING");
+        ask.arg(&self.key).arg(&self.group);
+        type Summary = (
+            u64,
+            Option<String>,
+            Option<String>,
+            Option<Vec<(String, String)>>,
+        );
+        let (_, oldest, newest, consumers): Summary = ask.query_async(connection).await?;
+        let id = |text: Option<String>| text.and_then(|text| EntryId::parse(&text));
+        let mut consumers = consumers.iter().flatten();
+        Ok(Pending {
+            range: id(oldest).zip(id(newest)),
+            of_others: consumers.any(|(name, _)| *name != self.consumer),
+        })
+    }
+
+    /// The ids of the entries that are this consumer's: those of answers that were lost, too.
+    pub(super) async fn own(&self, connection: &mut MultiplexedConnection) -> Answer<Vec<String>> {
+        let (mut ids, mut from) = (Vec::new(), "-".to_owned());
+        loop {
+            let mut ask = cmd("XPENDING");
+            ask.arg(&self.key).arg(&self.group);
+            ask.arg(&from).arg("+").arg(PAGE).arg(&self.consumer);
+            let rows: Vec<(String, String, u64, u32)> = ask.query_async(connection).await?;
+            let full = rows.len() == PAGE;
+            ids.extend(rows.into_iter().map(|(id, ..)| id));
+            match ids.last() {
+                Some(last) if full => from = format!("({last}"),
+                _ => return Ok(ids),
+            }
+        }
+    }
+
+    /// Entries that are this consumer's, once more. What was deleted meanwhile is left out.
+    pub(super) async fn again(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ids: &[String],
+    ) -> Answer<Vec<Entry>> {
         let mut claim = cmd("XCLAIM");
         claim.arg(&self.key).arg(&self.group).arg(&self.consumer);
-        claim.arg(0).arg(ids).arg("JUSTID");
-        claim.exec_async(connection).await
+        claim.arg(0).arg(ids);
+        Ok(Entry::list(claim.query_async(connection).await?))
+    }
+
+    /// Keeps entries that are still in hand, so that nobody takes them over.
+    pub(super) async fn keep(&self, connection: &mut MultiplexedConnection, ids: &[&str]) -> Answer<()> {
+        self.touch(connection, ids, Duration::ZERO).await
+    }
+
+    /// Has entries count as untouched for `idle`.
+    async fn touch(
+        &self,
+        connection: &mut MultiplexedConnection,
+        ids: &[&str],
+        idle: Duration,
+    ) -> Answer<()> {
+        for ids in ids.chunks(PAGE) {
+            let mut claim = cmd("XCLAIM");
+            claim.arg(&self.key).arg(&self.group).arg(&self.consumer);
+            claim.arg(0).arg(ids);
+            claim.arg("IDLE").arg(idle.as_millis() as u64).arg("JUSTID");
+            claim.exec_async(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether an entry is still in anybody's hands.
+    async fn is_pending(&self, connection: &mut MultiplexedConnection, id: &str) -> Answer<bool> {
+        let mut ask = cmd("XPENDING");
+        ask.arg(&self.key).arg(&self.group).arg(id).arg(id).arg(1);
+        let rows: Vec<Value> = ask.query_async(connection).await?;
+        Ok(!rows.is_empty())
     }
 
     /// Lets go of entries that are done with.
@@ -167,8 +250,22 @@ impl Stream {
     }
 
     /// Moves an entry to the dead letter stream, in one transaction, with why.
-    pub(super) async fn set_aside(&self, connection: &mut MultiplexedConnection, dead: &Dead) -> Answer<()> {
-        let Dead { entry, why, tried } = dead;
+    pub(super) async fn set_aside(
+        &self,
+        connection: &mut MultiplexedConnection,
+        dead: &mut Dead,
+    ) -> Answer<()> {
+        let Dead {
+            entry,
+            why,
+            tried,
+            repeated,
+        } = dead;
+        if *repeated && !self.is_pending(connection, &entry.id).await? {
+            // Only the answer was lost.
+            return Ok(());
+        }
+        *repeated = true;
         let mut aside = Pipeline::new();
         let add = aside.atomic().cmd("XADD").arg(&self.dead_letter);
         add.arg("MAXLEN").arg("~").arg(MAX_ASIDE).arg("*");
@@ -179,32 +276,27 @@ impl Stream {
             }
         }
         add.arg(format!("{ASIDE}stream")).arg(&self.key);
-        add.arg(format!("{ASIDE}entry")).arg(&entry.id);
-        add.arg(format!("{ASIDE}tried")).arg(tried);
-        add.arg(format!("{ASIDE}reason")).arg(why);
+        add.arg(FIRST).arg(entry.first_id());
+        add.arg(format!("{ASIDE}tried")).arg(*tried);
+        add.arg(format!("{ASIDE}reason")).arg(&*why);
         aside.cmd("XACK").arg(&self.key).arg(&self.group).arg(&entry.id);
         aside.exec_async(connection).await
     }
 
-    /// Leaves the group, unless entries are still in this consumer's hands: with it they would be lost.
-    pub(super) async fn leave(&self, connection: &mut MultiplexedConnection) -> Answer<()> {
-        let mut ask = cmd("XPENDING");
-        ask.arg(&self.key)
-            .arg(&self.group)
-            .arg("-")
-            .arg("+")
-            .arg(1)
-            .arg(&self.consumer);
-        let rows: Vec<Value> = ask.query_async(connection).await?;
-        if rows.is_empty() {
+    /// Leaves the group. Entries that are still this consumer's would be lost with it: they are left to others, who need not
+    /// wait for them until `idle` has passed, and so is the consumer.
+    pub(super) async fn leave(&self, connection: &mut MultiplexedConnection, idle: Duration) -> Answer<()> {
+        let own = self.own(connection).await?;
+        if own.is_empty() {
             let mut leave = cmd("XGROUP");
             leave
                 .arg("DELCONSUMER")
                 .arg(&self.key)
                 .arg(&self.group)
                 .arg(&self.consumer);
-            leave.exec_async(connection).await?;
+            return leave.exec_async(connection).await;
         }
-        Ok(())
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        self.touch(connection, &own, idle).await
     }
 }
