@@ -16,7 +16,12 @@ use tidings_proto::presence::{
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Presence, attach::Attachment, watch::Watcher};
+use crate::{
+    Presence,
+    attach::{Attachment, Taken},
+    store::Epoch,
+    watch::Watcher,
+};
 
 /// How many bytes of members one answer of `List` holds, about; a page ends there even when it could have more.
 /// Well under the 4 MiB that gRPC clients accept by default.
@@ -83,7 +88,10 @@ impl Rpc for Service {
         let limit = wire::page_size(page_size)?;
 
         let page = self.presence.store.members(&channel, after, limit).await?;
-        let mut response = ListResponse::default();
+        let mut response = ListResponse {
+            incomplete: !page.complete,
+            ..ListResponse::default()
+        };
         let (mut bytes, mut more) = (0, page.more);
         for (member, gateway) in &page.members {
             let member = wire::from_member(member, gateway);
@@ -165,7 +173,11 @@ impl Attached {
         };
         let Some(update) = update else { return Ok(None) };
         let seq = update.seq;
-        self.attachment.take(seq, wire::update(update)?).await?;
-        Ok(Some(PresenceAck { seq }))
+        let Taken { store, failed } = self.attachment.take(seq, wire::update(update)?).await?;
+        Ok(Some(PresenceAck {
+            seq,
+            store: store.map_or(0, |Epoch(store)| store),
+            failed,
+        }))
     }
 }

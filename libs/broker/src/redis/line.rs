@@ -193,6 +193,6 @@ impl Share {
 }
 
 /// Whether nothing was done because Redis does not know the script.
-fn is_unknown<T>(answer: &Result<T, RedisError>) -> bool {
+pub(super) fn is_unknown<T>(answer: &Result<T, RedisError>) -> bool {
     matches!(answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }

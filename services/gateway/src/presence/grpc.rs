@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tidings_core::{Channel, ClientId, ClientInfo};
-use tidings_proto::presence::{self as wire, change, gateway_update, presence_client::PresenceClient};
+use tidings_proto::presence::{
+    self as wire, PresenceAck, change, gateway_update, presence_client::PresenceClient,
+};
 use tidings_session::Seen;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -139,8 +141,8 @@ pub(super) enum Update<'a> {
 }
 
 impl Stream {
-    /// Sends an update and waits until it is stored.
-    pub(super) async fn tell(&mut self, update: Update<'_>) -> Result<(), Error> {
+    /// Sends an update and waits until it is stored, but for what is said to have failed.
+    pub(super) async fn tell(&mut self, update: Update<'_>) -> Result<PresenceAck, Error> {
         self.seq += 1;
         let update = wire::GatewayUpdate {
             seq: self.seq,
@@ -149,12 +151,12 @@ impl Stream {
         // When presence has hung up, its last word says why.
         let _ = self.updates.send(update).await;
         let ack = tokio::time::timeout(self.patience, self.ack()).await;
-        let seq = ack.map_err(|_| Error::TooSlow { after: self.patience })??;
-        if seq == self.seq {
-            Ok(())
+        let ack = ack.map_err(|_| Error::TooSlow { after: self.patience })??;
+        if ack.seq == self.seq {
+            Ok(ack)
         } else {
             Err(Error::OutOfOrder {
-                why: format!("acknowledgement of {seq} instead of {}", self.seq),
+                why: format!("acknowledgement of {} instead of {}", ack.seq, self.seq),
             })
         }
     }
@@ -162,16 +164,16 @@ impl Stream {
     /// Completes when the stream is lost, with the reason. Nothing else may come while nothing is told.
     pub(super) async fn lost(&mut self) -> Error {
         match self.ack().await {
-            Ok(seq) => Error::OutOfOrder {
-                why: format!("acknowledgement of {seq}, which was not due"),
+            Ok(ack) => Error::OutOfOrder {
+                why: format!("acknowledgement of {}, which was not due", ack.seq),
             },
             Err(error) => error,
         }
     }
 
-    async fn ack(&mut self) -> Result<u64, Error> {
+    async fn ack(&mut self) -> Result<PresenceAck, Error> {
         match self.acks.message().await? {
-            Some(wire::PresenceAck { seq }) => Ok(seq),
+            Some(ack) => Ok(ack),
             None => Err(Error::OutOfOrder {
                 why: "the stream has ended".to_owned(),
             }),
@@ -218,6 +220,7 @@ fn member(
         channel,
         seen: Seen { info, announced },
         joined_at_ms,
+        known,
     }: Member,
 ) -> wire::Member {
     wire::Member {
@@ -230,6 +233,7 @@ fn member(
         // Presence knows whose stream it is.
         gateway: String::new(),
         announced,
+        known,
     }
 }
 

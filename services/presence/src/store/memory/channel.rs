@@ -10,7 +10,7 @@ use tidings_core::{ClientId, ClientInfo};
 use tokio::time::Instant;
 
 use super::{
-    super::{Options, Per},
+    super::{Coming, Options, Per},
     state::News,
 };
 use crate::member::{Lease, Member};
@@ -59,10 +59,11 @@ impl Room {
     pub(super) fn write(
         &mut self,
         lease: &Lease,
-        member: Member,
+        Coming { member, known }: Coming,
         options: &Options,
         news: &mut Vec<News>,
     ) -> Option<bool> {
+        let said = news.len();
         let kept = Kept {
             lease: lease.clone(),
             member: member.clone(),
@@ -82,6 +83,9 @@ impl Room {
             self.discount(old);
         }
         self.tell(old.map(|old| old.member), Some(member), options, news);
+        if is_new && known {
+            news.truncate(said);
+        }
         Some(is_new)
     }
 

@@ -11,8 +11,9 @@ use tidings_core::{Channel, ClientId, ClientInfo};
 use tokio::time::Instant;
 
 use super::{
-    super::{Applied, Changes, Event, Options, SWEEP_PAGE, Stats, Swept, Whereabouts},
+    super::{Applied, Changes, Coming, Event, Options, SWEEP_PAGE, Stats, Swept, Whereabouts},
     channel::{Kept, Room},
+    leases::Leases,
     log::Log,
 };
 use crate::member::{GatewayId, Lease, Member, MemberId};
@@ -20,8 +21,7 @@ use crate::member::{GatewayId, Lease, Member, MemberId};
 #[derive(Debug)]
 pub(super) struct State {
     options: Options,
-    /// Until when each lease is good.
-    pub(super) leases: BTreeMap<Lease, Instant>,
+    pub(super) leases: Leases,
     channels: BTreeMap<Channel, Room>,
     /// What each lease has written, to find it again when the lease ends. May name members that are gone.
     written: HashMap<Lease, BTreeSet<MemberId>>,
@@ -31,7 +31,6 @@ pub(super) struct State {
     seen: HashMap<Arc<str>, (Instant, SystemTime)>,
     forgets: VecDeque<(Instant, Arc<str>)>,
     pub(super) log: Log,
-    pub(super) last_serial: u64,
 }
 
 /// Something to say on the bus.
@@ -46,13 +45,12 @@ impl State {
         Self {
             log: Log::new(options.log),
             options,
-            leases: BTreeMap::new(),
+            leases: Leases::new(),
             channels: BTreeMap::new(),
             written: HashMap::new(),
             users: HashMap::new(),
             seen: HashMap::new(),
             forgets: VecDeque::new(),
-            last_serial: 0,
         }
     }
 
@@ -69,8 +67,8 @@ impl State {
                     client,
                 };
                 match member {
-                    Some(member) => {
-                        if self.write(lease, member, news) {
+                    Some(coming) => {
+                        if self.write(lease, coming, news) {
                             applied.joined.push(id);
                         }
                     }
@@ -90,14 +88,22 @@ impl State {
         for _ in 0..SWEEP_PAGE {
             let Some(id) = self.written.get_mut(lease).and_then(BTreeSet::pop_first) else {
                 self.written.remove(lease);
-                self.leases.remove(lease);
-                return Swept { left, done: true };
+                self.leases.forget(lease);
+                return Swept {
+                    left,
+                    failed: false,
+                    done: true,
+                };
             };
             if self.remove(lease, &id, news) {
                 left.push(id);
             }
         }
-        Swept { left, done: false }
+        Swept {
+            left,
+            failed: false,
+            done: false,
+        }
     }
 
     pub(super) fn settle(&mut self, news: &mut Vec<News>) {
@@ -111,12 +117,12 @@ impl State {
     }
 
     /// Whether the member was not there before.
-    fn write(&mut self, lease: &Lease, member: Member, news: &mut Vec<News>) -> bool {
-        let id = member.id();
+    fn write(&mut self, lease: &Lease, coming: Coming, news: &mut Vec<News>) -> bool {
+        let id = coming.member.id();
         self.written.entry(lease.clone()).or_default().insert(id.clone());
-        let user = member.info.user.clone();
+        let user = coming.member.info.user.clone();
         let room = self.channels.entry(id.channel.clone()).or_default();
-        let Some(is_new) = room.write(lease, member, &self.options, news) else {
+        let Some(is_new) = room.write(lease, coming, &self.options, news) else {
             return false;
         };
         if is_new {
@@ -188,8 +194,9 @@ impl State {
     }
 
     fn gateway_of(&self, kept: &Kept) -> Option<GatewayId> {
-        let until = self.leases.get(&kept.lease)?;
-        (*until > Instant::now()).then(|| kept.lease.gateway.clone())
+        self.leases
+            .is_live(&kept.lease)
+            .then(|| kept.lease.gateway.clone())
     }
 
     pub(super) fn visible(
@@ -208,8 +215,7 @@ impl State {
         let Some(room) = self.channels.get(channel) else {
             return Stats::default();
         };
-        let now = Instant::now();
-        let is_live = |lease: &Lease| self.leases.get(lease).is_some_and(|until| *until > now);
+        let is_live = |lease: &Lease| self.leases.is_live(lease);
         if room.leases.iter().all(|(lease, _)| is_live(lease)) {
             return Stats {
                 clients: room.leases.iter().map(|(_, clients)| clients).sum(),
