@@ -11,10 +11,11 @@
 //! - nothing of a channel arrives after unsubscribing from it has returned;
 //! - what a node is told reaches it, if it listens, and whoever told it hears how many did;
 //! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden;
+//! - what one caller publishes to one channel by one [`OrderedPublisher`] arrives in the order of its calls;
 //! - what is kept is numbered in the order in which it is delivered, and no number is given twice under one epoch. There
-//!   are no holes but at seams, which say what they follow: after each restart and each failover of Redis, which may have
-//!   lost its newest writes, a stream leaves out what may have been given. The epoch is another once what was kept is lost,
-//!   as far as anyone who was told of it is there to say so; what is still there goes on under the new epoch.
+//!   are no holes but at offset jumps, which say what they follow: after each restart and each failover of Redis, which may have
+//!   lost its newest writes, a stream leaves out what may have been given. The epoch changes when something was lost that a
+//!   publisher or a gateway can prove; what is still there goes on under the new epoch.
 //!
 //! In reading order: this file is what callers see, `topic` what can be wanted, and `stream` the words that are about streams; `memory` is the
 //! bus of one process, [`redis`] the one between processes, `envelope` what travels on it.

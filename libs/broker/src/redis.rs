@@ -4,12 +4,17 @@
 //! the bus has a connection of its own per subscriber, because a pooled connection cannot be subscribed; it lives on
 //! one thread per process, together with the monitor that tells a process without subscribers how Redis is.
 //!
-//! In reading order: [`Config`] and [`RedisUrl`], `place` and `sentinel`, where Redis is; `servers`, which is one `node` or a `cluster` of them, of which
-//! `slots` and `topology` say who has what; [`Pool`], for who keeps something else there; `streams`, what is in Redis, `keys`, how it is called there, and
-//! `script` and `scripts/`, what is done with it; `generation`, what Redis may have lost, `acknowledged` and `audit`, what it must not have; `commands`, the pool, and `line`, how many share one connection of it; `waiting`, what is
-//! published while Redis is away;
-//! `peer`, who is asked, and how its words are shown; `metrics`, how that goes; `link`, one dedicated connection; `reader`, what a subscriber does with it, and `spread`, with several of them; `monitor` and `health`, how Redis is;
-//! `thread`.
+//! In reading order:
+//!
+//! - where Redis is: [`Config`] and [`RedisUrl`], `place`, `sentinel`; `servers`, which is one `node` or a `cluster` of them, of which
+//!   `slots` and `topology` say which has what;
+//! - what is in it: `streams`, `keys`, `script` and `scripts/`, `format`; [`Pool`], for others that keep something there;
+//! - what it may have lost: `generation`, `suspicion`, `evidence` and `audit`;
+//! - commands: `commands`, the pool, and `line`, how many callers share one connection of it; `waiting`, publications while Redis is
+//!   unavailable; `ordered`, those of one caller in order;
+//! - subscriptions: `link`, one dedicated connection; `reader`, what a subscriber does with it, and `spread`, with several of them;
+//! - how it is: `monitor`, `health`, `metrics`, `peer`, and `examine` for `tidings doctor`;
+//! - `thread`, where the dedicated connections live.
 
 mod audit;
 mod cluster;

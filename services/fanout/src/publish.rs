@@ -342,7 +342,11 @@ impl Publish {
             None => once.cloned(),
         };
         // The embedded broker does not outlive those who repeat, and what it keeps for long would crowd out the rest.
-        let window = if self.system == "memory" { window.min(WINDOW) } else { window };
+        let window = if self.system == "memory" {
+            window.min(WINDOW)
+        } else {
+            window
+        };
         Ok(broker::Target {
             channel,
             retention: namespace.retention().filter(|_| !form.skip_history),

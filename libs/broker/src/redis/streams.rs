@@ -1,29 +1,34 @@
-//! What is said to Redis about channels and their streams, command by command, and what its answers mean.
+//! The commands for channels and their streams, and what Redis answers to them.
 //!
-//! One publish to one channel is one command; where something is to be kept, that is a script, so that nothing comes
-//! between its steps. What is in Redis for a channel NAME, all of it readable with `redis-cli`:
+//! The publications of one caller to one channel that go out at the same time are one command; where something is kept, that is
+//! a script, so that nothing comes between its steps. What is in Redis for a channel NAME, all of it readable with `redis-cli`:
 //!
 //! | key | type | what | expires |
 //! |---|---|---|---|
 //! | `{prefix}:ch:{NAME}` | pub/sub channel | `tidings.bus.v1.Envelope`, in a stream followed by its position | |
 //! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | one to two `ttl` after the last publication |
-//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `generation`: Redis' own when the stream was last found to be sound; `seams`: where offsets were left out, `last:first` of what comes before and after, newest first; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age; `version` and `row`: the highest version, and the row of numbers that it is in | [`REMEMBERED`] after the stream |
+//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `epochs`: those that it had before, and those that were lost; `provisional`: those that were given before the first publication; `generation`: those of Redis, in which the stream was found to be sound; `seams`: the offset jumps, `last:first` of what comes before and after; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age; `version` and `row`: the highest version, and the series that it is in. Lists are newest first | [`REMEMBERED`] after the stream |
 //! | `{prefix}:once:{NAME}:KEY` | string | the answer to the publish KEY: `offset:epoch`, or `0:` | after its window |
+//! | `{prefix}:format` | string | the format of all this, and of the bus' messages (`format`) | |
 //!
-//! An entry at a seam has a second field, `seam`: the offset that it follows.
+//! An entry after an offset jump has a second field, `seam`: the offset that it follows. A channel to which nothing was ever
+//! published has no key, however often it is asked for: its position is provisional, and names half a day of Redis' clock.
 //!
 //! **Redis that goes back in time.** An older snapshot that is restored, an append-only file that lacks its last second, a
-//! failover that lost the newest writes: each would give offsets again that were given before. So whoever gets a connection for
-//! streams first asks which generation of Redis it leads to (`generation`: two INFO per connection and idle second), and
-//! says so with every publish. Where a stream is of another one, it leaves out more offsets than can have been given, a *seam*,
-//! and goes on under its epoch: those who had heard all that is still there notice nothing. Those who had heard more see it by their
-//! offset, which is behind the end or inside of a seam. And whoever was told of an offset that is not there any more says so
-//! (`acknowledged`, and gateways of what they handed out): then the stream gets a new epoch, by which all others learn that they
-//! miss something. What everybody who knew of it takes with them cannot be found out: a primary and the only publisher, and all
-//! gateways that heard it, at once.
+//! failover that lost the newest writes: each would give offsets again that were given before. Two rules prevent that.
 //!
-//! Not noticed are a machine that is set back as a whole, its memory included, and a primary that was made a replica, synchronized
-//! anew and made the primary again, all within the second in which a connection that it kept is not looked at.
+//! 1. Every publish states which generation of Redis its connection leads to (`generation`; asked for on each connection, and
+//!    again every second). Where a stream has not met that generation, it leaves out more offsets than can have been given, an
+//!    *offset jump*, and goes on under its epoch. A client that had received all that is still there notices nothing; one
+//!    that had received more is behind the end, or within the jump.
+//! 2. Every request carries *evidence*: publishers what they were acknowledged (`evidence`, `audit`), gateways what they have
+//!    handed out. A stream that does not have it gets a new epoch, by which all its subscribers are notified. Evidence of an epoch that
+//!    the stream does not know proves that this epoch was lost as a whole: that changes the epoch once, and is remembered.
+//!
+//! What all that knew of a publication take with them cannot be found out: a primary, the only publisher, and all gateways that
+//! had handed it out, at once. Not noticed, either, are a machine that is set back as a whole, its memory included; and a primary
+//! that was made a replica, synchronized anew and made the primary again, within the second in which a connection that it kept is
+//! not asked, or more than `repl-backlog-ttl` (an hour) before anything is published again, and without a replica.
 //!
 //! The entries are a Redis stream, rather than a list: it finds them by offset without counting, and trims by size and by
 //! age. It does so by whole nodes (`~`), which costs a quarter less than exactly; with that, and with what expires late,

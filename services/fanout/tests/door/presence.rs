@@ -47,6 +47,7 @@ impl presence_server::Presence for Echo {
         Ok(Response::new(ListResponse {
             members: vec![member],
             next_page_token: request.page_token,
+            incomplete: false,
         }))
     }
 
