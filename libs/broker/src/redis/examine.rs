@@ -312,6 +312,13 @@ fn replication(info: &Info, kind: Kind, found: &mut Findings) {
     let replicas: Vec<&str> = (0..info.number("connected_slaves"))
         .filter_map(|number| info.get(&format!("slave{number}")))
         .collect();
+    // Only there where it is set.
+    if kind != Kind::Alone && !replicas.is_empty() && info.get("min_slaves_good_slaves").is_none() {
+        found.warn(
+            "its min-replicas-to-write is 0: while it is cut off from its replicas, or replaced without knowing it, it goes on \
+             acknowledging what will be lost; set min-replicas-to-write 1 and min-replicas-max-lag 10 where that is worse than refusing",
+        );
+    }
     let behind = replicas
         .iter()
         .filter(|replica| !replica.contains("state=online"))

@@ -241,6 +241,7 @@ async fn a_look_at_redis_says_which_sentinels_answer_and_where_the_primary_is() 
     says(Verdict::Ok, &primary);
     says(Verdict::Warn, "Sentinel redis://127.0.0.1:1:");
     says(Verdict::Ok, "a primary with a replica in step");
+    says(Verdict::Warn, "min-replicas-to-write is 0");
     assert!(
         found.iter().all(|finding| finding.verdict != Verdict::Fail),
         "{found:#?}"
