@@ -321,6 +321,35 @@ async fn a_loss_is_noticed_after_a_crash_that_undid_the_removal_of_the_stream() 
 }
 
 #[tokio::test]
+async fn a_channel_that_cannot_be_compared_keeps_no_loss_of_others_from_being_noticed() {
+    let Some(mut server) = RedisServer::start_with(&["--save", ""]) else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let other = Target {
+        retention: Some(RETENTION),
+        ..Target::from(channel("b:2"))
+    };
+    let published = broker.publisher().publish(&[other], &publication("x")).await;
+    published[0].as_ref().unwrap();
+    command(&server, &["SET", "tidings:top:{b:2}", "of another type"]).await;
+    let mut epochs = vec![publish(&broker).await.epoch];
+    command(&server, &["SAVE"]).await;
+    for _ in 0..2 {
+        publish(&broker).await;
+        server.kill();
+        server.up();
+        eventually(async || {
+            let top = top_if(&broker).await;
+            top.is_some_and(|top| !epochs.contains(&top.epoch))
+        })
+        .await;
+        epochs.push(top(&broker).await.epoch);
+    }
+}
+
+#[tokio::test]
 async fn a_primary_that_forgets_whom_it_followed_makes_no_offset_jump() {
     let (Some(primary), Some(replica)) = (RedisServer::start(), RedisServer::start()) else {
         return;

@@ -391,3 +391,30 @@ async fn what_redis_does_not_let_out_is_kept_once_however_often_it_is_asked_for(
     let allowed = publish(&broker, keyed(channel("tasks:2").into())).await.unwrap();
     assert!(!allowed.duplicate);
 }
+
+#[tokio::test]
+async fn a_redis_that_refuses_writes_publishes_nothing_that_a_repeat_would_publish_again() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("n:1").await;
+    let target = Target {
+        once: Some(Once::new("an event")),
+        ..Target::from(channel("n:1"))
+    };
+    let publish = async || {
+        let targets = [target.clone()];
+        broker.publisher().publish(&targets, &publication("x")).await.remove(0)
+    };
+    command(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    for _ in 0..5 {
+        assert!(publish().await.is_err(), "it is full");
+    }
+    command(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert!(!publish().await.unwrap().duplicate);
+    assert_eq!(listener.hear().await.1, "x");
+    assert!(listener.drain().is_empty(), "it was published once");
+}

@@ -179,13 +179,19 @@ for at = HEAD + 1, #ARGV, FIELDS do
         redis.call('HSET', top, 'version', number, 'row', its_series)
       end
     end
+    -- All is written before anything is published: a Redis that is full, or a replica by now, refuses what writes, and what it
+    -- has published by then would be published again by each repeat.
+    if once ~= '' then
+      redis.call('SET', once, answer, 'PX', window)
+      first[once] = answer
+    end
     -- Redis may not allow the channel. What is in the stream by then stays there, so that is done: a repeat must not append
     -- again.
     local received = redis.pcall(command, channel, envelope)
     local refused = type(received) == 'table' and received.err
-    if once ~= '' and (size > 0 or not refused) then
-      redis.call('SET', once, answer, 'PX', window)
-      first[once] = answer
+    if refused and once ~= '' and size == 0 then
+      redis.call('DEL', once)
+      first[once] = false
     end
     results[#results + 1] = refused and {2, refused} or {0, answer}
   end
