@@ -130,7 +130,7 @@ impl Run {
 #[derive(Debug)]
 pub struct Observer {
     heard: Arc<Mutex<Turns<Stay>>>,
-    _running: AbortOnDropHandle<()>,
+    running: AbortOnDropHandle<()>,
 }
 
 impl Observer {
@@ -171,9 +171,14 @@ impl Observer {
         });
         let observer = Self {
             heard,
-            _running: running,
+            running,
         };
         (observer, client)
+    }
+
+    /// Ends its connection.
+    pub fn leave(&self) {
+        self.running.abort();
     }
 
     /// What it heard so far.

@@ -14,7 +14,7 @@ use tidings_tests::{
     checker::{Checker, History, Moment, Place},
     eventually,
     fault::Faulty,
-    roamer::{Roam, Roamer, number},
+    roamer::{Mode, Roam, Roamer, number},
     token,
 };
 use tokio::time::sleep;
@@ -165,6 +165,7 @@ impl<R> Scene<R> {
                 channel: CHANNEL.to_owned(),
                 restless: restless.then_some(Duration::from_millis(700)),
                 seed: seed.wrapping_add(client),
+                mode: Mode::Recover,
             })
         });
         let scene = Self {
@@ -315,7 +316,7 @@ impl Outcome {
         let told = |moment: &&Moment| match moment {
             Moment::Told => true,
             Moment::Subscribed { recovered, .. } => *recovered == Some(false),
-            Moment::Heard { .. } => false,
+            Moment::Heard { .. } | Moment::Left => false,
         };
         let epochs: BTreeSet<_> = acknowledged.iter().map(|(at, _)| &at.epoch).collect();
         Self {

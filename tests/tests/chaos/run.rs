@@ -1,0 +1,518 @@
+//! One run: everything starts, the schedule is carried out, everything comes to rest, and then it is looked at.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use tidings_tests::{
+    Client as Reader, Tidings,
+    checker::{Moment, Place, numbered},
+    event, eventually,
+    roamer::number,
+    token,
+};
+use tokio::{
+    sync::watch,
+    task::block_in_place,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    apply::apply,
+    check::{self, Facts, Findings, Kept, Seen},
+    clients::{Clients, Kind, Members},
+    ledger::{Accepted, Ledger},
+    nodes::{LEASE, Nodes},
+    plan::{CHANNELS, Fault, PUBLISHERS, Plan, Process, World},
+    publishers::{Desk, Publisher, Queue, Way},
+    servers::Servers,
+};
+
+/// Ten times what is aimed at: publishes and deliveries are back within a second of the end of a fault.
+const RECOVERY: Duration = Duration::from_secs(10);
+
+/// What has not come to rest by then never will.
+const REST: Duration = Duration::from_secs(60);
+
+/// Who publishes the last publications of a run.
+const LAST: u32 = 9999;
+
+/// Commands that Redis may run in a second when there are neither clients nor publishers: heartbeats, checks of health.
+const IDLE: u64 = 150;
+
+/// What a process of a debug build may have in memory.
+const MEMORY_KIB: u64 = 400 * 1024;
+
+struct Run<'a> {
+    plan: &'a Plan,
+    servers: Servers,
+    nodes: Nodes,
+    queue: Arc<Queue>,
+    ledger: Arc<Ledger>,
+    channels: Arc<[String]>,
+    clients: Clients,
+    publishers: Vec<Publisher>,
+    /// Of each publisher's place: who has it now.
+    who: Vec<u32>,
+    open: watch::Sender<bool>,
+    findings: Findings,
+    slowest: Duration,
+}
+
+/// How a run ended.
+pub(crate) struct Outcome {
+    plan: Plan,
+    findings: Findings,
+    slowest: Duration,
+}
+
+impl Outcome {
+    pub(crate) fn is_well(&self) -> bool {
+        self.findings.faults.is_empty()
+    }
+
+    /// The faults, with what runs them again.
+    pub(crate) fn report(&self) -> String {
+        format!("{}{}", self.plan, self.findings.report())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Findings { publications, deliveries, notices, epochs, lost, faults } = &self.findings;
+        let Plan { seed, world, steps } = &self.plan;
+        let slowest = self.slowest.as_millis();
+        let result = if faults.is_empty() {
+            "ok".to_owned()
+        } else {
+            faults.keys().copied().collect::<Vec<_>>().join(", ")
+        };
+        write!(
+            f,
+            "CHAOS seed={seed} world={world} faults={} publications={publications} deliveries={deliveries} \
+             notices={notices} epochs={epochs} lost={lost} slowest_recovery={slowest}ms result={result}",
+            steps.len()
+        )
+    }
+}
+
+/// Carries out a plan. `None` when there is no Redis to be had.
+pub(crate) async fn run(plan: Plan) -> Option<Outcome> {
+    println!("{plan}");
+    let mut run = Run::start(&plan).await?;
+    run.all_are_well(Instant::now(), "the beginning").await;
+    for (index, step) in plan.steps.iter().enumerate() {
+        sleep(step.calm).await;
+        run.step(index, step.fault).await;
+    }
+    run.publishers_end().await;
+    run.clients_arrive().await;
+    run.members_agree().await;
+    run.look().await;
+    run.nothing_is_left().await;
+    let Run { findings, slowest, .. } = run;
+    Some(Outcome {
+        plan,
+        findings,
+        slowest,
+    })
+}
+
+impl<'a> Run<'a> {
+    async fn start(plan: &'a Plan) -> Option<Self> {
+        let servers = block_in_place(|| Servers::start(plan.world))?;
+        let queue = Arc::new(block_in_place(Queue::start)?);
+        let mut channels = block_in_place(|| servers.channels("tasks", CHANNELS));
+        channels.extend(["cache:0".to_owned(), "live:0".to_owned()]);
+        let nodes = Nodes::start(plan.world, &servers, &queue).await;
+        let clients = Clients::start(nodes.gateways(), &channels, plan.seed).await;
+        let mut run = Self {
+            plan,
+            servers,
+            nodes,
+            queue,
+            ledger: Arc::default(),
+            channels: channels.into(),
+            clients,
+            publishers: Vec::new(),
+            who: Vec::new(),
+            open: watch::Sender::new(true),
+            findings: Findings::default(),
+            slowest: Duration::ZERO,
+        };
+        for place in 0..PUBLISHERS {
+            let who = u32::try_from(place).expect("a few");
+            run.who.push(who);
+            run.publishers.push(run.publisher(place, who));
+        }
+        Some(run)
+    }
+
+    fn publisher(&self, place: usize, publisher: u32) -> Publisher {
+        let desk = Desk {
+            publisher,
+            backends: self.nodes.backends(),
+            queue: self.queue.clone(),
+            channels: self.channels.clone(),
+            ledger: self.ledger.clone(),
+            open: self.open.subscribe(),
+        };
+        Publisher::start(desk, Way::ALL[place])
+    }
+
+    /// One fault, and all that has to be well after it.
+    async fn step(&mut self, index: usize, fault: Fault) {
+        let began = Instant::now();
+        if let Fault::PublisherDies(place) = fault {
+            self.publishers[place].die();
+            self.who[place] += u32::try_from(PUBLISHERS).expect("a few");
+            self.publishers[place] = self.publisher(place, self.who[place]);
+        }
+        let healed = apply(fault, &mut self.servers, &mut self.nodes, &self.channels).await;
+        if let Fault::KillShard(channel, _) = fault {
+            for other in (0..CHANNELS).filter(|&other| other != channel) {
+                let goes_on = |it: &Accepted| it.channel == other && it.sent < healed;
+                // Channels of one primary are in the same shard after slots have moved.
+                if !self.ledger.goes_on(began, goes_on) && !self.share_a_primary(channel, other) {
+                    let name = &self.channels[other];
+                    let what = format!("{name} stood still while another shard was gone (fault {index})");
+                    self.findings.fault("one dead part stops others", what);
+                }
+            }
+        }
+        self.all_are_well(healed, &format!("fault {index}, {fault:?}")).await;
+        block_in_place(|| self.servers.settle());
+    }
+
+    fn share_a_primary(&self, one: usize, other: usize) -> bool {
+        let port = |channel: usize| self.servers.primary_of(&self.channels[channel]).port();
+        block_in_place(|| port(one) == port(other))
+    }
+
+    /// Waits until every publisher has something accepted, and every client that stays connected gets something, that was
+    /// sent since then.
+    async fn all_are_well(&mut self, since: Instant, after: &str) {
+        let mut late = false;
+        loop {
+            let waiting = self.waiting(since);
+            let took = since.elapsed();
+            if waiting.is_empty() {
+                self.slowest = self.slowest.max(took);
+                println!("    well {took:?} after {after}");
+                return;
+            }
+            if took > RECOVERY && !late {
+                late = true;
+                self.findings.fault(
+                    "recovery time",
+                    format!("{RECOVERY:?} after {after}: {}", waiting.join(", ")),
+                );
+            }
+            if took > REST {
+                println!("    never well after {after}");
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Who does not yet go on.
+    fn waiting(&self, since: Instant) -> Vec<String> {
+        let mut waiting = Vec::new();
+        for (place, &who) in self.who.iter().enumerate() {
+            let is_its = |number: u64| number >> 32 == u64::from(who);
+            for (channel, name) in self.channels.iter().enumerate() {
+                let goes_on = match Way::ALL[place] {
+                    // It says nothing; clients show that it goes on.
+                    Way::Source => true,
+                    _ => self.ledger.goes_on(since, |it| it.channel == channel && is_its(it.number)),
+                };
+                if !goes_on {
+                    waiting.push(format!("{:?} publishes nothing to {name}", Way::ALL[place]));
+                }
+            }
+        }
+        let sent: std::collections::HashSet<u64> = {
+            let all = self.ledger.all();
+            all.iter().filter(|it| it.sent > since).map(|it| it.number).collect()
+        };
+        for client in self.clients.clients.iter().filter(|client| client.steady) {
+            let history = client.history();
+            let got = |moment: &Moment| matches!(moment, Moment::Heard { number, .. } if sent.contains(number));
+            if !history.moments.iter().rev().take(2000).any(got) {
+                waiting.push(format!("{} gets nothing", history.client));
+            }
+        }
+        waiting
+    }
+
+    /// Publishers end when all that they have begun is accepted.
+    async fn publishers_end(&mut self) {
+        self.open.send_replace(false);
+        let since = Instant::now();
+        let ended = |run: &Self| {
+            run.publishers.iter().all(Publisher::has_ended) && block_in_place(|| run.queue.is_done())
+        };
+        while !ended(self) {
+            if since.elapsed() > REST {
+                let ended: Vec<bool> = self.publishers.iter().map(Publisher::has_ended).collect();
+                let what = format!("by {:?}: {ended:?}, source: {}", Way::ALL, self.queue.is_done());
+                self.findings.fault("publishers never have all accepted", what);
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Last publications, until every client has got to where its channel is.
+    async fn clients_arrive(&mut self) {
+        let since = Instant::now();
+        let backend = self.nodes.backends().remove(0);
+        let mut tops: Vec<Option<Place>> = vec![None; self.channels.len()];
+        for n in 1.. {
+            for channel in 0..self.channels.len() {
+                let (number, sent) = (numbered(LAST, n), Instant::now());
+                let last = event("number", &number.to_string(), &[&self.channels[channel]]);
+                if let Ok(answer) = backend.publish(last).await {
+                    let result = &answer.results[0];
+                    let at = (!result.epoch.is_empty()).then(|| Place {
+                        epoch: result.epoch.clone(),
+                        offset: result.offset,
+                    });
+                    tops[channel].clone_from(&at);
+                    self.ledger.accept(Accepted { channel, number, at, fanout: Some(0), sent });
+                }
+            }
+            // Long enough for all to arrive when all is well.
+            let round = Instant::now();
+            while round.elapsed() < Duration::from_secs(2) {
+                if self.late(&tops).is_empty() {
+                    return;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            if since.elapsed() > REST {
+                let late = self.late(&tops).join("; ");
+                self.findings.fault("clients that never arrive", late);
+                return;
+            }
+        }
+    }
+
+    fn late(&self, tops: &[Option<Place>]) -> Vec<String> {
+        let mut late = Vec::new();
+        for client in &self.clients.clients {
+            let there = match client.kind {
+                Kind::Plain => {
+                    let history = client.history();
+                    let last = |moment: &Moment| {
+                        matches!(moment, Moment::Heard { number, .. } if number >> 32 == u64::from(LAST))
+                    };
+                    history.moments.iter().rev().take(200).any(last)
+                }
+                _ => tops[client.channel].is_some() && client.at() == tops[client.channel],
+            };
+            if !there {
+                late.push(format!("{} at {:?}", client.history().client, client.at()));
+            }
+        }
+        late
+    }
+
+    /// Members stay where they are; presence and the observer have exactly those.
+    async fn members_agree(&mut self) {
+        let Members { roam, .. } = &self.clients.members;
+        roam.send_replace(false);
+        let backend = self.nodes.backends().remove(0);
+        let since = Instant::now();
+        loop {
+            let (mut listed, mut complete) = (Vec::new(), true);
+            for room in &self.clients.members.rooms {
+                match backend.list(room).await {
+                    Ok(members) => {
+                        listed.extend(members.into_iter().map(|member| (room.clone(), member.client)));
+                    }
+                    Err(_) => complete = false,
+                }
+            }
+            listed.sort();
+            let places = self.clients.members.places();
+            let seen: Vec<_> = self.clients.members.observer.heard().there().iter().cloned().collect();
+            let present = complete && places.as_ref() == Some(&listed);
+            if present && seen == listed {
+                break;
+            }
+            if since.elapsed() > REST {
+                let invariant = if present { "joins and leaves" } else { "presence" };
+                self.findings.fault(
+                    invariant,
+                    format!("in the end connected: {places:?}, listed: {listed:?}, observed: {seen:?}"),
+                );
+                break;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        self.members_took_turns();
+    }
+
+    fn members_took_turns(&mut self) {
+        let Members { observer, residents, .. } = &self.clients.members;
+        // A store that went back in time announces again what it has forgotten.
+        if self.plan.losses() > 0 {
+            return;
+        }
+        let heard = observer.heard();
+        if let Err(fault) = heard.verdict() {
+            self.findings.fault("joins and leaves", fault);
+        }
+        let beyond = |step: &crate::plan::Step| {
+            let pause = match step.fault {
+                Fault::Pause(Process::Gateway(0) | Process::Presence(_), time) => time,
+                _ => Duration::ZERO,
+            };
+            pause + Duration::from_secs(1) > LEASE
+        };
+        if self.plan.steps.iter().any(beyond) {
+            return;
+        }
+        for resident in residents {
+            if let Some(at) = resident.at() {
+                let left = heard.leaves(&at);
+                if left > 0 {
+                    let what = format!("{at:?} never moved, and left {left} times");
+                    self.findings.fault("leaves without a cause", what);
+                }
+            }
+        }
+    }
+
+    /// What everybody wrote down.
+    async fn look(&mut self) {
+        let mut kept = Vec::new();
+        for name in self.channels.iter() {
+            kept.push(if name.starts_with("live") {
+                None
+            } else {
+                Some(stream(&self.nodes.gateways()[0], name).await)
+            });
+        }
+        let dead = self.queue.dead();
+        if !dead.is_empty() {
+            println!("    {} entries of the source were dead-lettered", dead.len());
+        }
+        let mut from_source = self.queue.added().clone();
+        from_source.retain(|it| !dead.contains(&it.number));
+        let clients = self.clients.clients.iter().map(|client| Seen {
+            channel: client.channel,
+            kind: client.kind,
+            history: client.history(),
+        });
+        let facts = Facts {
+            plan: self.plan,
+            channels: &self.channels,
+            accepted: self.ledger.all().clone(),
+            from_source,
+            kept,
+            clients: clients.collect(),
+        };
+        let mut findings = check::check(&facts);
+        for (invariant, faults) in std::mem::take(&mut self.findings.faults) {
+            findings.faults.entry(invariant).or_default().extend(faults);
+        }
+        self.findings = findings;
+    }
+
+    /// Clients go; then there are no connections and subscriptions, no work for Redis, and nothing kept for ever.
+    async fn nothing_is_left(&mut self) {
+        self.clients.clients.clear();
+        self.clients.members.visitors.clear();
+        self.clients.members.residents.clear();
+        self.clients.members.observer.leave();
+        for gateway in self.nodes.gateways() {
+            for metric in ["tidings_connections", "tidings_subscriptions"] {
+                let since = Instant::now();
+                while gateway.metric(metric).await > 0.0 {
+                    if since.elapsed() > RECOVERY {
+                        let what = format!("{metric} of a gateway is {}", gateway.metric(metric).await);
+                        self.findings.fault("leftovers", what);
+                        break;
+                    }
+                    sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        for node in self.nodes.all() {
+            let memory = memory(node.id());
+            if memory > MEMORY_KIB {
+                self.findings.fault("leftovers", format!("a process has {memory} KiB"));
+            }
+        }
+        if self.plan.world == World::Memory {
+            return;
+        }
+        self.redis_is_idle().await;
+        let keys = block_in_place(|| self.servers.keys_for_ever());
+        if !keys.is_empty() {
+            self.findings.fault("leftovers", format!("{} keys never expire, such as {:?}", keys.len(), &keys[0]));
+        }
+    }
+
+    async fn redis_is_idle(&mut self) {
+        let since = Instant::now();
+        loop {
+            let (before, began) = (block_in_place(|| self.servers.commands()), Instant::now());
+            sleep(Duration::from_secs(2)).await;
+            let commands = block_in_place(|| self.servers.commands()).saturating_sub(before);
+            let each = commands * 1000 / u64::try_from(began.elapsed().as_millis()).expect("seconds");
+            println!("    {each} commands per second when idle");
+            if each <= IDLE {
+                return;
+            }
+            if since.elapsed() > RECOVERY {
+                self.findings.fault("Redis is not idle", format!("{each} commands per second"));
+                return;
+            }
+        }
+    }
+}
+
+/// Where a stream is, and which number is where in it.
+async fn stream(node: &Tidings, channel: &str) -> Kept {
+    let mut client = Reader::connect(&node.websocket(), &token("reader")).await;
+    let mut numbers = std::collections::BTreeMap::new();
+    let mut since = Value::Null;
+    loop {
+        let mut query = json!({ "channel": channel, "limit": 300 });
+        if since.is_object() {
+            query["since"] = since.clone();
+        }
+        let history = eventually("the stream can be read", async || {
+            let mut reply = client.ask("history", query.clone()).await;
+            Some(reply["history"].take()).filter(Value::is_object)
+        })
+        .await;
+        let list = history["publications"].as_array().unwrap();
+        for publication in list {
+            numbers.insert(publication["offset"].as_u64().unwrap(), number(publication));
+        }
+        match list.last() {
+            Some(last) if last["offset"] != history["offset"] => {
+                since = json!({ "offset": last["offset"], "epoch": history["epoch"] });
+            }
+            _ => {
+                let top = Place {
+                    epoch: history["epoch"].as_str().unwrap().to_owned(),
+                    offset: history["offset"].as_u64().unwrap(),
+                };
+                return Kept { top, numbers };
+            }
+        }
+    }
+}
+
+/// What a process has in memory.
+fn memory(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or_default()
+}
