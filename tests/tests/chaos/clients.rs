@@ -175,11 +175,13 @@ impl Members {
         }
     }
 
-    /// Where everybody is known to be; `None` while somebody is nowhere.
-    pub(crate) fn places(&self) -> Option<Vec<Stay>> {
+    /// Where everybody is known to be, the observer too where it still is; `None` while somebody is nowhere.
+    pub(crate) fn places(&self, observes: bool) -> Option<Vec<Stay>> {
         let all = self.visitors.iter().chain(&self.residents);
         let mut places: Vec<Stay> = all.map(Visitor::at).collect::<Option<_>>()?;
-        places.extend(self.rooms.iter().map(|room| (room.clone(), self.observing.clone())));
+        if observes {
+            places.extend(self.rooms.iter().map(|room| (room.clone(), self.observing.clone())));
+        }
         places.sort();
         Some(places)
     }

@@ -362,6 +362,15 @@ mod tests {
     }
 
     #[test]
+    fn zz_print() {
+        for world in World::ALL {
+            for seed in 1..=16 {
+                print!("{}", Plan::of(seed, world, 6));
+            }
+        }
+    }
+
+    #[test]
     fn a_world_is_found_by_its_name() {
         for world in World::ALL {
             assert_eq!(World::named(&world.to_string()), Some(world));

@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(30);
 /// How a publisher publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// One event after the other.
+    /// One event after the other in each channel.
     Unary,
     /// Some for each channel in one call.
     Batch,

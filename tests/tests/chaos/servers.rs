@@ -325,12 +325,14 @@ impl Servers {
         sum
     }
 
-    /// Keys of the primaries that never expire.
+    /// Keys of the primaries that never expire, but for the log of members, which is bounded, and the gateways that run.
     pub(crate) fn keys_for_ever(&self) -> Vec<String> {
         let mut found = Vec::new();
         for server in self.primaries() {
             let keys: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"])).unwrap_or_default();
-            found.extend(keys.into_iter().filter(|key| {
+            let bounded = ["tidings:presence-log", "tidings:gateways"];
+            let keys = keys.into_iter().filter(|key| !bounded.contains(&key.as_str()));
+            found.extend(keys.filter(|key| {
                 // A key may be gone, or on another node, by now.
                 server.try_ask(&["PTTL", key]).is_ok_and(|ttl| ttl == Value::Int(-1))
             }));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tidings_tests::checker::{Moment, Place};
 
 use super::{Channel, Findings, Kept, NOTICE, Seen, heard, is_notice};
-use crate::{ledger::Accepted, plan::Process};
+use crate::{clients::Kind, ledger::Accepted, plan::Process};
 
 pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings) {
     let lost: Vec<&Accepted> = channel
@@ -13,7 +13,8 @@ pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings)
         .filter(|it| it.at.as_ref().is_some_and(|at| channel.lost.contains_key(at)))
         .filter(|it| somebody_knows(channel, it))
         .collect();
-    for seen in channel.clients() {
+    // A cache has the newest, and leaves out what was before it.
+    for seen in channel.clients().filter(|seen| seen.kind != Kind::Cache) {
         let got: BTreeSet<u64> = seen.history.moments.iter().filter_map(heard).map(|(_, number)| number).collect();
         let missed = lost.iter().filter(|it| !got.contains(&it.number));
         for it in missed {

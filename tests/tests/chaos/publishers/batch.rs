@@ -8,10 +8,10 @@ use tokio::time::sleep;
 use super::{DEADLINE, Desk, PAUSE};
 
 /// Events for each channel in one call.
-const EACH: u32 = 8;
+const EACH: u32 = 20;
 
 /// Between two batches.
-const PACE: Duration = Duration::from_millis(400);
+const PACE: Duration = Duration::from_millis(800);
 
 pub(super) async fn run(desk: Desk) {
     let mut fanout = 0;

@@ -18,14 +18,14 @@ use tonic::Streaming;
 use super::{DEADLINE, Desk, Outgoing, PAUSE};
 
 /// Events for each channel in one burst.
-const EACH: u32 = 8;
+const EACH: u32 = 20;
 
 /// Between two bursts, and at most between a failure and what follows from it.
-const PACE: Duration = Duration::from_millis(300);
+const PACE: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(50);
 
 /// The most events under way.
-const MOST: usize = 200;
+const MOST: usize = 400;
 
 /// The publisher's own state, which outlives a stream.
 struct State {
