@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     nodes::Nodes,
-    plan::{Fault, Process, Wire},
+    plan::{FANOUTS, Fault, Process, Wire},
     servers::Servers,
 };
 
@@ -38,6 +38,16 @@ pub(crate) async fn apply(fault: Fault, servers: &mut Servers, nodes: &mut Nodes
             block_in_place(|| servers.restart());
             sleep(between).await;
             block_in_place(|| servers.restart());
+        }
+        Fault::RestartWithoutFanouts => {
+            let fanouts = (0..FANOUTS).map(Process::Fanout);
+            for fanout in fanouts.clone() {
+                nodes.process_mut(fanout).kill().await;
+            }
+            block_in_place(|| servers.restart());
+            for fanout in fanouts {
+                begin_again(nodes, fanout).await;
+            }
         }
         Fault::Evict(channel, evicted) => block_in_place(|| servers.evict(&channels[channel], evicted)),
         Fault::ScriptFlush => block_in_place(|| servers.ask_all(&["SCRIPT", "FLUSH"])),
@@ -91,8 +101,12 @@ async fn during(servers: &Servers, begin: &[&str], time: Duration, end: &[&str])
 }
 
 async fn kill(nodes: &mut Nodes, process: Process) {
+    nodes.process_mut(process).kill().await;
+    begin_again(nodes, process).await;
+}
+
+async fn begin_again(nodes: &mut Nodes, process: Process) {
     let node = nodes.process_mut(process);
-    node.kill().await;
     node.start_again();
     node.wait_for_status("/health/ready", 200).await;
 }
