@@ -69,7 +69,10 @@ impl Follower {
     #[must_use]
     pub fn start(follow: Follow) -> Self {
         let history = Arc::new(Mutex::new(History {
-            client: format!("{:?} client {} of {}", follow.protocol, follow.seed, follow.channel),
+            client: format!(
+                "{:?} client {} of {}",
+                follow.protocol, follow.seed, follow.channel
+            ),
             ..History::default()
         }));
         let run = Run {
@@ -120,8 +123,9 @@ impl Run {
         let last = last.map(|at| format!("Last-Event-ID: {}:{}\r\n", at.epoch, at.offset));
         let last = last.unwrap_or_default();
         // HTTP/1.0: the events are not chunked.
-        let request =
-            format!("GET /sse/{channel} HTTP/1.0\r\nHost: tests\r\nAuthorization: Bearer {token}\r\n{last}\r\n");
+        let request = format!(
+            "GET /sse/{channel} HTTP/1.0\r\nHost: tests\r\nAuthorization: Bearer {token}\r\n{last}\r\n"
+        );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut lines = BufReader::new(stream).lines();
         let status = timeout(ANSWER, lines.next_line()).await.ok()?.ok()??;
@@ -141,13 +145,26 @@ impl Run {
             } else if let Some(text) = line.strip_prefix("data: ") {
                 data = Some(text.to_owned());
             } else if line.is_empty() {
-                self.block(id.take(), &std::mem::take(&mut kind), data.take(), resumes, &mut subscribed);
+                self.block(
+                    id.take(),
+                    &std::mem::take(&mut kind),
+                    data.take(),
+                    resumes,
+                    &mut subscribed,
+                );
             }
         }
     }
 
     /// One event. The first is where the subscription begins, and has no data.
-    fn block(&mut self, id: Option<Place>, kind: &str, data: Option<String>, resumes: bool, subscribed: &mut bool) {
+    fn block(
+        &mut self,
+        id: Option<Place>,
+        kind: &str,
+        data: Option<String>,
+        resumes: bool,
+        subscribed: &mut bool,
+    ) {
         if kind == "gap" {
             let mut history = lock(&self.history);
             if let Some(Moment::Subscribed { recovered, .. }) = history.moments.last_mut() {

@@ -169,10 +169,7 @@ impl Observer {
             }
             lock(&noting).heard(("its connection".to_owned(), String::new()), false);
         });
-        let observer = Self {
-            heard,
-            running,
-        };
+        let observer = Self { heard, running };
         (observer, client)
     }
 

@@ -17,9 +17,13 @@ use crate::{
 /// What a slow wire adds.
 const SLOW: Duration = Duration::from_millis(30);
 
-/// Does what is done to servers and processes; what is done to publishers is not for here. Since when all is whole again,
-/// and whether there is more to wait for until the next fault may come.
-pub(crate) async fn apply(fault: Fault, servers: &mut Servers, nodes: &mut Nodes, channels: &[String]) -> Instant {
+/// Does what is done to servers and processes; since when all is whole again.
+pub(crate) async fn apply(
+    fault: Fault,
+    servers: &mut Servers,
+    nodes: &mut Nodes,
+    channels: &[String],
+) -> Instant {
     match fault {
         Fault::Wire(process, wire, time) => {
             let state = match wire {
@@ -62,7 +66,13 @@ pub(crate) async fn apply(fault: Fault, servers: &mut Servers, nodes: &mut Nodes
         }
         Fault::NoPermission(time) => {
             let set = |rule: [&'static str; 2]| ["ACL", "SETUSER", "default", rule[0], rule[1]];
-            during(servers, &set(["-eval", "-evalsha"]), time, &set(["+eval", "+evalsha"])).await;
+            during(
+                servers,
+                &set(["-eval", "-evalsha"]),
+                time,
+                &set(["+eval", "+evalsha"]),
+            )
+            .await;
         }
         Fault::HandOver(channel) => return block_in_place(|| servers.hand_over(&channels[channel])).into(),
         Fault::KillPrimary(channel, replica) => {
@@ -71,11 +81,6 @@ pub(crate) async fn apply(fault: Fault, servers: &mut Servers, nodes: &mut Nodes
         Fault::HangPrimary(channel) => {
             return block_in_place(|| servers.hang_primary(&channels[channel])).into();
         }
-        Fault::KillShard(channel, time) => {
-            let gone = block_in_place(|| servers.kill_shard(&channels[channel]));
-            sleep(time).await;
-            block_in_place(|| servers.start_again(gone));
-        }
         Fault::MoveSlot(channel, time) => block_in_place(|| servers.move_slot(&channels[channel], time)),
         Fault::Pause(process, time) => {
             nodes.process(process).pause().await;
@@ -83,7 +88,8 @@ pub(crate) async fn apply(fault: Fault, servers: &mut Servers, nodes: &mut Nodes
             nodes.process(process).resume().await;
         }
         Fault::Kill(process) => kill(nodes, process).await,
-        Fault::PublisherDies(_) => {}
+        // What is looked at meanwhile, and who publishes, is for the run.
+        Fault::KillShard(..) | Fault::PublisherDies(_) => {}
     }
     Instant::now()
 }

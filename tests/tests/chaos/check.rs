@@ -100,8 +100,13 @@ impl<'a> Channel<'a> {
             return channel;
         };
         channel.epochs.insert(&kept.top.epoch);
-        let acknowledged = channel.accepted().filter_map(|it| Some((it.at.as_ref()?, it.number)));
-        let delivered = channel.clients().flat_map(|seen| &seen.history.moments).filter_map(heard);
+        let acknowledged = channel
+            .accepted()
+            .filter_map(|it| Some((it.at.as_ref()?, it.number)));
+        let delivered = channel
+            .clients()
+            .flat_map(|seen| &seen.history.moments)
+            .filter_map(heard);
         for (at, number) in acknowledged.chain(delivered).collect::<Vec<_>>() {
             channel.epochs.insert(&at.epoch);
             if kept.numbers.get(&at.offset) != Some(&number) {
@@ -186,7 +191,10 @@ fn positions(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings) {
         let newest = newest.map(|(at, _)| at);
         if newest != Some(&kept.top) {
             let client = &seen.history.client;
-            findings.fault("cache", format!("{client} has {newest:?}, the newest is {:?}", kept.top));
+            findings.fault(
+                "cache",
+                format!("{client} has {newest:?}, the newest is {:?}", kept.top),
+            );
         }
     }
 }

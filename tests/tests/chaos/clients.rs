@@ -17,7 +17,6 @@ const RESTLESS: Duration = Duration::from_millis(1500);
 /// How long a visitor stays in a room, at most.
 const STAY: Duration = Duration::from_secs(3);
 
-const ROOMS: usize = 2;
 const VISITORS: u64 = 6;
 const RESIDENTS: u64 = 4;
 
@@ -73,16 +72,25 @@ impl Client {
     /// Where it is.
     pub(crate) fn at(&self) -> Option<Place> {
         use tidings_tests::checker::Moment;
-        self.history().moments.into_iter().rev().find_map(|moment| match moment {
-            Moment::Subscribed { at, .. } | Moment::Heard { at, .. } => Some(at),
-            Moment::Told | Moment::Left => None,
-        })
+        self.history()
+            .moments
+            .into_iter()
+            .rev()
+            .find_map(|moment| match moment {
+                Moment::Subscribed { at, .. } | Moment::Heard { at, .. } => Some(at),
+                Moment::Told | Moment::Left => None,
+            })
     }
 }
 
 impl Clients {
     /// Of stream channels, then a cache, then one that keeps nothing.
-    pub(crate) async fn start(gateways: &[Tidings], channels: &[String], seed: u64) -> Self {
+    pub(crate) async fn start(
+        gateways: &[Tidings],
+        channels: &[String],
+        rooms: Vec<String>,
+        seed: u64,
+    ) -> Self {
         let mut clients = Vec::new();
         let mut salt = seed << 8;
         for (channel, name) in channels.iter().enumerate() {
@@ -109,7 +117,7 @@ impl Clients {
         }
         Self {
             clients,
-            members: Members::start(gateways, seed).await,
+            members: Members::start(gateways, rooms, seed).await,
         }
     }
 }
@@ -146,8 +154,7 @@ fn start(gateways: &[Tidings], channel: &str, kind: Kind, steady: bool, seed: u6
 }
 
 impl Members {
-    async fn start(gateways: &[Tidings], seed: u64) -> Self {
-        let rooms: Vec<String> = (0..ROOMS).map(|n| format!("room:{n}")).collect();
+    async fn start(gateways: &[Tidings], rooms: Vec<String>, seed: u64) -> Self {
         let (observer, observing) = Observer::start(&gateways[0].websocket(), &rooms).await;
         let roam = watch::Sender::new(true);
         let visit = Visit {
@@ -180,7 +187,11 @@ impl Members {
         let all = self.visitors.iter().chain(&self.residents);
         let mut places: Vec<Stay> = all.map(Visitor::at).collect::<Option<_>>()?;
         if observes {
-            places.extend(self.rooms.iter().map(|room| (room.clone(), self.observing.clone())));
+            places.extend(
+                self.rooms
+                    .iter()
+                    .map(|room| (room.clone(), self.observing.clone())),
+            );
         }
         places.sort();
         Some(places)

@@ -33,6 +33,9 @@ impl Ledger {
     /// Whether one of these publishers was sent and acknowledged something in a channel since then.
     pub(crate) fn goes_on(&self, since: Instant, is: impl Fn(&Accepted) -> bool) -> bool {
         let all = self.all();
-        all.iter().rev().take(5000).any(|accepted| accepted.sent > since && is(accepted))
+        all.iter()
+            .rev()
+            .take(5000)
+            .any(|accepted| accepted.sent > since && is(accepted))
     }
 }

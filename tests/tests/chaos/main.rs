@@ -74,12 +74,16 @@ async fn a_seed_from_the_environment_is_replayed() {
     let seed = seed.parse().expect("TIDINGS_CHAOS_SEED is a number");
     let name = environment("TIDINGS_CHAOS_WORLD").expect("TIDINGS_CHAOS_WORLD names a world");
     let world = World::named(&name).expect("TIDINGS_CHAOS_WORLD is the name of a world");
-    let faults = environment("TIDINGS_CHAOS_FAULTS").map_or(FAULTS, |faults| faults.parse().expect("a number"));
+    let faults =
+        environment("TIDINGS_CHAOS_FAULTS").map_or(FAULTS, |faults| faults.parse().expect("a number"));
     judge(Plan::of(seed, world, faults)).await;
 }
 
 /// What whoever runs the tests asks for.
-#[expect(clippy::disallowed_methods, reason = "it is for the tests, not for what is tested")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it is for the tests, not for what is tested"
+)]
 fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

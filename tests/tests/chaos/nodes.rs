@@ -91,7 +91,9 @@ impl Nodes {
         let launch = |role, index, more: &str| {
             let config = format!("{CONFIG}\n{}\n{more}", section(index));
             let lease = format!("{}s", LEASE.as_secs());
-            Launch::new(role).config(&config).env("TIDINGS_PRESENCE__LEASE", &lease)
+            Launch::new(role)
+                .config(&config)
+                .env("TIDINGS_PRESENCE__LEASE", &lease)
         };
         let mut presences = Vec::new();
         for index in 0..PRESENCES {

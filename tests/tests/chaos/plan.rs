@@ -254,15 +254,15 @@ fn fault(chance: &mut StdRng, world: World) -> Fault {
                 let all = [Connections::Normal, Connections::PubSub];
                 Fault::ClientKill(*all.choose(chance).expect("two"))
             },
-            |chance| Fault::Hang(chance.random_range(0..CHANNELS), millis(chance, 50..3000)),
+            |chance| Fault::Hang(chance.random_range(0..CHANNELS), pause(chance)),
             |chance| Fault::OutOfMemory(millis(chance, 50..1500)),
             |chance| Fault::NoPermission(millis(chance, 50..1500)),
         ]);
     }
     if world.is_alone() {
         kinds.extend([
-            (|chance| Fault::Wire(None, wire(chance), millis(chance, 50..3000))) as fn(&mut StdRng) -> Fault,
-            |chance| Fault::Wire(Some(process(chance)), wire(chance), millis(chance, 50..3000)),
+            (|chance| Fault::Wire(None, wire(chance), pause(chance))) as fn(&mut StdRng) -> Fault,
+            |chance| Fault::Wire(Some(process(chance)), wire(chance), pause(chance)),
             |_| Fault::Restart,
             |chance| Fault::ReadOnly(millis(chance, 50..1500)),
         ]);
@@ -298,7 +298,7 @@ fn fault(chance: &mut StdRng, world: World) -> Fault {
             (|chance| Fault::MoveSlot(chance.random_range(0..CHANNELS), millis(chance, 500..4000)))
                 as fn(&mut StdRng) -> Fault,
             |chance| Fault::MoveSlot(chance.random_range(0..CHANNELS), millis(chance, 500..4000)),
-            |chance| Fault::KillShard(chance.random_range(0..CHANNELS), millis(chance, 1000..5000)),
+            |chance| Fault::KillShard(chance.random_range(0..CHANNELS), millis(chance, 3000..6000)),
         ]);
     }
     kinds.choose(chance).expect("there are some")(chance)
@@ -320,7 +320,11 @@ fn wire(chance: &mut StdRng) -> Wire {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "TIDINGS_CHAOS_SEED={} TIDINGS_CHAOS_WORLD={}", self.seed, self.world)?;
+        writeln!(
+            f,
+            "TIDINGS_CHAOS_SEED={} TIDINGS_CHAOS_WORLD={}",
+            self.seed, self.world
+        )?;
         for (index, step) in self.steps.iter().enumerate() {
             writeln!(f, "  {index}: after {:?} {:?}", step.calm, step.fault)?;
         }

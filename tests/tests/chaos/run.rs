@@ -39,6 +39,9 @@ const AGREEMENT: Duration = Duration::from_secs(30);
 /// Who publishes the last publications of a run.
 const LAST: u32 = 9999;
 
+/// Where members are.
+const ROOMS: usize = 2;
+
 /// Commands that Redis may run in a second when there are neither clients nor publishers: heartbeats, checks of health.
 const IDLE: u64 = 150;
 
@@ -81,7 +84,14 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Findings { publications, deliveries, notices, epochs, lost, faults } = &self.findings;
+        let Findings {
+            publications,
+            deliveries,
+            notices,
+            epochs,
+            lost,
+            faults,
+        } = &self.findings;
         let Plan { seed, world, steps } = &self.plan;
         let slowest = self.slowest.as_millis();
         let result = if faults.is_empty() {
@@ -112,7 +122,9 @@ pub(crate) async fn run(plan: Plan) -> Option<Outcome> {
     run.members_agree().await;
     run.look().await;
     run.nothing_is_left().await;
-    let Run { findings, slowest, .. } = run;
+    let Run {
+        findings, slowest, ..
+    } = run;
     Some(Outcome {
         plan,
         findings,
@@ -127,7 +139,8 @@ impl<'a> Run<'a> {
         let mut channels = block_in_place(|| servers.channels("tasks", CHANNELS));
         channels.extend(["cache:0".to_owned(), "live:0".to_owned()]);
         let nodes = Nodes::start(plan.world, &servers, &queue).await;
-        let clients = Clients::start(nodes.gateways(), &channels, plan.seed).await;
+        let rooms = block_in_place(|| servers.channels("room", ROOMS));
+        let clients = Clients::start(nodes.gateways(), &channels, rooms, plan.seed).await;
         let mut run = Self {
             plan,
             servers,
@@ -164,31 +177,44 @@ impl<'a> Run<'a> {
 
     /// One fault, and all that has to be well after it.
     async fn step(&mut self, index: usize, fault: Fault) {
-        let began = Instant::now();
         if let Fault::PublisherDies(place) = fault {
             self.publishers[place].die();
             self.who[place] += u32::try_from(PUBLISHERS).expect("a few");
             self.publishers[place] = self.publisher(place, self.who[place]);
         }
-        let healed = apply(fault, &mut self.servers, &mut self.nodes, &self.channels).await;
-        if let Fault::KillShard(channel, _) = fault {
-            for other in (0..CHANNELS).filter(|&other| other != channel) {
-                let goes_on = |it: &Accepted| it.channel == other && it.sent < healed;
-                // Channels of one primary are in the same shard after slots have moved.
-                if !self.ledger.goes_on(began, goes_on) && !self.share_a_primary(channel, other) {
-                    let name = &self.channels[other];
-                    let what = format!("{name} stood still while another shard was gone (fault {index})");
+        let healed = match fault {
+            Fault::KillShard(channel, time) => self.shard_is_gone(index, channel, time).await,
+            _ => apply(fault, &mut self.servers, &mut self.nodes, &self.channels).await,
+        };
+        self.all_are_well(healed, &format!("fault {index}, {fault:?}"))
+            .await;
+        block_in_place(|| self.servers.settle());
+    }
+
+    /// One primary and its replica are gone for a while: channels and rooms of the others go on. Since when it is back.
+    async fn shard_is_gone(&mut self, index: usize, channel: usize, time: Duration) -> Instant {
+        let gone = block_in_place(|| self.servers.kill_shard(&self.channels[channel]));
+        let began = Instant::now();
+        sleep(time).await;
+        for (other, name) in self.channels.iter().enumerate() {
+            let goes_on = self.ledger.goes_on(began, |it| it.channel == other);
+            if !goes_on && block_in_place(|| self.servers.is_served(name)) {
+                let what = format!("{name} stood still while another shard was gone (fault {index})");
+                self.findings.fault("one dead part stops others", what);
+            }
+        }
+        let backend = self.nodes.backends().remove(0);
+        for room in &self.clients.members.rooms {
+            if block_in_place(|| self.servers.is_served(room)) {
+                if let Err(why) = backend.list(room).await {
+                    let what =
+                        format!("members of {room} while another shard was gone (fault {index}): {why}");
                     self.findings.fault("one dead part stops others", what);
                 }
             }
         }
-        self.all_are_well(healed, &format!("fault {index}, {fault:?}")).await;
-        block_in_place(|| self.servers.settle());
-    }
-
-    fn share_a_primary(&self, one: usize, other: usize) -> bool {
-        let port = |channel: usize| self.servers.primary_of(&self.channels[channel]).port();
-        block_in_place(|| port(one) == port(other))
+        block_in_place(|| self.servers.start_again(gone));
+        Instant::now()
     }
 
     /// Waits until every publisher has something accepted, and every client that stays connected gets something, that was
@@ -227,7 +253,9 @@ impl<'a> Run<'a> {
                 let goes_on = match Way::ALL[place] {
                     // It says nothing; clients show that it goes on.
                     Way::Source => true,
-                    _ => self.ledger.goes_on(since, |it| it.channel == channel && is_its(it.number)),
+                    _ => self
+                        .ledger
+                        .goes_on(since, |it| it.channel == channel && is_its(it.number)),
                 };
                 if !goes_on {
                     waiting.push(format!("{:?} publishes nothing to {name}", Way::ALL[place]));
@@ -236,11 +264,15 @@ impl<'a> Run<'a> {
         }
         let sent: std::collections::HashSet<u64> = {
             let all = self.ledger.all();
-            all.iter().filter(|it| it.sent > since).map(|it| it.number).collect()
+            all.iter()
+                .filter(|it| it.sent > since)
+                .map(|it| it.number)
+                .collect()
         };
         for client in self.clients.clients.iter().filter(|client| client.steady) {
             let history = client.history();
-            let got = |moment: &Moment| matches!(moment, Moment::Heard { number, .. } if sent.contains(number));
+            let got =
+                |moment: &Moment| matches!(moment, Moment::Heard { number, .. } if sent.contains(number));
             if !history.moments.iter().rev().take(2000).any(got) {
                 waiting.push(format!("{} gets nothing", history.client));
             }
@@ -282,7 +314,13 @@ impl<'a> Run<'a> {
                         offset: result.offset,
                     });
                     tops[channel].clone_from(&at);
-                    self.ledger.accept(Accepted { channel, number, at, fanout: Some(0), sent });
+                    self.ledger.accept(Accepted {
+                        channel,
+                        number,
+                        at,
+                        fanout: Some(0),
+                        sent,
+                    });
                 }
             }
             // Long enough for all to arrive when all is well.
@@ -307,9 +345,7 @@ impl<'a> Run<'a> {
             let there = match client.kind {
                 Kind::Plain => {
                     let history = client.history();
-                    let last = |moment: &Moment| {
-                        matches!(moment, Moment::Heard { number, .. } if number >> 32 == u64::from(LAST))
-                    };
+                    let last = |moment: &Moment| matches!(moment, Moment::Heard { number, .. } if number >> 32 == u64::from(LAST));
                     history.moments.iter().rev().take(200).any(last)
                 }
                 _ => tops[client.channel].is_some() && client.at() == tops[client.channel],
@@ -341,7 +377,15 @@ impl<'a> Run<'a> {
             }
             listed.sort();
             let places = self.clients.members.places(observes);
-            let seen: Vec<_> = self.clients.members.observer.heard().there().iter().cloned().collect();
+            let seen: Vec<_> = self
+                .clients
+                .members
+                .observer
+                .heard()
+                .there()
+                .iter()
+                .cloned()
+                .collect();
             let present = complete && places.as_ref() == Some(&listed);
             if present && (seen == listed || !observes) {
                 break;
@@ -362,7 +406,9 @@ impl<'a> Run<'a> {
     }
 
     fn members_took_turns(&mut self) {
-        let Members { observer, residents, .. } = &self.clients.members;
+        let Members {
+            observer, residents, ..
+        } = &self.clients.members;
         // A store that went back in time announces again what it has forgotten.
         if self.plan.losses() > 0 {
             return;
@@ -450,16 +496,27 @@ impl<'a> Run<'a> {
         for node in self.nodes.all() {
             let memory = memory(node.id());
             if memory > MEMORY_KIB {
-                self.findings.fault("leftovers", format!("a process has {memory} KiB"));
+                self.findings
+                    .fault("leftovers", format!("a process has {memory} KiB"));
             }
         }
         if self.plan.world == World::Memory {
             return;
         }
         self.redis_is_idle().await;
-        let keys = block_in_place(|| self.servers.keys_for_ever());
-        if !keys.is_empty() {
-            self.findings.fault("leftovers", format!("keys never expire: {keys:?}"));
+        // Members who are gone without a word are swept first.
+        let since = Instant::now();
+        loop {
+            let keys = block_in_place(|| self.servers.keys_for_ever());
+            if keys.is_empty() {
+                return;
+            }
+            if since.elapsed() > AGREEMENT {
+                self.findings
+                    .fault("leftovers", format!("keys never expire: {keys:?}"));
+                return;
+            }
+            sleep(Duration::from_millis(200)).await;
         }
     }
 
@@ -475,7 +532,8 @@ impl<'a> Run<'a> {
                 return;
             }
             if since.elapsed() > RECOVERY {
-                self.findings.fault("Redis is not idle", format!("{each} commands per second"));
+                self.findings
+                    .fault("Redis is not idle", format!("{each} commands per second"));
                 return;
             }
         }

@@ -196,7 +196,9 @@ impl Servers {
                     sleep(time);
                 }
                 watched.server_mut(old).kill();
-                until("the replica is named", || watched.named().filter(|&now| now != old));
+                until("the replica is named", || {
+                    watched.named().filter(|&now| now != old)
+                });
                 let named = now();
                 watched.server(1 - old).resume_replication();
                 // As the manual has it: it comes back as a replica, not as a primary of its own.
@@ -231,7 +233,9 @@ impl Servers {
             Self::Sentinel(watched) => {
                 let old = until("a primary is named", || watched.named());
                 watched.server(old).pause();
-                until("the replica is named", || watched.named().filter(|&now| now != old));
+                until("the replica is named", || {
+                    watched.named().filter(|&now| now != old)
+                });
                 let named = now();
                 watched.server(old).resume();
                 named
@@ -259,6 +263,14 @@ impl Servers {
         cluster.nodes[replica].kill();
         cluster.nodes[primary].kill();
         [primary, replica]
+    }
+
+    /// Whether a primary that runs has a channel.
+    pub(crate) fn is_served(&self, channel: &str) -> bool {
+        match self {
+            Self::Cluster(cluster) => cluster.claimant(cluster.slot(channel), None).is_some(),
+            _ => true,
+        }
     }
 
     /// Nodes of a Cluster start again.
@@ -303,8 +315,18 @@ impl Servers {
     /// are made of.
     pub(crate) fn commands(&self) -> u64 {
         const OTHERS: [&str; 12] = [
-            "info", "ping", "replconf", "publish", "subscribe", "hello", "auth", "client|", "config|", "cluster|",
-            "command", "role",
+            "info",
+            "ping",
+            "replconf",
+            "publish",
+            "subscribe",
+            "hello",
+            "auth",
+            "client|",
+            "config|",
+            "cluster|",
+            "command",
+            "role",
         ];
         let mut sum = 0;
         for server in self.running() {
@@ -312,7 +334,10 @@ impl Servers {
                 continue;
             };
             for line in String::from_utf8_lossy(&text).lines() {
-                let Some((name, rest)) = line.strip_prefix("cmdstat_").and_then(|line| line.split_once(":calls=")) else {
+                let Some((name, rest)) = line
+                    .strip_prefix("cmdstat_")
+                    .and_then(|line| line.split_once(":calls="))
+                else {
                     continue;
                 };
                 if OTHERS.iter().any(|other| name.starts_with(other)) {
@@ -334,7 +359,9 @@ impl Servers {
             let keys = keys.into_iter().filter(|key| !bounded.contains(&key.as_str()));
             found.extend(keys.filter(|key| {
                 // A key may be gone, or on another node, by now.
-                server.try_ask(&["PTTL", key]).is_ok_and(|ttl| ttl == Value::Int(-1))
+                server
+                    .try_ask(&["PTTL", key])
+                    .is_ok_and(|ttl| ttl == Value::Int(-1))
             }));
         }
         found

@@ -151,8 +151,9 @@ impl RedisCluster {
     pub fn move_keys(&self, migration: &Migration, count: usize) -> usize {
         let (source, target) = (&self.nodes[migration.from], &self.nodes[migration.to]);
         let (slot, count) = (migration.slot.to_string(), count.to_string());
-        let keys: Vec<String> = redis::from_redis_value(source.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, &count]))
-            .expect("a list of keys");
+        let keys: Vec<String> =
+            redis::from_redis_value(source.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, &count]))
+                .expect("a list of keys");
         if !keys.is_empty() {
             let port = target.port().to_string();
             let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
@@ -208,7 +209,10 @@ impl RedisCluster {
         let id = self.nodes[primary].id();
         (0..self.nodes.len()).find(|&index| {
             let node = &self.nodes[index];
-            node.is_running() && node.myself().is_some_and(|line| line.contains(&format!(" {id} ")))
+            node.is_running()
+                && node
+                    .myself()
+                    .is_some_and(|line| line.contains(&format!(" {id} ")))
         })
     }
 

@@ -111,10 +111,14 @@ impl Watched {
             let replication = ["INFO", "replication"];
             self.server(primary).says(&replication, "role:master")
                 && self.server(primary).says(&replication, "state=online")
-                && self.server(1 - primary).says(&replication, "master_link_status:up")
+                && self
+                    .server(1 - primary)
+                    .says(&replication, "master_link_status:up")
         });
         for watcher in &self.watchers {
-            eventually("a Sentinel knows the replica to be well", || watcher.would_promote());
+            eventually("a Sentinel knows the replica to be well", || {
+                watcher.would_promote()
+            });
         }
     }
 

@@ -267,7 +267,8 @@ async fn a_publish_asks_redis_for_nothing_else() {
         if line.contains("\"the end\"") {
             break;
         }
-        let is_publish = |line: &str| line.contains("\"EVALSHA\"") && line.contains("\"3\" \"tidings:top:{tasks:1}\"");
+        let is_publish =
+            |line: &str| line.contains("\"EVALSHA\"") && line.contains("\"3\" \"tidings:top:{tasks:1}\"");
         if is_publish(&line) {
             publishes += 1;
         } else if !line.contains(" lua] ") {
@@ -275,7 +276,11 @@ async fn a_publish_asks_redis_for_nothing_else() {
         }
     }
     assert_eq!(publishes, 200);
-    assert!(others.len() < 50, "{} other commands for 200 publishes: {others:#?}", others.len());
+    assert!(
+        others.len() < 50,
+        "{} other commands for 200 publishes: {others:#?}",
+        others.len()
+    );
 }
 
 #[tokio::test]

@@ -15,7 +15,13 @@ pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings)
         .collect();
     // A cache has the newest, and leaves out what was before it.
     for seen in channel.clients().filter(|seen| seen.kind != Kind::Cache) {
-        let got: BTreeSet<u64> = seen.history.moments.iter().filter_map(heard).map(|(_, number)| number).collect();
+        let got: BTreeSet<u64> = seen
+            .history
+            .moments
+            .iter()
+            .filter_map(heard)
+            .map(|(_, number)| number)
+            .collect();
         let missed = lost.iter().filter(|it| !got.contains(&it.number));
         for it in missed {
             let Some(at) = &it.at else { continue };
@@ -24,7 +30,10 @@ pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings)
                     let moments = &seen.history.moments[index.saturating_sub(1)..=index];
                     findings.fault(
                         "a loss that nobody was told of",
-                        format!("{}: {at:?} is gone and was passed over: {moments:?}", seen.history.client),
+                        format!(
+                            "{}: {at:?} is gone and was passed over: {moments:?}",
+                            seen.history.client
+                        ),
                     );
                 }
             }
@@ -38,9 +47,16 @@ pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings)
         .filter_map(heard)
         .map(|(_, number)| number)
         .collect();
-    let from_source = channel.facts.from_source.iter().filter(|it| it.channel == channel.index);
+    let from_source = channel
+        .facts
+        .from_source
+        .iter()
+        .filter(|it| it.channel == channel.index);
     for it in from_source {
-        if !numbers.contains(&it.number) && !delivered.contains(&it.number) && channel.facts.plan.losses() == 0 {
+        if !numbers.contains(&it.number)
+            && !delivered.contains(&it.number)
+            && channel.facts.plan.losses() == 0
+        {
             let name = channel.name;
             findings.fault("a source's event is gone", format!("{name}: {it:?}"));
         }
@@ -54,7 +70,9 @@ fn somebody_knows(channel: &Channel<'_>, it: &Accepted) -> bool {
     let fanout = it.fanout.is_some_and(|index| !plan.kills(Process::Fanout(index)));
     let delivered = |seen: &Seen| {
         let moments = seen.history.moments.iter().zip(&seen.history.stamps);
-        let mut here = moments.filter(|(_, stamp)| stamp.via == 0).filter_map(|(moment, _)| heard(moment));
+        let mut here = moments
+            .filter(|(_, stamp)| stamp.via == 0)
+            .filter_map(|(moment, _)| heard(moment));
         here.any(|(at, _)| Some(at) == it.at.as_ref())
     };
     fanout || channel.clients().any(|seen| delivered(seen))
@@ -66,7 +84,12 @@ fn passed_over(seen: &Seen, place: &Place) -> Option<usize> {
     for (index, moment) in seen.history.moments.iter().enumerate() {
         match moment {
             // It does not know what it missed, and knows that.
-            Moment::Told | Moment::Left | Moment::Subscribed { recovered: Some(false) | None, .. } => reached = None,
+            Moment::Told
+            | Moment::Left
+            | Moment::Subscribed {
+                recovered: Some(false) | None,
+                ..
+            } => reached = None,
             Moment::Heard { at, .. } => {
                 if reached.is_some_and(|reached| reached.epoch == place.epoch && reached < place)
                     && at.epoch == place.epoch

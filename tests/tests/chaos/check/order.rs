@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tidings_tests::checker::{Moment, publisher};
 
 use super::{Channel, Findings, heard, is_notice};
-use crate::{
-    clients::Kind,
-    plan::Process,
-    publishers::Way,
-};
+use crate::{clients::Kind, plan::Process, publishers::Way};
 
 pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
     let name = channel.name;
@@ -20,7 +16,10 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
                 let (who, n) = publisher(*number);
                 findings.fault(
                     "order of a publisher",
-                    format!("{name}: number {n} of publisher {who} ({}) is at {offset}, behind {before}", way(who)),
+                    format!(
+                        "{name}: number {n} of publisher {who} ({}) is at {offset}, behind {before}",
+                        way(who)
+                    ),
                 );
             }
         }
@@ -36,24 +35,36 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
             if is_notice(moment) && loses {
                 (order, got) = (Order::default(), BTreeSet::new());
             }
-            let Some((at, number)) = heard(moment) else { continue };
+            let Some((at, number)) = heard(moment) else {
+                continue;
+            };
             let (who, n) = publisher(number);
             let client = &seen.history.client;
             if !got.insert(number) {
                 // A cache gives its newest again to whoever comes back.
                 if seen.kind != Kind::Cache {
-                    findings.fault("duplicates", format!("{client}: number {n} of publisher {who} again at {at:?}"));
+                    findings.fault(
+                        "duplicates",
+                        format!("{client}: number {n} of publisher {who} again at {at:?}"),
+                    );
                 }
             } else if let Some(before) = order.next(channel, number) {
                 findings.fault(
                     "order of delivery",
-                    format!("{client}: number {n} of publisher {who} ({}) at {at:?} after {before}", way(who)),
+                    format!(
+                        "{client}: number {n} of publisher {who} ({}) at {at:?} after {before}",
+                        way(who)
+                    ),
                 );
             }
         }
     }
     for seen in channel.clients() {
-        let first = seen.history.moments.iter().find(|moment| !matches!(moment, Moment::Left));
+        let first = seen
+            .history
+            .moments
+            .iter()
+            .find(|moment| !matches!(moment, Moment::Left));
         if first.is_none() {
             findings.fault("deaf", format!("{} never got anything", seen.history.client));
         }
@@ -86,4 +97,3 @@ fn way(who: u32) -> String {
     let index = usize::try_from(who).expect("a small number") % ways;
     format!("{:?}", Way::ALL[index])
 }
-

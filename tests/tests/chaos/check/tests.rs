@@ -51,15 +51,25 @@ fn client(kind: Kind, via: usize, moments: &[Moment]) -> Seen {
 type Acknowledged<'a> = (&'a str, u64, u32, u32);
 
 /// The invariants that are broken in a world whose plan has this seed.
-fn broken(plan: &Plan, acknowledged: &[Acknowledged<'_>], top: Place, kept: &[(u64, u32, u32)], clients: Vec<Seen>) -> Vec<&'static str> {
-    let accepted = acknowledged.iter().map(|&(epoch, offset, publisher, n)| Accepted {
-        channel: 0,
-        number: numbered(publisher, n),
-        at: Some(place(epoch, offset)),
-        fanout: Some(1),
-        sent: Instant::now(),
-    });
-    let numbers = kept.iter().map(|&(offset, publisher, n)| (offset, numbered(publisher, n)));
+fn broken(
+    plan: &Plan,
+    acknowledged: &[Acknowledged<'_>],
+    top: Place,
+    kept: &[(u64, u32, u32)],
+    clients: Vec<Seen>,
+) -> Vec<&'static str> {
+    let accepted = acknowledged
+        .iter()
+        .map(|&(epoch, offset, publisher, n)| Accepted {
+            channel: 0,
+            number: numbered(publisher, n),
+            at: Some(place(epoch, offset)),
+            fanout: Some(1),
+            sent: Instant::now(),
+        });
+    let numbers = kept
+        .iter()
+        .map(|&(offset, publisher, n)| (offset, numbered(publisher, n)));
     let facts = Facts {
         plan,
         channels: &[NAME.to_owned()],
@@ -144,7 +154,13 @@ fn a_hole_is_seen_though_a_notice_comes_afterwards_while_the_stream_has_it() {
 fn after_a_loss(moments: &[Moment]) -> Vec<&'static str> {
     let acknowledged = [("e", 5, 0, 5), ("e", 6, 0, 6), ("e", 7, 0, 7), ("e", 100, 0, 8)];
     let kept = [(5, 0, 5), (100, 0, 8)];
-    broken(&losing(), &acknowledged, place("e", 100), &kept, vec![client(Kind::Recover, 0, moments)])
+    broken(
+        &losing(),
+        &acknowledged,
+        place("e", 100),
+        &kept,
+        vec![client(Kind::Recover, 0, moments)],
+    )
 }
 
 #[test]
@@ -206,7 +222,12 @@ fn a_loss_that_only_the_dead_knew_of_need_not_be_told() {
 #[test]
 fn an_epoch_that_changes_without_a_loss_is_seen() {
     let kept = [(1, 0, 1)];
-    let moments = [subscribed("e", 0, None), got("e", 1, 0, 1), Moment::Told, subscribed("f", 1, Some(false))];
+    let moments = [
+        subscribed("e", 0, None),
+        got("e", 1, 0, 1),
+        Moment::Told,
+        subscribed("f", 1, Some(false)),
+    ];
     let acknowledged = [("e", 1, 0, 1)];
     let clients = vec![client(Kind::Recover, 0, &moments)];
     assert_eq!(
@@ -217,7 +238,9 @@ fn an_epoch_that_changes_without_a_loss_is_seen() {
 
 #[test]
 fn a_client_that_is_too_far_behind_may_be_told() {
-    let kept: Vec<_> = (1..=400).map(|offset| (offset, 0, u32::try_from(offset).unwrap())).collect();
+    let kept: Vec<_> = (1..=400)
+        .map(|offset| (offset, 0, u32::try_from(offset).unwrap()))
+        .collect();
     let moments = |from| [subscribed("e", from, None), subscribed("e", 400, Some(false))];
     let look = |from| {
         let clients = vec![client(Kind::Recover, 0, &moments(from))];
@@ -244,7 +267,12 @@ fn a_cache_that_does_not_have_the_newest_is_seen_and_may_repeat_it() {
     ];
     assert!(look(&well).is_empty());
     assert_eq!(look(&well[..2]), ["cache"]);
-    let told = [subscribed("e", 0, None), got("e", 1, 0, 1), subscribed("e", 3, Some(false)), got("e", 3, 0, 3)];
+    let told = [
+        subscribed("e", 0, None),
+        got("e", 1, 0, 1),
+        subscribed("e", 3, Some(false)),
+        got("e", 3, 0, 3),
+    ];
     assert_eq!(look(&told), ["a notice without a loss"]);
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use redis::Value;
 use tidings_tests::{Redis, checker::publisher};
-use tokio::{task::block_in_place, time::{Instant, sleep}};
+use tokio::{
+    task::block_in_place,
+    time::{Instant, sleep},
+};
 
 use super::{Desk, id};
 use crate::ledger::Accepted;
@@ -56,7 +59,10 @@ impl Queue {
         let Ok(Value::Array(groups)) = self.server.try_ask(&["XINFO", "GROUPS", STREAM]) else {
             return self.added().is_empty();
         };
-        let fields: Vec<Vec<String>> = groups.into_iter().filter_map(|group| text(group).into()).collect();
+        let fields: Vec<Vec<String>> = groups
+            .into_iter()
+            .filter_map(|group| text(group).into())
+            .collect();
         fields.iter().any(|fields| {
             let of = |name: &str| {
                 let at = fields.iter().position(|field| field == name)?;
@@ -68,7 +74,10 @@ impl Queue {
 
     /// The numbers that were dead-lettered.
     pub(crate) fn dead(&self) -> BTreeSet<u64> {
-        let Ok(Value::Array(entries)) = self.server.try_ask(&["XRANGE", &format!("{STREAM}:dead"), "-", "+"]) else {
+        let Ok(Value::Array(entries)) = self
+            .server
+            .try_ask(&["XRANGE", &format!("{STREAM}:dead"), "-", "+"])
+        else {
             return BTreeSet::new();
         };
         let numbers = entries.into_iter().filter_map(|entry| {
@@ -91,7 +100,10 @@ fn text(value: Value) -> Vec<String> {
     };
     match value {
         Value::Array(values) => values.into_iter().map(plain).collect(),
-        Value::Map(pairs) => pairs.into_iter().flat_map(|(name, value)| [plain(name), plain(value)]).collect(),
+        Value::Map(pairs) => pairs
+            .into_iter()
+            .flat_map(|(name, value)| [plain(name), plain(value)])
+            .collect(),
         _ => Vec::new(),
     }
 }
@@ -118,7 +130,8 @@ fn add(desk: &Desk, channel: usize, n: u32) {
     debug_assert_eq!(publisher(outgoing.number).1, n);
     let channels = format!("[\"{name}\"]");
     let words = [
-        "XADD", STREAM, "*", "type", "number", "source", "tests", "id", &event_id, "channels", &channels, "data", &data,
+        "XADD", STREAM, "*", "type", "number", "source", "tests", "id", &event_id, "channels", &channels,
+        "data", &data,
     ];
     desk.queue.server.ask(&words);
     desk.queue.added().push(Accepted {
