@@ -98,6 +98,9 @@ impl Clients {
                 Some("tasks") => &[
                     (Kind::Recover, false),
                     (Kind::Recover, false),
+                    (Kind::Recover, false),
+                    (Kind::Recover, false),
+                    (Kind::Recover, false),
                     (Kind::Recover, true),
                     (Kind::Position, true),
                     (Kind::Sse, true),

@@ -65,7 +65,8 @@ async fn random_faults_break_no_promise_in_a_cluster() {
     fixed(World::Cluster).await;
 }
 
-/// `TIDINGS_CHAOS_SEED=77 TIDINGS_CHAOS_WORLD=sentinel`, and `TIDINGS_CHAOS_FAULTS=6` unless it is that; nothing without them.
+/// `TIDINGS_CHAOS_SEED=77 TIDINGS_CHAOS_WORLD=sentinel`, where wanted with a number of faults, `TIDINGS_CHAOS_FAULTS=6`, and one kind
+/// of them, `TIDINGS_CHAOS_ONLY=HandOver`. Nothing without a seed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seed_from_the_environment_is_replayed() {
     let Some(seed) = environment("TIDINGS_CHAOS_SEED") else {
@@ -76,10 +77,11 @@ async fn a_seed_from_the_environment_is_replayed() {
     let world = World::named(&name).expect("TIDINGS_CHAOS_WORLD is the name of a world");
     let faults =
         environment("TIDINGS_CHAOS_FAULTS").map_or(FAULTS, |faults| faults.parse().expect("a number"));
-    judge(Plan::of(seed, world, faults)).await;
+    let kind = environment("TIDINGS_CHAOS_ONLY").unwrap_or_default();
+    judge(Plan::only(seed, world, faults, &kind)).await;
 }
 
-/// What whoever runs the tests asks for.
+/// A variable of the environment that the tests are run in.
 #[expect(
     clippy::disallowed_methods,
     reason = "it is for the tests, not for what is tested"

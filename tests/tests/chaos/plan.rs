@@ -28,6 +28,9 @@ pub(crate) const FANOUTS: usize = 2;
 pub(crate) const PRESENCES: usize = 2;
 pub(crate) const PUBLISHERS: usize = 4;
 
+/// Draws for each fault of a plan of one kind.
+const DRAWS: usize = 200;
+
 /// A process of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Process {
@@ -120,11 +123,21 @@ pub(crate) struct Step {
     pub(crate) fault: Fault,
 }
 
+/// How much publishers publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Bursts, many under way.
+    Busy,
+    /// One event now and then: what is lost is not followed by something that shows it.
+    Calm,
+}
+
 /// What happens in one run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) world: World,
+    pub(crate) pace: Pace,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -162,6 +175,12 @@ impl fmt::Display for World {
 }
 
 impl Fault {
+    /// The name of its kind.
+    fn kind(self) -> String {
+        let text = format!("{self:?}");
+        text.split('(').next().unwrap_or_default().to_owned()
+    }
+
     /// Whether what was acknowledged may be lost by it in such a world.
     pub(crate) fn may_lose(self, world: World) -> bool {
         match self {
@@ -187,14 +206,54 @@ impl Fault {
 impl Plan {
     /// So many faults, as the seed has it.
     pub(crate) fn of(seed: u64, world: World, count: usize) -> Self {
+        Self::only(seed, world, count, "")
+    }
+
+    /// The same with faults of one kind, which is named as in [`Fault`]; an empty name is every kind.
+    ///
+    /// # Panics
+    /// When the world has no such fault.
+    pub(crate) fn only(seed: u64, world: World, count: usize, kind: &str) -> Self {
         let mut chance = StdRng::seed_from_u64(seed);
-        let steps = (0..count)
-            .map(|_| Step {
-                calm: millis(&mut chance, 200..1200),
-                fault: fault(&mut chance, world),
-            })
-            .collect();
-        Self { seed, world, steps }
+        let drawn = std::iter::repeat_with(|| Step {
+            calm: millis(&mut chance, 200..1200),
+            fault: fault(&mut chance, world),
+        });
+        let is_it = |step: &Step| kind.is_empty() || step.fault.kind() == kind;
+        let steps: Vec<Step> = drawn.take(count * DRAWS).filter(is_it).take(count).collect();
+        assert_eq!(
+            steps.len(),
+            count,
+            "there is no fault {kind} in the world {world}"
+        );
+        let is_calm = StdRng::seed_from_u64(!seed).random_bool(0.3);
+        let pace = if is_calm { Pace::Calm } else { Pace::Busy };
+        Self {
+            seed,
+            world,
+            pace,
+            steps,
+        }
+    }
+
+    /// How often a stream may come to another Redis process, or to one with another replication history: each is one
+    /// jump of its offsets at most.
+    pub(crate) fn generations(&self) -> usize {
+        let changes = |step: &Step| match step.fault {
+            Fault::RestartTwice(_) => 2,
+            Fault::Restart
+            | Fault::RestartWithoutFanouts
+            | Fault::ReadOnly(_)
+            | Fault::HandOver(_)
+            | Fault::KillPrimary(..)
+            | Fault::HangPrimary(_)
+            | Fault::KillShard(..)
+            | Fault::MoveSlot(..) => 1,
+            // Long enough to be replaced.
+            Fault::Hang(..) => usize::from(!self.world.is_alone()),
+            _ => 0,
+        };
+        self.steps.iter().map(changes).sum()
     }
 
     /// How many losses there may be.
@@ -322,8 +381,8 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "TIDINGS_CHAOS_SEED={} TIDINGS_CHAOS_WORLD={}",
-            self.seed, self.world
+            "TIDINGS_CHAOS_SEED={} TIDINGS_CHAOS_WORLD={} ({:?})",
+            self.seed, self.world, self.pace
         )?;
         for (index, step) in self.steps.iter().enumerate() {
             writeln!(f, "  {index}: after {:?} {:?}", step.calm, step.fault)?;
@@ -355,8 +414,8 @@ mod tests {
     #[test]
     fn every_kind_of_fault_of_a_world_is_drawn_and_none_of_another() {
         let drawn = |world| -> std::collections::BTreeSet<String> {
-            let name = |step: &Step| format!("{:?}", step.fault).split('(').next().map(str::to_owned);
-            Plan::of(1, world, 2000).steps.iter().filter_map(name).collect()
+            let name = |step: &Step| step.fault.kind();
+            Plan::of(1, world, 2000).steps.iter().map(name).collect()
         };
         assert_eq!(drawn(World::Memory).len(), 3);
         assert_eq!(drawn(World::Aof).len(), 11);
@@ -370,6 +429,14 @@ mod tests {
     fn a_redis_that_keeps_everything_loses_nothing() {
         assert_eq!(Plan::of(3, World::Aof, 500).losses(), 0);
         assert!(Plan::of(3, World::Rdb, 500).losses() > 50);
+    }
+
+    #[test]
+    fn a_plan_of_one_kind_has_no_other_fault() {
+        let plan = Plan::only(7, World::Cluster, 20, "MoveSlot");
+        assert_eq!(plan.steps.len(), 20);
+        assert!(plan.steps.iter().all(|step| step.fault.kind() == "MoveSlot"));
+        assert_eq!(Plan::only(7, World::Aof, 5, ""), Plan::of(7, World::Aof, 5));
     }
 
     #[test]

@@ -18,7 +18,10 @@ use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::source::Queue;
-use crate::ledger::{Accepted, Ledger};
+use crate::{
+    ledger::{Accepted, Ledger},
+    plan::Pace,
+};
 
 /// Longer than any pause of a fanout: what was given up might still be sent by it, behind what is sent elsewhere.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -52,6 +55,7 @@ pub(crate) struct Desk {
     pub(crate) queue: Arc<Queue>,
     pub(crate) channels: Arc<[String]>,
     pub(crate) ledger: Arc<Ledger>,
+    pub(crate) pace: Pace,
     /// Whether it goes on with new events.
     pub(crate) open: watch::Receiver<bool>,
 }
@@ -101,6 +105,14 @@ impl Drop for Publisher {
 impl Desk {
     fn is_open(&self) -> bool {
         *self.open.borrow()
+    }
+
+    /// How many events of a channel are published at once, and how long it is until the next are.
+    fn rhythm(&self, each: u32, pace: Duration) -> (u32, Duration) {
+        match self.pace {
+            Pace::Busy => (each, pace),
+            Pace::Calm => (1, Duration::from_secs(2)),
+        }
     }
 
     fn outgoing(&self, channel: usize, n: u32) -> Outgoing {

@@ -92,7 +92,12 @@ impl fmt::Display for Outcome {
             lost,
             faults,
         } = &self.findings;
-        let Plan { seed, world, steps } = &self.plan;
+        let Plan {
+            seed,
+            world,
+            pace,
+            steps,
+        } = &self.plan;
         let slowest = self.slowest.as_millis();
         let result = if faults.is_empty() {
             "ok".to_owned()
@@ -101,7 +106,7 @@ impl fmt::Display for Outcome {
         };
         write!(
             f,
-            "CHAOS seed={seed} world={world} faults={} publications={publications} deliveries={deliveries} \
+            "CHAOS seed={seed} world={world} pace={pace:?} faults={} publications={publications} deliveries={deliveries} \
              notices={notices} epochs={epochs} lost={lost} slowest_recovery={slowest}ms result={result}",
             steps.len()
         )
@@ -170,6 +175,7 @@ impl<'a> Run<'a> {
             queue: self.queue.clone(),
             channels: self.channels.clone(),
             ledger: self.ledger.clone(),
+            pace: self.plan.pace,
             open: self.open.subscribe(),
         };
         Publisher::start(desk, Way::ALL[place])
@@ -445,7 +451,11 @@ impl<'a> Run<'a> {
             kept.push(if name.starts_with("live") {
                 None
             } else {
-                Some(stream(&self.nodes.gateways()[0], name).await)
+                let mut kept = stream(&self.nodes.gateways()[0], name).await;
+                if self.plan.world != World::Memory {
+                    kept.numbers = block_in_place(|| self.servers.numbers(name));
+                }
+                Some(kept)
             });
         }
         let dead = self.queue.dead();
@@ -540,7 +550,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Where a stream is, and which number is where in it.
+/// Where a stream is, and which number is where in it, as far as a client may read it.
 async fn stream(node: &Tidings, channel: &str) -> Kept {
     let mut client = Reader::connect(&node.websocket(), &token("reader")).await;
     let mut numbers = std::collections::BTreeMap::new();

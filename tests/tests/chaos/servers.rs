@@ -1,6 +1,7 @@
 //! The Redis processes of a world, and what can be done to them.
 
 use std::{
+    collections::BTreeMap,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -302,6 +303,24 @@ impl Servers {
         cluster.end_move(migration);
     }
 
+    /// The numbers that a stream has, by their offsets, as Redis has them: what a client may read of it is bounded.
+    pub(crate) fn numbers(&self, channel: &str) -> BTreeMap<u64, u64> {
+        let server = self.primary_of(channel);
+        let keys = server.ask(&["KEYS", &format!("*stream:{{{channel}}}")]);
+        let keys: Vec<String> = redis::from_redis_value(keys).expect("a list of keys");
+        let Some(key) = keys.first() else {
+            return BTreeMap::new();
+        };
+        type Entry = (String, Vec<Vec<u8>>);
+        let entries: Vec<Entry> =
+            redis::from_redis_value(server.ask(&["XRANGE", key, "-", "+"])).expect("a stream");
+        let number = |(id, fields): &Entry| {
+            let offset = id.split('-').next()?.parse().ok()?;
+            Some((offset, fields.iter().find_map(|field| number(field))?))
+        };
+        entries.iter().filter_map(number).collect()
+    }
+
     /// Waits until replicas are in step again and everybody agrees.
     pub(crate) fn settle(&self) {
         match self {
@@ -366,6 +385,14 @@ impl Servers {
         }
         found
     }
+}
+
+/// The number in an event, which is JSON somewhere in an entry.
+fn number(entry: &[u8]) -> Option<u64> {
+    let text = String::from_utf8_lossy(entry);
+    let (_, data) = text.split_once("\"data\":")?;
+    let digits = data.find(|c: char| !c.is_ascii_digit()).unwrap_or(data.len());
+    data[..digits].parse().ok()
 }
 
 /// The first answer.

@@ -180,8 +180,9 @@ impl RedisCluster {
     /// When a node refuses it.
     pub fn end_move(&self, migration: Migration) {
         while self.move_keys(&migration, 100) > 0 {}
-        let name = migration.slot.to_string();
-        let (source, target) = (&self.nodes[migration.from], &self.nodes[migration.to]);
+        let Migration { slot, from, to } = migration;
+        let name = slot.to_string();
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
         let id = target.id();
         target.ask(&["CLUSTER", "SETSLOT", &name, "NODE", &id]);
         // From here on a key that was made at the source since is nobody's; there is none, because new ones are made at

@@ -1,4 +1,4 @@
-//! Nobody is told of a loss without one, nor more than once for each.
+//! Nobody is told of a loss without one, nor more than once for each; nor do offsets jump without a cause.
 
 use tidings_tests::checker::{Moment, Place};
 
@@ -7,11 +7,27 @@ use super::{Channel, Findings, Seen};
 /// A client that has missed more than this may be told so: the documented bound is 300.
 const FAR: usize = 250;
 
+/// More than this is not left out by chance.
+const JUMP: u64 = 1 << 30;
+
 pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
     let name = channel.name;
     if channel.lost.is_empty() && channel.epochs.len() > 1 {
         let epochs = channel.epochs.len();
         findings.fault("a new epoch without a loss", format!("{name}: {epochs} epochs"));
+    }
+    let offsets: Vec<u64> = channel
+        .kept
+        .iter()
+        .flat_map(|kept| kept.numbers.keys().copied())
+        .collect();
+    let jumps = offsets.windows(2).filter(|pair| pair[1] - pair[0] > JUMP).count();
+    let generations = channel.facts.plan.generations();
+    if jumps > generations {
+        findings.fault(
+            "offset jumps without a cause",
+            format!("{name}: {jumps}, {generations} at most"),
+        );
     }
     let losses = channel.facts.plan.losses();
     for seen in channel.clients() {

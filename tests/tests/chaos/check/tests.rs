@@ -282,3 +282,21 @@ fn a_client_that_never_gets_anything_is_seen() {
     let faults = broken(&calm(), &[], place("e", 1), &[(1, 0, 1)], clients);
     assert_eq!(faults, ["deaf", "positions"]);
 }
+
+#[test]
+fn offsets_that_jump_without_a_cause_are_seen() {
+    let far = 1 << 36;
+    let kept = [(1, 0, 1), (far + 1, 0, 2), (far + 2, 0, 3)];
+    let moments = [
+        subscribed("e", 0, None),
+        got("e", 1, 0, 1),
+        got("e", far + 1, 0, 2),
+        got("e", far + 2, 0, 3),
+    ];
+    let look = |plan: &Plan| {
+        let clients = vec![client(Kind::Recover, 0, &moments)];
+        broken(plan, &[], place("e", far + 2), &kept, clients)
+    };
+    assert_eq!(look(&calm()), ["offset jumps without a cause"]);
+    assert!(look(&losing()).is_empty());
+}

@@ -16,8 +16,9 @@ const PACE: Duration = Duration::from_millis(800);
 pub(super) async fn run(desk: Desk) {
     let mut fanout = 0;
     let mut first = 1;
+    let (each, pace) = desk.rhythm(EACH, PACE);
     while desk.is_open() {
-        let numbers = first..first + EACH;
+        let numbers = first..first + each;
         let mut open: Vec<_> = numbers
             .flat_map(|n| (0..desk.channels.len()).map(move |channel| (channel, n)))
             .map(|(channel, n)| desk.outgoing(channel, n))
@@ -39,7 +40,7 @@ pub(super) async fn run(desk: Desk) {
                 sleep(PAUSE).await;
             }
         }
-        first += EACH;
-        sleep(PACE).await;
+        first += each;
+        sleep(pace).await;
     }
 }

@@ -110,16 +110,17 @@ fn text(value: Value) -> Vec<String> {
 
 pub(super) async fn run(desk: Desk) {
     let mut next = 1;
+    let (each, pace) = desk.rhythm(EACH, PACE);
     while desk.is_open() {
         block_in_place(|| {
-            for n in next..next + EACH {
+            for n in next..next + each {
                 for channel in 0..desk.channels.len() {
                     add(&desk, channel, n);
                 }
             }
         });
-        next += EACH;
-        sleep(PACE).await;
+        next += each;
+        sleep(pace).await;
     }
 }
 

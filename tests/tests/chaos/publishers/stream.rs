@@ -71,7 +71,8 @@ impl State {
         let answers = timeout(DEADLINE, client.publish_stream(call)).await.ok()?;
         let mut answers: Streaming<PublishResponse> = answers.ok()?.into_inner();
         let mut ticks = interval(TICK);
-        let (mut last_burst, mut last_answer) = (Instant::now() - PACE, Instant::now());
+        let (each, pace) = self.desk.rhythm(EACH, PACE);
+        let (mut last_burst, mut last_answer) = (Instant::now() - pace, Instant::now());
         loop {
             tokio::select! {
                 answer = answers.message() => {
@@ -87,9 +88,9 @@ impl State {
                         return None;
                     }
                     self.send_again(&requests)?;
-                    if self.desk.is_open() && last_burst.elapsed() >= PACE && self.under_way.len() < MOST {
+                    if self.desk.is_open() && last_burst.elapsed() >= pace && self.under_way.len() < MOST {
                         last_burst = Instant::now();
-                        self.burst(&requests)?;
+                        self.burst(each, &requests)?;
                     }
                     if !self.desk.is_open() && self.under_way.is_empty() && self.failed.is_empty() {
                         return Some(());
@@ -121,19 +122,19 @@ impl State {
         sent
     }
 
-    fn burst(&mut self, requests: &mpsc::Sender<PublishRequest>) -> Option<()> {
+    fn burst(&mut self, each: u32, requests: &mpsc::Sender<PublishRequest>) -> Option<()> {
         // Only when none waits to be sent again: numbers are given to all channels alike.
         if !self.failed.is_empty() {
             return Some(());
         }
         let mut sent = Some(());
-        for n in self.next..self.next + EACH {
+        for n in self.next..self.next + each {
             for channel in 0..self.desk.channels.len() {
                 let outgoing = self.desk.outgoing(channel, n);
                 sent = self.send(requests, outgoing).and(sent);
             }
         }
-        self.next += EACH;
+        self.next += each;
         sent
     }
 

@@ -18,6 +18,7 @@ pub(super) async fn run(desk: Desk) {
 
 async fn each(desk: &Desk, channel: usize) {
     let mut fanout = 0;
+    let (_, pace) = desk.rhythm(1, PACE);
     for n in 1.. {
         if !desk.is_open() {
             return;
@@ -35,6 +36,6 @@ async fn each(desk: &Desk, channel: usize) {
             fanout = (fanout + 1) % desk.backends.len();
             sleep(PAUSE).await;
         }
-        sleep(PACE).await;
+        sleep(pace).await;
     }
 }
