@@ -38,12 +38,16 @@ pub(crate) async fn apply(
         Fault::Hang(channel, time) => block_in_place(|| servers.hang(&channels[channel], time)),
         Fault::Restart => block_in_place(|| servers.restart()),
         Fault::Snapshot => servers.ask_all(&["SAVE"]),
-        Fault::RestartTwice(between) => {
-            block_in_place(|| servers.restart());
-            sleep(between).await;
-            block_in_place(|| servers.restart());
+        Fault::RestartTwice(time) => {
+            servers.ask_all(&["SAVE"]);
+            for _ in 0..2 {
+                sleep(time).await;
+                block_in_place(|| servers.restart());
+            }
         }
-        Fault::RestartWithoutFanouts => {
+        Fault::RestartWithoutFanouts(time) => {
+            servers.ask_all(&["SAVE"]);
+            sleep(time).await;
             let fanouts = (0..FANOUTS).map(Process::Fanout);
             for fanout in fanouts.clone() {
                 nodes.process_mut(fanout).kill().await;

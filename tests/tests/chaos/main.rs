@@ -24,8 +24,8 @@ const FAULTS: usize = 6;
 
 /// The fixed set of a world.
 async fn fixed(world: World) {
-    for &(_, seed, faults) in seeds::FIXED.iter().filter(|(of, ..)| *of == world) {
-        judge(Plan::of(seed, world, faults)).await;
+    for seed in seeds::FIXED.iter().filter(|seed| seed.0 == world) {
+        judge(seed.plan()).await;
     }
 }
 

@@ -67,10 +67,10 @@ pub(crate) enum Fault {
     Restart,
     /// Redis writes a snapshot: what it goes back to from then on.
     Snapshot,
-    /// Redis goes back to its last snapshot twice, and publishers are acknowledged in between.
+    /// Redis goes back to a snapshot of so long ago, and after as long a time again.
     RestartTwice(Duration),
-    /// Redis goes back to its last snapshot while all fanouts die: what was acknowledged, only gateways know.
-    RestartWithoutFanouts,
+    /// Redis goes back to a snapshot of so long ago while all fanouts die: what was acknowledged, only gateways know.
+    RestartWithoutFanouts(Duration),
     /// Redis forgets the keys of a channel, as when it evicts: its `top`, its `stream` or both.
     Evict(usize, Evicted),
     /// `SCRIPT FLUSH`.
@@ -184,7 +184,7 @@ impl Fault {
     /// Whether what was acknowledged may be lost by it in such a world.
     pub(crate) fn may_lose(self, world: World) -> bool {
         match self {
-            Self::Restart | Self::RestartTwice(_) | Self::RestartWithoutFanouts => world != World::Aof,
+            Self::Restart | Self::RestartTwice(_) | Self::RestartWithoutFanouts(_) => world != World::Aof,
             Self::Evict(..) | Self::HangPrimary(_) | Self::KillPrimary(..) | Self::HandOver(_) => true,
             // A shard comes back empty.
             Self::KillShard(..) => true,
@@ -242,7 +242,7 @@ impl Plan {
         let changes = |step: &Step| match step.fault {
             Fault::RestartTwice(_) => 2,
             Fault::Restart
-            | Fault::RestartWithoutFanouts
+            | Fault::RestartWithoutFanouts(_)
             | Fault::ReadOnly(_)
             | Fault::HandOver(_)
             | Fault::KillPrimary(..)
@@ -265,7 +265,7 @@ impl Plan {
     pub(crate) fn kills(&self, process: Process) -> bool {
         let killed = |step: &Step| match step.fault {
             Fault::Kill(killed) => killed == process,
-            Fault::RestartWithoutFanouts => matches!(process, Process::Fanout(_)),
+            Fault::RestartWithoutFanouts(_) => matches!(process, Process::Fanout(_)),
             _ => false,
         };
         self.steps.iter().any(killed)
@@ -331,8 +331,8 @@ fn fault(chance: &mut StdRng, world: World) -> Fault {
             (|_| Fault::Snapshot) as fn(&mut StdRng) -> Fault,
             |_| Fault::Snapshot,
             |_| Fault::Restart,
-            |_| Fault::RestartWithoutFanouts,
-            |chance| Fault::RestartTwice(millis(chance, 100..2000)),
+            |chance| Fault::RestartWithoutFanouts(millis(chance, 500..4000)),
+            |chance| Fault::RestartTwice(millis(chance, 500..3000)),
             |chance| {
                 let all = [Evicted::Top, Evicted::Stream, Evicted::Both];
                 let evicted = *all.choose(chance).expect("three");
