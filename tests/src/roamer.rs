@@ -1,7 +1,10 @@
 //! A client that follows one stream through everything: it comes back, recovers, and writes down what it got.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -15,8 +18,8 @@ use crate::{
     socket::{ANSWER, Over, Socket},
 };
 
-/// How long it waits before it tries again to connect or to subscribe, at most.
-const PAUSE: Duration = Duration::from_millis(300);
+/// How long it waits before it tries again to subscribe, and to connect unless it stays away longer, at most.
+pub const PAUSE: Duration = Duration::from_millis(300);
 
 /// A client that runs until it is dropped.
 #[derive(Debug)]
@@ -40,6 +43,10 @@ pub struct Roam {
     pub seed: u64,
     /// What it asks for when it subscribes.
     pub mode: Mode,
+    /// How long it stays away between connections, at most.
+    pub away: Duration,
+    /// Once this is set it stays connected, and comes back at once.
+    pub still: Arc<AtomicBool>,
 }
 
 /// What a roamer asks for when it subscribes.
@@ -115,8 +122,14 @@ impl Run {
             if self.roam.mode == Mode::Position {
                 self.note(Moment::Left);
             }
-            self.pause().await;
+            let most = if self.is_still() { PAUSE } else { self.roam.away };
+            let away = self.chance.random_range(Duration::ZERO..most);
+            sleep(away).await;
         }
+    }
+
+    fn is_still(&self) -> bool {
+        self.roam.still.load(Relaxed)
     }
 
     async fn pause(&mut self) {
@@ -131,10 +144,8 @@ impl Run {
         let Ok((mut socket, _)) = Socket::connect(&url, &self.roam.token).await else {
             return Over;
         };
-        let leave_at = self
-            .roam
-            .restless
-            .map(|most| Instant::now() + self.chance.random_range(Duration::ZERO..most));
+        let restless = self.roam.restless.filter(|_| !self.is_still());
+        let leave_at = restless.map(|most| Instant::now() + self.chance.random_range(Duration::ZERO..most));
         loop {
             let Ok(()) = self.subscribed(&mut socket, leave_at).await else {
                 return Over;

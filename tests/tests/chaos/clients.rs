@@ -1,11 +1,13 @@
 //! The clients of a run: of each stream some that recover, one that wants notices alone and one with an `EventSource`; some of
 //! a cache; plain ones without positions; members who come, go and stay; and an observer of members.
 
+use std::sync::{Arc, atomic::AtomicBool};
+
 use tidings_tests::{
     Tidings,
     checker::{History, Place},
     follower::{Follow, Follower, Protocol},
-    roamer::{Mode, Roam, Roamer},
+    roamer::{Mode, PAUSE, Roam, Roamer},
     token,
     visitor::{Observer, Stay, Visit, Visitor},
 };
@@ -13,6 +15,9 @@ use tokio::{sync::watch, time::Duration};
 
 /// How long those who roam stay connected, at most.
 const RESTLESS: Duration = Duration::from_millis(1500);
+
+/// How long sleepers stay away, at most.
+const AWAY: Duration = Duration::from_secs(6);
 
 /// How long a visitor stays in a room, at most.
 const STAY: Duration = Duration::from_secs(3);
@@ -24,9 +29,19 @@ const RESIDENTS: u64 = 4;
 pub(crate) struct Client {
     pub(crate) channel: usize,
     pub(crate) kind: Kind,
-    /// Whether it stays connected as long as it can.
-    pub(crate) steady: bool,
+    pub(crate) habit: Habit,
     it: It,
+}
+
+/// How it comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Habit {
+    /// It stays connected as long as it can.
+    Steady,
+    /// It goes now and then, and comes back at once.
+    Restless,
+    /// It goes now and then, and stays away so long that several things can go wrong meanwhile.
+    Sleeper,
 }
 
 /// What it asks for.
@@ -46,6 +61,8 @@ enum It {
 
 pub(crate) struct Clients {
     pub(crate) clients: Vec<Client>,
+    /// Once this is set, all stay connected.
+    pub(crate) still: Arc<AtomicBool>,
     pub(crate) members: Members,
 }
 
@@ -92,40 +109,53 @@ impl Clients {
         seed: u64,
     ) -> Self {
         let mut clients = Vec::new();
+        let still = Arc::new(AtomicBool::new(false));
         let mut salt = seed << 8;
         for (channel, name) in channels.iter().enumerate() {
-            let kinds: &[(Kind, bool)] = match name.split(':').next() {
+            let kinds: &[(Kind, Habit)] = match name.split(':').next() {
                 Some("tasks") => &[
-                    (Kind::Recover, false),
-                    (Kind::Recover, false),
-                    (Kind::Recover, false),
-                    (Kind::Recover, false),
-                    (Kind::Recover, false),
-                    (Kind::Recover, true),
-                    (Kind::Position, true),
-                    (Kind::Sse, true),
+                    (Kind::Recover, Habit::Restless),
+                    (Kind::Recover, Habit::Restless),
+                    (Kind::Recover, Habit::Sleeper),
+                    (Kind::Recover, Habit::Sleeper),
+                    (Kind::Recover, Habit::Sleeper),
+                    (Kind::Recover, Habit::Steady),
+                    (Kind::Position, Habit::Steady),
+                    (Kind::Sse, Habit::Steady),
                 ],
-                Some("cache") => &[(Kind::Cache, false), (Kind::Cache, false), (Kind::Cache, false)],
-                _ => &[(Kind::Plain, true), (Kind::Plain, true)],
+                Some("cache") => &[
+                    (Kind::Cache, Habit::Restless),
+                    (Kind::Cache, Habit::Restless),
+                    (Kind::Cache, Habit::Sleeper),
+                ],
+                _ => &[(Kind::Plain, Habit::Steady), (Kind::Plain, Habit::Steady)],
             };
-            for &(kind, steady) in kinds {
+            for &(kind, habit) in kinds {
                 salt += 1;
                 clients.push(Client {
                     channel,
                     kind,
-                    steady,
-                    it: start(gateways, name, kind, steady, salt),
+                    habit,
+                    it: start(gateways, name, kind, habit, &still, salt),
                 });
             }
         }
         Self {
             clients,
+            still,
             members: Members::start(gateways, rooms, seed).await,
         }
     }
 }
 
-fn start(gateways: &[Tidings], channel: &str, kind: Kind, steady: bool, seed: u64) -> It {
+fn start(
+    gateways: &[Tidings],
+    channel: &str,
+    kind: Kind,
+    habit: Habit,
+    still: &Arc<AtomicBool>,
+    seed: u64,
+) -> It {
     let token = token(&format!("user{seed}"));
     let mode = match kind {
         Kind::Recover => Mode::Recover,
@@ -150,7 +180,9 @@ fn start(gateways: &[Tidings], channel: &str, kind: Kind, steady: bool, seed: u6
         urls: gateways.iter().map(Tidings::websocket).collect(),
         token,
         channel: channel.to_owned(),
-        restless: (!steady).then_some(RESTLESS),
+        restless: (habit != Habit::Steady).then_some(RESTLESS),
+        away: if habit == Habit::Sleeper { AWAY } else { PAUSE },
+        still: still.clone(),
         seed,
         mode,
     }))

@@ -1,6 +1,10 @@
 //! One run: everything starts, the schedule is carried out, everything comes to rest, and then it is looked at.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tidings_tests::{
@@ -19,7 +23,7 @@ use tokio::{
 use crate::{
     apply::apply,
     check::{self, Facts, Findings, Kept, Seen},
-    clients::{Clients, Kind, Members},
+    clients::{Clients, Habit, Kind, Members},
     ledger::{Accepted, Ledger},
     nodes::{LEASE, Nodes},
     plan::{CHANNELS, Fault, PUBLISHERS, Plan, Process, World},
@@ -275,7 +279,12 @@ impl<'a> Run<'a> {
                 .map(|it| it.number)
                 .collect()
         };
-        for client in self.clients.clients.iter().filter(|client| client.steady) {
+        for client in self
+            .clients
+            .clients
+            .iter()
+            .filter(|client| client.habit == Habit::Steady)
+        {
             let history = client.history();
             let got =
                 |moment: &Moment| matches!(moment, Moment::Heard { number, .. } if sent.contains(number));
@@ -306,6 +315,7 @@ impl<'a> Run<'a> {
 
     /// Last publications, until every client has got to where its channel is.
     async fn clients_arrive(&mut self) {
+        self.clients.still.store(true, Relaxed);
         let since = Instant::now();
         let backend = self.nodes.backends().remove(0);
         let mut tops: Vec<Option<Place>> = vec![None; self.channels.len()];

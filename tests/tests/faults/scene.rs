@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tidings_tests::{
     checker::{Checker, History, Moment, Place},
     eventually,
     fault::Faulty,
-    roamer::{Mode, Roam, Roamer, number},
+    roamer::{Mode, PAUSE, Roam, Roamer, number},
     token,
 };
 use tokio::time::sleep;
@@ -166,6 +167,8 @@ impl<R> Scene<R> {
                 restless: restless.then_some(Duration::from_millis(700)),
                 seed: seed.wrapping_add(client),
                 mode: Mode::Recover,
+                away: PAUSE,
+                still: Arc::default(),
             })
         });
         let scene = Self {
