@@ -215,12 +215,11 @@ impl<'a> Run<'a> {
         }
         let backend = self.nodes.backends().remove(0);
         for room in &self.clients.members.rooms {
-            if block_in_place(|| self.servers.is_served(room)) {
-                if let Err(why) = backend.list(room).await {
-                    let what =
-                        format!("members of {room} while another shard was gone (fault {index}): {why}");
-                    self.findings.fault("one dead part stops others", what);
-                }
+            if block_in_place(|| self.servers.is_served(room))
+                && let Err(why) = backend.list(room).await
+            {
+                let what = format!("members of {room} while another shard was gone (fault {index}): {why}");
+                self.findings.fault("one dead part stops others", what);
             }
         }
         block_in_place(|| self.servers.start_again(gone));
@@ -320,7 +319,7 @@ impl<'a> Run<'a> {
         let backend = self.nodes.backends().remove(0);
         let mut tops: Vec<Option<Place>> = vec![None; self.channels.len()];
         for n in 1.. {
-            for channel in 0..self.channels.len() {
+            for (channel, top) in tops.iter_mut().enumerate() {
                 let (number, sent) = (numbered(LAST, n), Instant::now());
                 let last = event("number", &number.to_string(), &[&self.channels[channel]]);
                 if let Ok(answer) = backend.publish(last).await {
@@ -329,7 +328,7 @@ impl<'a> Run<'a> {
                         epoch: result.epoch.clone(),
                         offset: result.offset,
                     });
-                    tops[channel].clone_from(&at);
+                    top.clone_from(&at);
                     self.ledger.accept(Accepted {
                         channel,
                         number,

@@ -23,13 +23,13 @@ pub(crate) const FIXED: &[Seed] = &[
     // Order of a stream and a source through a hang that is longer than a lease.
     Seed(World::Aof, 2, 3, "Hang"),
     // Evidence under an epoch that was itself lost.
-    Seed(World::Rdb, 1, 1, "RestartTwice"),
-    // Evidence that gateways alone have; two notices for one loss.
-    Seed(World::Rdb, 1, 2, "RestartWithoutFanouts"),
+    Seed(World::Rdb, 2, 2, "RestartTwice"),
+    // Evidence that gateways alone have; two notices for one loss; members that are listed and long gone.
+    Seed(World::Rdb, 4, 2, "RestartWithoutFanouts"),
     Seed(World::Rdb, 7, 4, ""),
     Seed(World::Volatile, 2, 4, ""),
-    // Two primaries for a while: more notices than losses, order.
-    Seed(World::Sentinel, 2, 1, "HandOver"),
+    // Two primaries for a while: more notices than losses, members that are not listed.
+    Seed(World::Sentinel, 1, 1, "HandOver"),
     Seed(World::Sentinel, 1, 2, ""),
     // Order while a slot moves, which takes seconds.
     Seed(World::Cluster, 1, 2, "MoveSlot"),

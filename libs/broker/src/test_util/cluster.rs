@@ -178,9 +178,9 @@ impl RedisCluster {
     ///
     /// # Panics
     /// When a node refuses it.
-    pub fn end_move(&self, migration: Migration) {
+    pub fn end_move(&self, Migration { slot, from, to }: Migration) {
+        let migration = Migration { slot, from, to };
         while self.move_keys(&migration, 100) > 0 {}
-        let Migration { slot, from, to } = migration;
         let name = slot.to_string();
         let (source, target) = (&self.nodes[from], &self.nodes[to]);
         let id = target.id();

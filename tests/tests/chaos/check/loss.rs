@@ -25,18 +25,15 @@ pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings)
         let missed = lost.iter().filter(|it| !got.contains(&it.number));
         for it in missed {
             let Some(at) = &it.at else { continue };
-            if let Some(index) = passed_over(seen, at) {
-                if !is_told(seen, index) {
-                    let moments = &seen.history.moments[index.saturating_sub(1)..=index];
-                    findings.fault(
-                        "a loss that nobody was told of",
-                        format!(
-                            "{}: {at:?} is gone and was passed over: {moments:?}",
-                            seen.history.client
-                        ),
-                    );
-                }
-            }
+            let Some(index) = passed_over(seen, at).filter(|&index| !is_told(seen, index)) else {
+                continue;
+            };
+            let moments = &seen.history.moments[index.saturating_sub(1)..=index];
+            let client = &seen.history.client;
+            findings.fault(
+                "a loss that nobody was told of",
+                format!("{client}: {at:?} is gone and was passed over: {moments:?}"),
+            );
         }
     }
     // A source does not say where: it is there, or something was lost.
@@ -75,7 +72,7 @@ fn somebody_knows(channel: &Channel<'_>, it: &Accepted) -> bool {
             .filter_map(|(moment, _)| heard(moment));
         here.any(|(at, _)| Some(at) == it.at.as_ref())
     };
-    fanout || channel.clients().any(|seen| delivered(seen))
+    fanout || channel.clients().any(delivered)
 }
 
 /// The moment that is beyond a place in the same epoch, coming from before it without a notice.

@@ -26,8 +26,9 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
     }
     let loses = channel.facts.plan.losses() > 0;
     for seen in channel.clients() {
-        // Without positions nobody is told of a loss, after which what had no answer is published again.
-        if seen.kind == Kind::Plain && loses {
+        // Without positions nobody is told of a loss, after which what had no answer is published again; and the newest that a
+        // cache has after it may be older than what it had before.
+        if matches!(seen.kind, Kind::Plain | Kind::Cache) && loses {
             continue;
         }
         let (mut order, mut got) = (Order::default(), BTreeSet::new());
