@@ -1,5 +1,8 @@
 //! One run: everything starts, the schedule is carried out, everything comes to rest, and then it is looked at.
 
+mod leftovers;
+mod members;
+
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -23,10 +26,10 @@ use tokio::{
 use crate::{
     apply::apply,
     check::{self, Facts, Findings, Kept, Seen},
-    clients::{Clients, Habit, Kind, Members},
+    clients::{Clients, Habit, Kind},
     ledger::{Accepted, Ledger},
-    nodes::{LEASE, Nodes},
-    plan::{CHANNELS, Fault, PUBLISHERS, Plan, Process, World},
+    nodes::Nodes,
+    plan::{CHANNELS, Fault, PUBLISHERS, Plan, World},
     publishers::{Desk, Publisher, Queue, Way},
     servers::Servers,
 };
@@ -37,20 +40,11 @@ const RECOVERY: Duration = Duration::from_secs(10);
 /// What has not come to rest by then never will.
 const REST: Duration = Duration::from_secs(60);
 
-/// A lease, ten times the second in which it is swept, and what a busy machine takes.
-const AGREEMENT: Duration = Duration::from_secs(30);
-
 /// Who publishes the last publications of a run.
 const LAST: u32 = 9999;
 
 /// Where members are.
 const ROOMS: usize = 2;
-
-/// Commands that Redis may run in a second when there are neither clients nor publishers: heartbeats, checks of health.
-const IDLE: u64 = 150;
-
-/// What a process of a debug build may have in memory.
-const MEMORY_KIB: u64 = 400 * 1024;
 
 struct Run<'a> {
     plan: &'a Plan,
@@ -372,87 +366,6 @@ impl<'a> Run<'a> {
         late
     }
 
-    /// Members stay where they are; presence and the observer have exactly those.
-    async fn members_agree(&mut self) {
-        // In memory the observer's gateway may have died with everything else.
-        let observes = !self.plan.kills(Process::Gateway(0));
-        let Members { roam, .. } = &self.clients.members;
-        roam.send_replace(false);
-        let backend = self.nodes.backends().remove(0);
-        let since = Instant::now();
-        loop {
-            let (mut listed, mut complete) = (Vec::new(), true);
-            for room in &self.clients.members.rooms {
-                match backend.list(room).await {
-                    Ok(members) => {
-                        listed.extend(members.into_iter().map(|member| (room.clone(), member.client)));
-                    }
-                    Err(_) => complete = false,
-                }
-            }
-            listed.sort();
-            let places = self.clients.members.places(observes);
-            let seen: Vec<_> = self
-                .clients
-                .members
-                .observer
-                .heard()
-                .there()
-                .iter()
-                .cloned()
-                .collect();
-            let present = complete && places.as_ref() == Some(&listed);
-            if present && (seen == listed || !observes) {
-                break;
-            }
-            if since.elapsed() > AGREEMENT {
-                let invariant = if present { "joins and leaves" } else { "presence" };
-                self.findings.fault(
-                    invariant,
-                    format!("in the end connected: {places:?}, listed: {listed:?}, observed: {seen:?}"),
-                );
-                break;
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-        if observes {
-            self.members_took_turns();
-        }
-    }
-
-    fn members_took_turns(&mut self) {
-        let Members {
-            observer, residents, ..
-        } = &self.clients.members;
-        // A store that went back in time announces again what it has forgotten.
-        if self.plan.losses() > 0 {
-            return;
-        }
-        let heard = observer.heard();
-        if let Err(fault) = heard.verdict() {
-            self.findings.fault("joins and leaves", fault);
-        }
-        let beyond = |step: &crate::plan::Step| {
-            let pause = match step.fault {
-                Fault::Pause(Process::Gateway(0) | Process::Presence(_), time) => time,
-                _ => Duration::ZERO,
-            };
-            pause + Duration::from_secs(1) > LEASE
-        };
-        if self.plan.steps.iter().any(beyond) {
-            return;
-        }
-        for resident in residents {
-            if let Some(at) = resident.at() {
-                let left = heard.leaves(&at);
-                if left > 0 {
-                    let what = format!("{at:?} never moved, and left {left} times");
-                    self.findings.fault("leaves without a cause", what);
-                }
-            }
-        }
-    }
-
     /// What everybody wrote down.
     async fn look(&mut self) {
         let mut kept = Vec::new();
@@ -492,71 +405,6 @@ impl<'a> Run<'a> {
         }
         self.findings = findings;
     }
-
-    /// Clients go; then there are no connections and subscriptions, no work for Redis, and nothing kept for ever.
-    async fn nothing_is_left(&mut self) {
-        self.clients.clients.clear();
-        self.clients.members.visitors.clear();
-        self.clients.members.residents.clear();
-        self.clients.members.observer.leave();
-        for gateway in self.nodes.gateways() {
-            for metric in ["tidings_connections", "tidings_subscriptions"] {
-                let since = Instant::now();
-                while gateway.metric(metric).await > 0.0 {
-                    if since.elapsed() > RECOVERY {
-                        let what = format!("{metric} of a gateway is {}", gateway.metric(metric).await);
-                        self.findings.fault("leftovers", what);
-                        break;
-                    }
-                    sleep(Duration::from_millis(50)).await;
-                }
-            }
-        }
-        for node in self.nodes.all() {
-            let memory = memory(node.id());
-            if memory > MEMORY_KIB {
-                self.findings
-                    .fault("leftovers", format!("a process has {memory} KiB"));
-            }
-        }
-        if self.plan.world == World::Memory {
-            return;
-        }
-        self.redis_is_idle().await;
-        // Members who are gone without a word are swept first.
-        let since = Instant::now();
-        loop {
-            let keys = block_in_place(|| self.servers.keys_for_ever());
-            if keys.is_empty() {
-                return;
-            }
-            if since.elapsed() > AGREEMENT {
-                self.findings
-                    .fault("leftovers", format!("keys never expire: {keys:?}"));
-                return;
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn redis_is_idle(&mut self) {
-        let since = Instant::now();
-        loop {
-            let (before, began) = (block_in_place(|| self.servers.commands()), Instant::now());
-            sleep(Duration::from_secs(2)).await;
-            let commands = block_in_place(|| self.servers.commands()).saturating_sub(before);
-            let each = commands * 1000 / u64::try_from(began.elapsed().as_millis()).expect("seconds");
-            println!("    {each} commands per second when idle");
-            if each <= IDLE {
-                return;
-            }
-            if since.elapsed() > RECOVERY {
-                self.findings
-                    .fault("Redis is not idle", format!("{each} commands per second"));
-                return;
-            }
-        }
-    }
 }
 
 /// Where a stream is, and which number is where in it, as far as a client may read it.
@@ -591,12 +439,4 @@ async fn stream(node: &Tidings, channel: &str) -> Kept {
             }
         }
     }
-}
-
-/// What a process has in memory.
-fn memory(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    kib.unwrap_or_default()
 }
