@@ -174,7 +174,7 @@ impl Entering {
 
 /// What has to be read for a client that enters where the members are at `delivered`, of at most so many publications and
 /// bytes; `None`: nothing.
-fn missing(read: &Read, delivered: &Position, (limit, bytes): (u32, usize)) -> Option<Query> {
+pub(super) fn missing(read: &Read, delivered: &Position, (limit, bytes): (u32, usize)) -> Option<Query> {
     match read {
         Read::Nothing | Read::Position => None,
         Read::Since(at) => {
@@ -202,7 +202,7 @@ fn missing(read: &Read, delivered: &Position, (limit, bytes): (u32, usize)) -> O
 }
 
 /// All that comes after the offset `since`, as far as it was read or buffered, up to where the members are.
-fn join(
+pub(super) fn join(
     since: u64,
     history: &History,
     buffered: &[Arc<Delivery>],
@@ -222,7 +222,7 @@ fn join(
 }
 
 /// The publication that the members got last, if it was read or came since.
-fn newest(history: &History, buffered: Option<&Publication>, delivered: &Position) -> Option<Publication> {
+pub(super) fn newest(history: &History, buffered: Option<&Publication>, delivered: &Position) -> Option<Publication> {
     let at = |publication: &&Publication| publication.position.as_ref() == Some(delivered);
     let read = history.publications.last();
     buffered.filter(at).or(read.filter(at)).cloned()

@@ -341,6 +341,6 @@ pub(crate) struct Compared {
 }
 
 #[cfg(test)]
-// model
+mod model;
 #[cfg(test)]
-mod tests;
+pub(in crate::core) mod tests;
