@@ -186,7 +186,9 @@ mod tests {
     #[test]
     fn memory_of_channels_that_nobody_wants_any_more_is_given_back() {
         let mut hub: Hub<u32, ()> = Hub::new();
-        let names: Vec<_> = (0..50_000).map(|number| channel(&format!("n:{number}"))).collect();
+        let names: Vec<_> = (0..50_000)
+            .map(|number| channel(&format!("n:{number}")))
+            .collect();
         names.iter().for_each(|name| drop(hub.claim(name)));
         for name in &names {
             hub.release(name, 1);

@@ -62,7 +62,19 @@ impl Core {
             return;
         }
         match outcome {
-            Ok(reading) => self.join_members(channel, waiting, reading, now),
+            Ok(reading) => {
+                let (carried, top) = (reading.carried.as_ref(), &reading.history.top);
+                if self.node.evidence.answered(channel, carried, top) {
+                    return self.join_members(channel, waiting, reading, now);
+                }
+                // The stream was not asked about all that is known: once more.
+                let stream = self.streams.get(channel);
+                let known = stream.and_then(|it| Some((it.retention, it.delivered.clone()?)));
+                match known {
+                    Some((retention, delivered)) => self.admit(channel, retention, waiting, delivered, now),
+                    None => self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now),
+                }
+            }
             Err(error) => {
                 tracing::debug!(channel.name = %channel, %error, "read of what a client missed failed");
                 self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now);
@@ -101,7 +113,9 @@ impl Core {
         };
         let publications = match &waiting.read {
             Read::Since(since) => join(since.offset, history, entering.buffered(), &delivered),
-            Read::Latest => newest(history, entering.newest(), &delivered).into_iter().collect(),
+            Read::Latest => newest(history, entering.newest(), &delivered)
+                .into_iter()
+                .collect(),
             Read::Nothing | Read::Position => Vec::new(),
         };
         // Of what was read and missed meanwhile, the newest is neither: the members were told that they missed it.
@@ -127,7 +141,11 @@ impl Core {
         for Early { waiting, reading } in stream.caught_up() {
             self.join_members(channel, waiting, reading, now);
         }
-        if self.streams.of(channel, life).is_some_and(|stream| !stream.early.is_empty() && stream.reading.is_none()) {
+        if self
+            .streams
+            .of(channel, life)
+            .is_some_and(|stream| !stream.early.is_empty() && stream.reading.is_none())
+        {
             self.begin_reading(channel, life);
         }
     }
@@ -216,13 +234,19 @@ pub(super) fn join(
     let mut joined: Vec<_> = history.publications.iter().filter(within).cloned().collect();
     let reached = joined.last().and_then(offset).unwrap_or(since);
     let buffered = buffered.iter().map(|delivery| &delivery.publication);
-    let later = buffered.filter(within).filter(|publication| offset(publication) > Some(reached));
+    let later = buffered
+        .filter(within)
+        .filter(|publication| offset(publication) > Some(reached));
     joined.extend(later.cloned());
     joined
 }
 
 /// The publication that the members got last, if it was read or came since.
-pub(super) fn newest(history: &History, buffered: Option<&Publication>, delivered: &Position) -> Option<Publication> {
+pub(super) fn newest(
+    history: &History,
+    buffered: Option<&Publication>,
+    delivered: &Position,
+) -> Option<Publication> {
     let at = |publication: &&Publication| publication.position.as_ref() == Some(delivered);
     let read = history.publications.last();
     buffered.filter(at).or(read.filter(at)).cloned()

@@ -76,7 +76,13 @@ fn start_whole(
     let nowhere = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
     let health = Health::new();
     let presence = health.component("presence");
-    let members = Members::start("test".into(), nowhere, Duration::from_secs(10), &shutdown, presence);
+    let members = Members::start(
+        "test".into(),
+        nowhere,
+        Duration::from_secs(10),
+        &shutdown,
+        presence,
+    );
     let deps = Deps {
         node: name.into(),
         broker: broker.clone(),

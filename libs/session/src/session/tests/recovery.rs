@@ -73,7 +73,11 @@ fn a_provisional_position_is_recovered_whatever_its_epoch_while_nothing_was_publ
     let same = recovered("kept:1", since.clone(), unborn("~42"));
     assert_eq!(same, (true, vec![], now));
     let gone = recovered("kept:1", position(3, "e"), unborn("~42"));
-    assert_eq!(gone, (false, vec![], position(0, "~42")), "the stream was forgotten");
+    assert_eq!(
+        gone,
+        (false, vec![], position(0, "~42")),
+        "the stream was forgotten"
+    );
 }
 
 #[test]

@@ -13,19 +13,32 @@ fn offsets(publications: &[Publication]) -> Vec<u64> {
 #[test]
 fn only_what_is_missing_is_read() {
     let (here, most) = (at(7, "e"), (300, 1000));
-    let since = |position| missing(&Read::Since(position), &here, most).map(|query| (query.since, query.limit));
+    let since =
+        |position| missing(&Read::Since(position), &here, most).map(|query| (query.since, query.limit));
     assert_eq!(since(at(5, "e")), Some((Some(5), 300)));
     assert_eq!(since(at(5, "")), Some((Some(5), 300)));
     assert_eq!(since(at(7, "e")), None);
     assert_eq!(since(at(9, "")), None);
     assert_eq!(since(at(9, "e")), Some((Some(9), 0)), "is the stream that far?");
-    assert_eq!(since(at(5, "f")), Some((Some(5), 0)), "is the stream another one by now?");
-    assert_eq!(since(at(7, "~41")), Some((Some(7), 300)), "of a client that was subscribed before it began");
+    assert_eq!(
+        since(at(5, "f")),
+        Some((Some(5), 0)),
+        "is the stream another one by now?"
+    );
+    assert_eq!(
+        since(at(7, "~41")),
+        Some((Some(7), 300)),
+        "of a client that was subscribed before it began"
+    );
     let unborn = at(0, "~42");
     assert_eq!(missing(&Read::Since(at(0, "~41")), &unborn, most), None);
     assert_eq!(missing(&Read::Latest, &unborn, most), None);
     let query = missing(&Read::Since(at(5, "e")), &here, most).unwrap();
-    assert_eq!(query.bytes.map(std::num::NonZero::get), Some(1000), "no more is read than may be given");
+    assert_eq!(
+        query.bytes.map(std::num::NonZero::get),
+        Some(1000),
+        "no more is read than may be given"
+    );
 }
 
 proptest! {

@@ -121,7 +121,11 @@ fn another_epoch_is_no_proof_of_loss_until_the_stream_says_so() {
     stream.question(300, 1000);
     assert_eq!(next(&mut stream, &at(6, "f"), 1), Next::Nothing);
     let found = read(&mut stream, &history(9, at(5, "f")));
-    assert_eq!(found, (Found::Lost, vec![6]), "5 is included in where the members are now");
+    assert_eq!(
+        found,
+        (Found::Lost, vec![6]),
+        "5 is included in where the members are now"
+    );
     assert_eq!(stream.delivered, Some(at(6, "f")));
 }
 
@@ -137,7 +141,10 @@ fn a_publication_of_an_epoch_that_the_stream_does_not_have_is_dropped() {
     assert_eq!(next(&mut stream, &at(9, "f"), 1), Next::Read);
     stream.question(300, 1000);
     assert_eq!(next(&mut stream, &at(10, "f"), 1), Next::Nothing);
-    assert_eq!(read(&mut stream, &history(6, at(5, "e"))), (Found::Connected, vec![]));
+    assert_eq!(
+        read(&mut stream, &history(6, at(5, "e"))),
+        (Found::Connected, vec![])
+    );
     assert!(stream.reads_again());
 }
 
@@ -146,7 +153,10 @@ fn an_answer_that_is_older_than_what_was_received_is_outdated_and_changes_nothin
     let mut stream = stream(Some(at(4, "e")));
     assert_eq!(next(&mut stream, &at(7, "e"), 1), Next::Read);
     stream.question(300, 1000);
-    assert_eq!(read(&mut stream, &history(5, at(5, "e"))), (Found::Outdated, vec![]));
+    assert_eq!(
+        read(&mut stream, &history(5, at(5, "e"))),
+        (Found::Outdated, vec![])
+    );
     assert_eq!(stream.delivered, Some(at(4, "e")));
     stream.question(300, 1000);
     assert_eq!(read(&mut stream, &history(5, at(7, "e"))).1, [5, 6, 7]);
@@ -178,7 +188,10 @@ fn what_is_buffered_during_the_first_read_was_not_delivered_though_the_stream_is
     first.want_read();
     next(&mut first, &at(5, "e"), 1);
     first.question(300, 1000);
-    assert_eq!(read(&mut first, &history(10, at(9, "e"))), (Found::Located, vec![5]));
+    assert_eq!(
+        read(&mut first, &history(10, at(9, "e"))),
+        (Found::Located, vec![5])
+    );
     assert_eq!(first.delivered, Some(at(5, "e")));
     let mut late = stream(None);
     late.want_read();
@@ -193,8 +206,15 @@ fn a_provisional_position_is_not_lost_when_its_epoch_changes_and_the_first_publi
     let mut stream = stream(Some(at(0, "~41")));
     stream.want_read();
     stream.question(300, 1000);
-    assert_eq!(read(&mut stream, &history(1, at(0, "~42"))), (Found::Connected, vec![]));
-    assert_eq!(stream.delivered, Some(at(0, "~42")), "the newest is valid for longest");
+    assert_eq!(
+        read(&mut stream, &history(1, at(0, "~42"))),
+        (Found::Connected, vec![])
+    );
+    assert_eq!(
+        stream.delivered,
+        Some(at(0, "~42")),
+        "the newest is valid for longest"
+    );
     assert_eq!(next(&mut stream, &at(1, "e"), 1), Next::HandOut);
     assert_eq!(stream.delivered, Some(at(1, "e")));
 }
