@@ -95,11 +95,10 @@ impl Core {
         let (retention, unreadable, life) = (stream.retention, stream.is_unreadable(), stream.life);
         if !is_of(&delivered, history) || waiting.is_ahead_of(&delivered, &history.top) {
             // The members miss something, which they find out by reading. With them the client begins anew.
-            return if unreadable {
-                unknown(self)
-            } else {
-                self.wait_for_read(channel, waiting)
-            };
+            if unreadable {
+                return unknown(self);
+            }
+            return self.wait_for_read(channel, waiting);
         }
         if waiting.read == Read::Latest && history.top.offset > delivered.offset {
             if unreadable {
