@@ -104,7 +104,7 @@ mod tests {
         let (yesterday, today) = (at(0, "~41"), at(0, "~42"));
         assert!(is_same(&yesterday, &today));
         assert!(!is_same(&yesterday, &at(0, "e")));
-        assert!(connects(&yesterday, &read(1, today.clone())));
+        assert!(connects(&yesterday, &read(1, today)));
         assert!(follows(&yesterday, &publication(1)));
         assert!(!follows(&yesterday, &publication(2)), "one is missing");
         assert!(

@@ -81,7 +81,7 @@ async fn a_cache_recovery_on_a_busy_channel_always_brings_the_newest_publication
     };
     for broker in [Broker::memory(), Broker::redis(&redis.config()).expect("valid")] {
         let node = start_in_on(&broker, namespaces.clone(), |config| {
-            config.cores = std::num::NonZero::new(2)
+            config.cores = std::num::NonZero::new(2);
         });
         let publisher = broker.publisher();
         eventually("published", async || {

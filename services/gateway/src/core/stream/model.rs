@@ -551,10 +551,10 @@ impl Model {
                 &waiting,
                 &History {
                     publications: Vec::new(),
-                    top: delivered.clone(),
+                    top: delivered,
                     provisional: String::new(),
                 },
-                Vec::new(),
+                &[],
             );
         };
         let member = Member {
@@ -600,16 +600,16 @@ impl Model {
         if waiting.read == Read::Latest && publications.is_empty() && history.top.offset < delivered.offset {
             return self.admit(waiting);
         }
-        self.enter(&waiting, history, publications);
+        self.enter(&waiting, history, &publications);
     }
 
     /// A client enters where the members are, with what it missed, as the session judges it.
-    fn enter(&mut self, waiting: &Waiting, history: &History, publications: Vec<Publication>) {
+    fn enter(&mut self, waiting: &Waiting, history: &History, publications: &[Publication]) {
         let delivered = self.stream.delivered.clone().unwrap();
         match &waiting.read {
             Read::Since(since) => {
                 let mut reached = Some(since.offset).filter(|_| is_of(since, history));
-                for publication in &publications {
+                for publication in publications {
                     reached = reached.filter(|reached| publication.follows() == Some(*reached));
                     reached = reached.and(publication.position.as_ref().map(|at| at.offset));
                 }
