@@ -45,13 +45,7 @@ use tokio::{runtime, task::LocalSet};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use self::stream::{Compared, Waiting};
-use self::{
-    clock::Drain,
-    connection::Connection,
-    drive::Drive,
-    streams::Streams,
-    subscriptions::Member,
-};
+use self::{clock::Drain, connection::Connection, drive::Drive, streams::Streams, subscriptions::Member};
 use crate::{
     inbox::{Address, Census, Inbox, Letter},
     node::Node,

@@ -9,8 +9,8 @@ use tracing::Span;
 
 use crate::{
     control::Control,
-    evidence::Evidence,
     delivery::Delivery,
+    evidence::Evidence,
     inbox::{Inbox, Letter},
     interest::Table,
     metrics::Metrics,
@@ -62,9 +62,7 @@ impl Deliver {
     /// Hands a publication to every core that wants its channel.
     pub(crate) fn publication(&self, channel: Channel, publication: Publication, span: Span) {
         let cores = self.table.cores(&channel);
-        if let Some(position) = &publication.position {
-            self.evidence.received(&channel, position);
-        }
+        self.evidence.received(&channel, &publication);
         let delivery = Arc::new(Delivery::new(channel, publication, self.metrics.clone(), span));
         for core in cores.iter() {
             self.inboxes[core].put(Letter::Deliver(delivery.clone()));

@@ -4,10 +4,10 @@
 //! carries the newest position that this node received or was told of, whichever core asks and for whom. A stream that
 //! does not have it gets another epoch by being asked, which is how all its subscribers are told.
 //!
-//! Evidence is never replaced by older evidence. Within an epoch only the highest offset counts. A position of another
-//! epoch is a *rival*: it is presented once, and the known position is replaced only by an answer to a read that
-//! carried it, because then the stream knows of it. A provisional position is none: there is nothing to lose before
-//! the first publication.
+//! Evidence is never replaced by older evidence, nor by newer that says nothing of it. It moves on with each publication
+//! that follows it, and with each answer to a read that carried it, because then the stream knows of it. What was received
+//! beyond a gap joins it when the gap was read. A position of another epoch is a *rival*: it is asked about first, and what
+//! was known then. A provisional position is no evidence: there is nothing to lose before the first publication.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,13 +16,16 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tidings_core::{Channel, Position};
+use tidings_core::{Channel, Position, Publication};
 use tokio::time::Instant;
 
 use crate::shrink::Shrink;
 
 /// Locks that the table is spread over.
 const SHARDS: usize = 64;
+
+/// Epochs beside the known one that a channel's evidence may have before any of them was asked about.
+const RIVALS: usize = 4;
 
 /// How long evidence outlives the last member of this node, and for how many channels of each shard: 16,384 in all.
 const RETAINED: Duration = Duration::from_secs(600);
@@ -46,17 +49,87 @@ struct Entry {
     /// Cores that keep the stream for their members.
     cores: u32,
     known: Option<Position>,
-    /// A position of another epoch than `known`, which no read has carried yet.
-    rival: Option<Position>,
+    /// What was received after a gap, in the epoch of `known`.
+    beyond: Option<Beyond>,
+    /// Positions of other epochs than `known`, one of each, the last received last.
+    rivals: Vec<Rival>,
     /// Since when no core keeps the stream.
     since: Option<Instant>,
     /// Without members: the bus may have lost something since it was compared.
     unconfirmed: bool,
 }
 
+/// Publications that follow each other, from the one after the first offset to the second.
+struct Beyond {
+    after: u64,
+    to: u64,
+}
+
+struct Rival {
+    position: Position,
+    /// The stream has it, as far as it was asked.
+    is_current: bool,
+}
+
 impl Entry {
+    /// What to ask about next: rivals that the stream was not asked about, then what is known.
     fn newest(&self) -> Option<&Position> {
-        self.rival.as_ref().or(self.known.as_ref())
+        let mut rivals = self.rivals.iter().rev();
+        let open = rivals.find(|rival| !rival.is_current);
+        open.map(|rival| &rival.position).or(self.known.as_ref())
+    }
+
+    fn received(&mut self, position: &Position, follows: u64) {
+        match &mut self.known {
+            None => self.known = Some(position.clone()),
+            Some(known) if known.epoch != position.epoch => self.dispute(position),
+            Some(known) if position.offset <= known.offset => {}
+            Some(known) if follows == known.offset => known.offset = position.offset,
+            Some(_) => match &mut self.beyond {
+                Some(beyond) if follows == beyond.to => beyond.to = position.offset,
+                _ => {
+                    self.beyond = Some(Beyond {
+                        after: follows,
+                        to: position.offset,
+                    });
+                }
+            },
+        }
+    }
+
+    /// The stream has to be asked about a position that what is known says nothing of.
+    fn dispute(&mut self, position: &Position) {
+        let mut rivals = self.rivals.iter_mut();
+        if let Some(rival) = rivals.find(|rival| rival.position.epoch == position.epoch) {
+            rival.position.offset = rival.position.offset.max(position.offset);
+            return;
+        }
+        if self.rivals.len() == RIVALS {
+            self.rivals.remove(0);
+        }
+        self.rivals.push(Rival {
+            position: position.clone(),
+            is_current: false,
+        });
+    }
+
+    /// The stream has what was known, and is at `top`.
+    fn move_on(&mut self, top: &Position) {
+        if self.known.as_ref().is_none_or(|known| known.epoch != top.epoch) {
+            self.beyond = None;
+        }
+        self.known = (top.offset > 0).then(|| top.clone());
+        let Some(known) = &mut self.known else {
+            return;
+        };
+        self.rivals.retain(|Rival { position, .. }| {
+            let same = position.epoch == known.epoch;
+            known.offset = known.offset.max(if same { position.offset } else { 0 });
+            !same
+        });
+        if let Some(beyond) = self.beyond.take_if(|beyond| beyond.after <= known.offset) {
+            known.offset = known.offset.max(beyond.to);
+        }
     }
 }
 
@@ -92,19 +165,23 @@ impl Evidence {
         shard.sweep(now);
     }
 
-    /// A publication at this position was received.
-    pub(crate) fn received(&self, channel: &Channel, position: &Position) {
-        if position.is_provisional() {
-            return;
-        }
-        let mut shard = self.shard(channel).lock();
-        let Some(entry) = shard.entries.get_mut(channel) else {
+    /// A publication was received, if it is one of a stream that a core keeps.
+    pub(crate) fn received(&self, channel: &Channel, publication: &Publication) {
+        let (Some(position), Some(follows)) = (&publication.position, publication.follows()) else {
             return;
         };
-        match &mut entry.known {
-            Some(known) if known.epoch != position.epoch => entry.rival = Some(position.clone()),
-            Some(known) => known.offset = known.offset.max(position.offset),
-            None => entry.known = Some(position.clone()),
+        if let Some(entry) = self.shard(channel).lock().entries.get_mut(channel) {
+            entry.received(position, follows);
+        }
+    }
+
+    /// A stream lacks a position that was received of it: the next read asks about that.
+    pub(crate) fn lacks(&self, channel: &Channel, position: &Position) {
+        if let Some(entry) = self.shard(channel).lock().entries.get_mut(channel) {
+            entry.dispute(position);
+            for rival in &mut entry.rivals {
+                rival.is_current &= rival.position.epoch != position.epoch;
+            }
         }
     }
 
@@ -121,28 +198,25 @@ impl Evidence {
         let Some(entry) = shard.entries.get_mut(channel) else {
             return true;
         };
-        if entry.rival.as_ref() == carried {
-            entry.rival = None;
-        }
-        let Some(known) = &mut entry.known else {
-            if !top.is_provisional() && top.offset > 0 {
-                entry.known = Some(top.clone());
-            }
-            return true;
+        let about = |position: &Position| {
+            carried.is_some_and(|it| it.epoch == position.epoch && it.offset <= position.offset)
         };
-        if known.epoch == top.epoch {
-            known.offset = known.offset.max(top.offset);
-        } else if carried.is_some_and(|carried| carried.epoch == known.epoch) {
-            entry.known = (top.offset > 0).then(|| top.clone());
-        } else {
-            return false;
-        }
-        // A rival of the epoch that is known by now is newer or older than it, and no rival any more.
-        if let (Some(known), Some(rival)) = (&mut entry.known, &entry.rival)
-            && rival.epoch == known.epoch
-        {
-            known.offset = known.offset.max(rival.offset);
-            entry.rival = None;
+        entry.rivals.retain_mut(|Rival { position, is_current }| {
+            let has = position.epoch == top.epoch;
+            *is_current = has && (*is_current || about(position));
+            // A stream of another epoch that was asked about it has changed its own, or knows of it.
+            has || !about(position)
+        });
+        match &entry.known {
+            None => entry.move_on(top),
+            // What was received since is newer than the answer.
+            Some(known) if known.epoch == top.epoch && (carried.is_none() || about(known)) => {
+                if carried.is_some_and(|it| it == known) {
+                    entry.move_on(top);
+                }
+            }
+            Some(known) if about(known) => entry.move_on(top),
+            Some(_) => return false,
         }
         true
     }
@@ -162,7 +236,13 @@ impl Evidence {
         for shard in &self.shards {
             let shard = shard.lock();
             let unconfirmed = |(_, entry): &(&Channel, &Entry)| entry.unconfirmed && entry.cores == 0;
-            doubted.extend(shard.entries.iter().filter(unconfirmed).map(|(channel, _)| channel.clone()));
+            doubted.extend(
+                shard
+                    .entries
+                    .iter()
+                    .filter(unconfirmed)
+                    .map(|(channel, _)| channel.clone()),
+            );
         }
         doubted
     }
@@ -184,7 +264,10 @@ impl Shard {
     /// Forgets what was retained for long enough, and what is too much.
     fn sweep(&mut self, now: Instant) {
         while let Some((since, channel)) = self.retained.front() {
-            let stale = self.entries.get(channel).is_none_or(|entry| entry.since != Some(*since));
+            let stale = self
+                .entries
+                .get(channel)
+                .is_none_or(|entry| entry.since != Some(*since));
             let over = *since + RETAINED <= now || self.retained.len() > RETAINED_CHANNELS;
             if !stale && !over {
                 break;

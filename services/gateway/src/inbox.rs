@@ -12,7 +12,12 @@ use tidings_session::Answer;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
-    adopt::Adoption, control::Errand, core::{Compared, Waiting}, delivery::Delivery, emulation::Emulated, notice::Notice,
+    adopt::Adoption,
+    control::Errand,
+    core::{Compared, Waiting},
+    delivery::Delivery,
+    emulation::Emulated,
+    notice::Notice,
     reads::Outcome,
 };
 

@@ -13,13 +13,13 @@ use crate::{
     backend::Backend,
     control::Control,
     deliver::Deliver,
+    evidence::Evidence,
     identity::Identities,
     inbox::{Address, Inbox, Letter},
     interest::Interest,
     metrics::Metrics,
-    presence::Members,
-    evidence::Evidence,
     position::is_of,
+    presence::Members,
     quiet::Found,
     quota::Quota,
     reads::{Reads, budget},
@@ -110,10 +110,14 @@ impl Node {
             // Twice as much as one answer may have, so that one that is cut short is refused as too large.
             bytes: budget(self.outbox),
         };
-        let reading = self.reads.recover(channel, retention, part).await.map_err(|error| {
-            tracing::warn!(channel.name = %channel, %error, "a channel's history could not be read");
-            Error::INTERNAL
-        })?;
+        let reading = self
+            .reads
+            .recover(channel, retention, part)
+            .await
+            .map_err(|error| {
+                tracing::warn!(channel.name = %channel, %error, "a channel's history could not be read");
+                Error::INTERNAL
+            })?;
         let history = &reading.history;
         // Offsets of another epoch mean other publications, or none. A client that names no epoch takes what is there.
         match query.since {

@@ -104,10 +104,13 @@ mod tests {
         let (yesterday, today) = (at(0, "~41"), at(0, "~42"));
         assert!(is_same(&yesterday, &today));
         assert!(!is_same(&yesterday, &at(0, "e")));
-        assert!(connects(&yesterday, &read(1, today.clone())));
+        assert!(connects(&yesterday, &read(1, today)));
         assert!(follows(&yesterday, &publication(1)));
         assert!(!follows(&yesterday, &publication(2)), "one is missing");
-        assert!(!follows(&at(3, "~41"), &publication(4)), "no position is like that");
+        assert!(
+            !follows(&at(3, "~41"), &publication(4)),
+            "no position is like that"
+        );
     }
 
     #[test]
@@ -118,6 +121,9 @@ mod tests {
         };
         assert!(connects(&at(0, "~41"), &born) && connects(&at(0, "~42"), &born));
         assert!(!connects(&at(0, "~40"), &born) && !connects(&at(0, ""), &born));
-        assert!(is_of(&at(2, "~41"), &born), "of a client that was subscribed then");
+        assert!(
+            is_of(&at(2, "~41"), &born),
+            "of a client that was subscribed then"
+        );
     }
 }

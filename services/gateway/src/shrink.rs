@@ -37,3 +37,32 @@ impl<T> Shrink for VecDeque<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_what_was_removed_is_given_back_by_maps_and_queues() {
+        let mut map: HashMap<u32, [u64; 8]> = HashMap::new();
+        let mut queue = VecDeque::new();
+        for number in 0..50_000 {
+            map.insert(number, [0; 8]);
+            queue.push_back(number);
+        }
+        for number in 0..49_900 {
+            map.remove(&number);
+            map.shrink();
+            queue.pop_front();
+            queue.shrink();
+        }
+        // The capacity of a map does not count the places of removed entries: what is left after a rehash does.
+        let before = map.capacity();
+        map.shrink_to_fit();
+        assert!(before <= 1024 && map.capacity() <= before, "{before}");
+        assert!(queue.capacity() <= 1024, "{}", queue.capacity());
+        map.clear();
+        map.shrink();
+        assert!(map.capacity() <= 4 * ROOM);
+    }
+}

@@ -36,7 +36,10 @@ impl Unreadable {
         };
         let most = cores.iter().max_by_key(|count| count.channels);
         let state = match most {
-            Some(Count { channels: 1.., reason }) => {
+            Some(Count {
+                channels: 1..,
+                reason,
+            }) => {
                 // A channel that several cores have is counted by each.
                 let channels: usize = cores.iter().map(|count| count.channels).sum();
                 State::Away(format!(

@@ -147,7 +147,12 @@ impl Core {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let drain = self.drain.as_ref().map(|drain| drain.next);
         let retry = self.streams.retry.at;
-        self.sleeps_until = deadline.into_iter().chain(drain).chain(self.check).chain(retry).min();
+        self.sleeps_until = deadline
+            .into_iter()
+            .chain(drain)
+            .chain(self.check)
+            .chain(retry)
+            .min();
         self.sleeps_until
     }
 

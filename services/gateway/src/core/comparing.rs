@@ -140,7 +140,7 @@ impl Core {
 impl Stream {
     /// Whether the members lack nothing where the stream answered that it is at `position` to a question from when they
     /// were at `asked`.
-    fn is_in_step(&mut self, asked: Option<&Position>, position: &Position) -> bool {
+    pub(super) fn is_in_step(&mut self, asked: Option<&Position>, position: &Position) -> bool {
         // A read that is under way says more; it was asked for again if it began before the doubt.
         let (None, Some(at)) = (&self.reading, &mut self.delivered) else {
             return true;

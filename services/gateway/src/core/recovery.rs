@@ -62,7 +62,19 @@ impl Core {
             return;
         }
         match outcome {
-            Ok(reading) => self.join_members(channel, waiting, reading, now),
+            Ok(reading) => {
+                let (carried, top) = (reading.carried.as_ref(), &reading.history.top);
+                if self.node.evidence.answered(channel, carried, top) {
+                    return self.join_members(channel, waiting, reading, now);
+                }
+                // The stream was not asked about all that is known: once more.
+                let stream = self.streams.get(channel);
+                let known = stream.and_then(|it| Some((it.retention, it.delivered.clone()?)));
+                match known {
+                    Some((retention, delivered)) => self.admit(channel, retention, waiting, delivered, now),
+                    None => self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now),
+                }
+            }
             Err(error) => {
                 tracing::debug!(channel.name = %channel, %error, "read of what a client missed failed");
                 self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now);
@@ -83,11 +95,10 @@ impl Core {
         let (retention, unreadable, life) = (stream.retention, stream.is_unreadable(), stream.life);
         if !is_of(&delivered, history) || waiting.is_ahead_of(&delivered, &history.top) {
             // The members miss something, which they find out by reading. With them the client begins anew.
-            return if unreadable {
-                unknown(self)
-            } else {
-                self.wait_for_read(channel, waiting)
-            };
+            if unreadable {
+                return unknown(self);
+            }
+            return self.wait_for_read(channel, waiting);
         }
         if waiting.read == Read::Latest && history.top.offset > delivered.offset {
             if unreadable {
@@ -101,7 +112,9 @@ impl Core {
         };
         let publications = match &waiting.read {
             Read::Since(since) => join(since.offset, history, entering.buffered(), &delivered),
-            Read::Latest => newest(history, entering.newest(), &delivered).into_iter().collect(),
+            Read::Latest => newest(history, entering.newest(), &delivered)
+                .into_iter()
+                .collect(),
             Read::Nothing | Read::Position => Vec::new(),
         };
         // Of what was read and missed meanwhile, the newest is neither: the members were told that they missed it.
@@ -127,7 +140,11 @@ impl Core {
         for Early { waiting, reading } in stream.caught_up() {
             self.join_members(channel, waiting, reading, now);
         }
-        if self.streams.of(channel, life).is_some_and(|stream| !stream.early.is_empty() && stream.reading.is_none()) {
+        if self
+            .streams
+            .of(channel, life)
+            .is_some_and(|stream| !stream.early.is_empty() && stream.reading.is_none())
+        {
             self.begin_reading(channel, life);
         }
     }
@@ -174,7 +191,7 @@ impl Entering {
 
 /// What has to be read for a client that enters where the members are at `delivered`, of at most so many publications and
 /// bytes; `None`: nothing.
-fn missing(read: &Read, delivered: &Position, (limit, bytes): (u32, usize)) -> Option<Query> {
+pub(super) fn missing(read: &Read, delivered: &Position, (limit, bytes): (u32, usize)) -> Option<Query> {
     match read {
         Read::Nothing | Read::Position => None,
         Read::Since(at) => {
@@ -202,7 +219,7 @@ fn missing(read: &Read, delivered: &Position, (limit, bytes): (u32, usize)) -> O
 }
 
 /// All that comes after the offset `since`, as far as it was read or buffered, up to where the members are.
-fn join(
+pub(super) fn join(
     since: u64,
     history: &History,
     buffered: &[Arc<Delivery>],
@@ -216,13 +233,19 @@ fn join(
     let mut joined: Vec<_> = history.publications.iter().filter(within).cloned().collect();
     let reached = joined.last().and_then(offset).unwrap_or(since);
     let buffered = buffered.iter().map(|delivery| &delivery.publication);
-    let later = buffered.filter(within).filter(|publication| offset(publication) > Some(reached));
+    let later = buffered
+        .filter(within)
+        .filter(|publication| offset(publication) > Some(reached));
     joined.extend(later.cloned());
     joined
 }
 
 /// The publication that the members got last, if it was read or came since.
-fn newest(history: &History, buffered: Option<&Publication>, delivered: &Position) -> Option<Publication> {
+pub(super) fn newest(
+    history: &History,
+    buffered: Option<&Publication>,
+    delivered: &Position,
+) -> Option<Publication> {
     let at = |publication: &&Publication| publication.position.as_ref() == Some(delivered);
     let read = history.publications.last();
     buffered.filter(at).or(read.filter(at)).cloned()

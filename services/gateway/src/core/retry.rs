@@ -109,7 +109,9 @@ impl Core {
         let retry = &mut self.streams.retry;
         if retry.unreadable != retry.reported {
             retry.reported = retry.unreadable;
-            self.node.unreadable.report(self.number, retry.unreadable, &retry.reason);
+            self.node
+                .unreadable
+                .report(self.number, retry.unreadable, &retry.reason);
         }
     }
 }
@@ -133,7 +135,11 @@ mod tests {
             now = at;
         }
         assert!(pauses[0] <= PAUSE.0);
-        assert!(pauses[10..].iter().all(|pause| *pause >= PAUSE.1 / 2 && *pause <= PAUSE.1));
+        assert!(
+            pauses[10..]
+                .iter()
+                .all(|pause| *pause >= PAUSE.1 / 2 && *pause <= PAUSE.1)
+        );
         retry.schedule(now);
         retry.hasten(now);
         assert_eq!(retry.at, Some(now), "the bus is back");

@@ -189,8 +189,10 @@ impl Stream {
         read: impl IntoIterator<Item = Arc<Delivery>>,
     ) -> Found {
         let top = &history.top;
-        let outdated = |buffered: &Buffered| buffered.received_before_read().any(|at| at.epoch == top.epoch && at.offset > top.offset);
-        if self.reading.as_ref().is_some_and(outdated) {
+        if self
+            .lacking(top)
+            .is_some_and(|received| received.offset > top.offset)
+        {
             return Found::Outdated;
         }
         let buffered = self.reading.take().unwrap_or_default();
@@ -202,7 +204,10 @@ impl Stream {
             Some(at) if connects(at, history) => {
                 at.epoch.clone_from(&top.epoch);
                 self.backlog.extend(read);
-                let last = history.publications.last().and_then(|last| last.position.as_ref());
+                let last = history
+                    .publications
+                    .last()
+                    .and_then(|last| last.position.as_ref());
                 self.again |= last.is_some_and(|last| last.offset < top.offset);
                 Found::Connected
             }
@@ -216,6 +221,14 @@ impl Stream {
         self.again |= buffered.overflowed;
         self.backlog.extend(buffered.not_of_other_epochs(top));
         found
+    }
+
+    /// The highest position that was received before the stream was read, in the epoch that it has.
+    pub(super) fn lacking(&self, top: &Position) -> Option<&Position> {
+        let received = self.reading.as_ref()?.received_before_read();
+        received
+            .filter(|at| at.epoch == top.epoch)
+            .max_by_key(|at| at.offset)
     }
 
     /// The next of the backlog that the members get. When there is none left, [`reads_again`](Self::reads_again).
@@ -341,6 +354,6 @@ pub(crate) struct Compared {
 }
 
 #[cfg(test)]
-// model
+mod model;
 #[cfg(test)]
-mod tests;
+pub(in crate::core) mod tests;

@@ -63,7 +63,9 @@ impl Streams {
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (&Channel, &mut Stream)> {
-        self.by_channel.iter_mut().map(|(channel, stream)| (channel, &mut **stream))
+        self.by_channel
+            .iter_mut()
+            .map(|(channel, stream)| (channel, &mut **stream))
     }
 
     fn begin(&mut self, channel: &Channel, retention: Retention, deltas: bool, now: Instant) {
@@ -160,7 +162,11 @@ impl Core {
         ) else {
             return self.hand_out(delivery, now);
         };
-        let (next, life, early) = (stream.receive(delivery, position), stream.life, !stream.early.is_empty());
+        let (next, life, early) = (
+            stream.receive(delivery, position),
+            stream.life,
+            !stream.early.is_empty(),
+        );
         match next {
             Next::HandOut => {
                 self.hand_out(delivery, now);
@@ -199,16 +205,28 @@ impl Core {
             Err(error) => return self.read_failed(channel, life, &error, now),
         };
         let history = &reading.history;
-        if !self.node.evidence.answered(channel, reading.carried.as_ref(), &history.top) {
+        if !self
+            .node
+            .evidence
+            .answered(channel, reading.carried.as_ref(), &history.top)
+        {
             return self.read_stream(channel, life);
         }
         let was_unreadable = stream.is_unreadable();
         let read = history.publications.iter().map(|publication| {
             let metrics = self.node.metrics.clone();
-            Arc::new(Delivery::new(channel.clone(), publication.clone(), metrics, Span::none()))
+            Arc::new(Delivery::new(
+                channel.clone(),
+                publication.clone(),
+                metrics,
+                Span::none(),
+            ))
         });
         let found = stream.answered(history, read);
         if found == Found::Outdated {
+            if let Some(lacking) = stream.lacking(&history.top) {
+                self.node.evidence.lacks(channel, lacking);
+            }
             let reason = "the answer is older than what was received of the stream".to_owned();
             return self.read_failed(channel, life, &Error::Away { reason }, now);
         }

@@ -10,12 +10,7 @@ use tidings_protocol::Error;
 use tidings_session::{Action, Answer, Hears, Place, Read, Seen};
 
 use super::{Core, stream::Waiting};
-use crate::{
-    delivery::Delivery,
-    inbox::Address,
-    interest::Wanted,
-    shrink::Shrink,
-};
+use crate::{delivery::Delivery, inbox::Address, interest::Wanted, shrink::Shrink};
 
 /// A client in a channel.
 pub(super) enum Member {

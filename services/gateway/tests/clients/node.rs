@@ -57,6 +57,11 @@ pub(crate) fn start_in(
     start_whole(&Broker::memory(), "test", namespaces, verifier, change)
 }
 
+/// An open gateway on a bus, with these namespaces and no others.
+pub(crate) fn start_in_on(broker: &Broker, namespaces: Namespaces, change: impl FnOnce(&mut Config)) -> Node {
+    start_whole(broker, "test", namespaces, None, change)
+}
+
 fn start_whole(
     broker: &Broker,
     name: &str,

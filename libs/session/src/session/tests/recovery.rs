@@ -70,7 +70,7 @@ fn unborn(epoch: &str) -> Place {
 #[test]
 fn a_provisional_position_is_recovered_whatever_its_epoch_while_nothing_was_published() {
     let (since, now) = (position(0, "~41"), position(0, "~42"));
-    let same = recovered("kept:1", since.clone(), unborn("~42"));
+    let same = recovered("kept:1", since, unborn("~42"));
     assert_eq!(same, (true, vec![], now));
     let gone = recovered("kept:1", position(3, "e"), unborn("~42"));
     assert_eq!(
