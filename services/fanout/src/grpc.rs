@@ -167,10 +167,7 @@ pub(crate) fn start(
     let started = publish.start(ready, order, span);
     async move {
         let results = publish::whole(started.await);
-        Ok(response(
-            event_id,
-            results.map_err(|error| status::of(&error))?,
-        ))
+        Ok(response(event_id, results.map_err(|error| status::of(&error))?))
     }
 }
 

@@ -20,11 +20,7 @@ async fn reader(node: &Tidings, channels: &[&str]) -> Reader {
 async fn add(stream: &mut Stream, channel: &str, number: u64) {
     let (channels, data) = (format!("[\"{channel}\"]"), number.to_string());
     stream
-        .add(&[
-            ("type", "task.created"),
-            ("channels", &channels),
-            ("data", &data),
-        ])
+        .add(&[("type", "task.created"), ("channels", &channels), ("data", &data)])
         .await;
 }
 
@@ -45,7 +41,12 @@ async fn by_channel(reader: &mut Reader, count: usize) -> BTreeMap<String, Vec<u
 fn assert_in_order(received: &BTreeMap<String, Vec<u64>>) {
     for (channel, numbers) in received {
         let wrong = numbers.windows(2).filter(|pair| pair[0] >= pair[1]).count();
-        assert_eq!(wrong, 0, "of {} in {channel} are out of order: {numbers:?}", numbers.len());
+        assert_eq!(
+            wrong,
+            0,
+            "of {} in {channel} are out of order: {numbers:?}",
+            numbers.len()
+        );
     }
 }
 
@@ -88,8 +89,15 @@ async fn a_stream_is_published_once_in_its_order_though_connections_and_scripts_
         add(&mut stream, CHANNELS[number as usize % 3], number).await;
         match number % 500 {
             100 => bus.run(&["SCRIPT", "FLUSH"]).await,
-            200 => drop(bus.run::<redis::Value>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await),
-            300 => drop(stream.run::<redis::Value>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await),
+            200 => drop(
+                bus.run::<redis::Value>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+                    .await,
+            ),
+            300 => drop(
+                stream
+                    .run::<redis::Value>(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
+                    .await,
+            ),
             _ => {}
         }
     }
@@ -139,7 +147,12 @@ async fn entries_behind_one_that_is_dead_lettered_go_on_in_order() {
         ])
         .await;
     for number in 1..20 {
-        add(&mut stream, if number % 4 == 0 { "tasks:9" } else { "tasks:1" }, number).await;
+        add(
+            &mut stream,
+            if number % 4 == 0 { "tasks:9" } else { "tasks:1" },
+            number,
+        )
+        .await;
     }
     let received = by_channel(&mut reader, 15).await;
     assert_in_order(&received);
@@ -186,7 +199,8 @@ async fn an_entry_whose_delivery_got_lost_with_its_connection_is_published_in_it
     // As if Redis had given the second entry to the node, and the node had not received it.
     let client = redis::Client::open(source.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let consumers: Vec<BTreeMap<String, redis::Value>> = stream.run(&["XINFO", "CONSUMERS", STREAM, "tidings"]).await;
+    let consumers: Vec<BTreeMap<String, redis::Value>> =
+        stream.run(&["XINFO", "CONSUMERS", STREAM, "tidings"]).await;
     let consumer: String = redis::from_redis_value(consumers[0]["name"].clone()).unwrap();
     let mut lost = redis::pipe();
     let add_command = lost.atomic().cmd("XADD").arg(STREAM).arg("*");
@@ -221,17 +235,25 @@ async fn an_entry_that_is_put_back_from_the_dead_letters_reaches_only_the_channe
     assert_eq!(reader.hear().await.0, "tasks:1");
     let dead = stream.aside(1).await.remove(0);
     allow(&mut stream, &["tasks:1", "tasks:2"]).await;
-    let fields: Vec<_> = dead.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let fields: Vec<_> = dead
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     stream.add(&fields).await;
     assert_eq!(reader.hear().await.0, "tasks:2");
     add(&mut stream, "tasks:1", 8).await;
-    assert_eq!(numbers(&mut reader, 1).await, [8], "it was not delivered a second time");
+    assert_eq!(
+        numbers(&mut reader, 1).await,
+        [8],
+        "it was not delivered a second time"
+    );
 }
 
 #[tokio::test]
 async fn the_idempotency_window_of_a_source_is_a_day_or_what_is_configured() {
     let Some(redis) = Redis::start() else { return };
-    let route = "[[route]]\nevent = \"order.*\"\nchannels = [\"tasks:{subject}\"]\nidempotency_key = \"{subject}\"\n";
+    let route =
+        "[[route]]\nevent = \"order.*\"\nchannels = [\"tasks:{subject}\"]\nidempotency_key = \"{subject}\"\n";
     for (source, hours, round) in [("", 24, 0), ("idempotency_window = \"48h\"", 48, 1)] {
         let config = format!("{}\n{route}", config_of(source, ""));
         let node = node(&redis, &config).await;

@@ -115,7 +115,12 @@ pub(crate) fn of(error: &publish::Error) -> Status {
             }
             Code::Aborted => {
                 let advice = "send again from the first event that failed, in order, with the same ids";
-                refused(code_of(error), "EARLIER_FAILED", format!("{message}: {advice}"), &[])
+                refused(
+                    code_of(error),
+                    "EARLIER_FAILED",
+                    format!("{message}: {advice}"),
+                    &[],
+                )
             }
             code => refused(code, "BUS_REFUSED", message, &[]),
         },

@@ -103,7 +103,8 @@ impl Publish {
         }
         // Nearly always one run.
         let mut rest = targets.into_iter();
-        let alike = |one: &broker::Target, next: &broker::Target| self.tags_trace(one) == self.tags_trace(next);
+        let alike =
+            |one: &broker::Target, next: &broker::Target| self.tags_trace(one) == self.tags_trace(next);
         while let Some(run) = rest.as_slice().chunk_by(alike).next().map(<[_]>::len) {
             let run = first(&mut rest, run);
             let name = format!("({} channels)", run.len());
@@ -164,11 +165,7 @@ impl Publish {
             Some(order) => Either::Left(order.publish(&targets, &publication, deadline)),
             None => {
                 let publisher = self.publisher.clone();
-                Either::Right(async move {
-                    publisher
-                        .publish_within(&targets, &publication, deadline)
-                        .await
-                })
+                Either::Right(async move { publisher.publish_within(&targets, &publication, deadline).await })
             }
         }
     }

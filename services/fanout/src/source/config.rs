@@ -11,7 +11,10 @@ use super::{postgres, redis};
 const MAX_NAME: usize = 64;
 
 /// The shortest and the longest idempotency window.
-const WINDOWS: (Duration, Duration) = (Duration::from_secs(10 * 60), Duration::from_secs(7 * 24 * 60 * 60));
+const WINDOWS: (Duration, Duration) = (
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(7 * 24 * 60 * 60),
+);
 
 /// One `[[source]]`: where events are taken from, and what they may do.
 #[derive(Debug, Clone, Deserialize, Serialize)]

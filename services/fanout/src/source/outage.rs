@@ -102,7 +102,11 @@ mod tests {
             let begin = Instant::now();
             assert!(!outage.ended().await);
             assert!(outage.due().unwrap() <= Instant::now());
-            assert!(begin.elapsed() <= Duration::from_millis(1001), "{:?}", begin.elapsed());
+            assert!(
+                begin.elapsed() <= Duration::from_millis(1001),
+                "{:?}",
+                begin.elapsed()
+            );
         }
         outage.begin();
         // While the round is still under way.

@@ -25,7 +25,8 @@ impl Outcome {
     /// Of an event that was published, by its channels.
     pub(super) fn of(results: &Results) -> Self {
         let errors = || results.iter().filter_map(|(_, result)| result.as_ref().err());
-        let first = |is: fn(&broker::Error) -> bool| errors().find(|error| is(error)).map(ToString::to_string);
+        let first =
+            |is: fn(&broker::Error) -> bool| errors().find(|error| is(error)).map(ToString::to_string);
         // While any of its channels cannot be reached, an event is not counted as tried.
         if let Some(why) = first(|error| matches!(error, broker::Error::Away { .. })) {
             Self::Wait(why)

@@ -35,7 +35,11 @@ fn deps(broker: &Broker) -> Deps {
 
 async fn redis(server: &RedisServer) -> Broker {
     let broker = Broker::redis(&server.config()).unwrap();
-    broker.status().wait_for(|status| *status == Bus::Up).await.unwrap();
+    broker
+        .status()
+        .wait_for(|status| *status == Bus::Up)
+        .await
+        .unwrap();
     broker
 }
 
@@ -69,7 +73,13 @@ fn assert_in_order(responses: &[proto::PublishResponse], last: &mut HashMap<Stri
         assert_eq!(response.error, None, "{response:?}");
         for result in &response.results {
             let last = last.entry(result.channel.clone()).or_default();
-            assert_eq!(result.offset, *last + 1, "{} of {}", result.channel, response.event_id);
+            assert_eq!(
+                result.offset,
+                *last + 1,
+                "{} of {}",
+                result.channel,
+                response.event_id
+            );
             *last = result.offset;
         }
     }
@@ -77,7 +87,9 @@ fn assert_in_order(responses: &[proto::PublishResponse], last: &mut HashMap<Stri
 
 async fn stream(door: &Door, events: Vec<proto::Event>) -> Vec<proto::PublishResponse> {
     let mut client = FanoutClient::new(door.channel().await);
-    let requests = events.into_iter().map(|event| proto::PublishRequest { event: Some(event) });
+    let requests = events
+        .into_iter()
+        .map(|event| proto::PublishRequest { event: Some(event) });
     let answers = client
         .publish_stream(tokio_stream::iter(requests.collect::<Vec<_>>()))
         .await
@@ -88,7 +100,12 @@ async fn stream(door: &Door, events: Vec<proto::Event>) -> Vec<proto::PublishRes
 async fn batch(door: &Door, events: Vec<proto::Event>) -> Vec<proto::PublishResponse> {
     let mut client = FanoutClient::new(door.channel().await);
     let request = proto::PublishBatchRequest { events };
-    client.publish_batch(request).await.unwrap().into_inner().responses
+    client
+        .publish_batch(request)
+        .await
+        .unwrap()
+        .into_inner()
+        .responses
 }
 
 /// CloudEvents in one body: the offsets by channel, event by event.
@@ -151,9 +168,18 @@ async fn random_schedule(broker: &Broker) {
         };
         events.into_iter().map(named).collect()
     };
-    assert_in_order(&stream(&door, named(events(&mut random, 2000), "s")).await, &mut last);
-    assert_in_order(&batch(&door, named(events(&mut random, 1000), "b")).await, &mut last);
-    assert_in_order(&http(&door, named(events(&mut random, 500), "h")).await, &mut last);
+    assert_in_order(
+        &stream(&door, named(events(&mut random, 2000), "s")).await,
+        &mut last,
+    );
+    assert_in_order(
+        &batch(&door, named(events(&mut random, 1000), "b")).await,
+        &mut last,
+    );
+    assert_in_order(
+        &http(&door, named(events(&mut random, 500), "h")).await,
+        &mut last,
+    );
 }
 
 #[tokio::test]
@@ -163,7 +189,9 @@ async fn a_stream_and_a_batch_keep_the_order_of_each_channel_on_the_embedded_bro
 
 #[tokio::test]
 async fn a_stream_and_a_batch_keep_the_order_of_each_channel_on_redis() {
-    let Some(server) = RedisServer::start() else { return };
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
     random_schedule(&redis(&server).await).await;
 }
 
@@ -191,27 +219,48 @@ impl Stream {
         self.events.send(proto::PublishRequest { event }).await.unwrap();
         let answer = self.answers.next().await.unwrap().unwrap();
         let code = |error: Option<proto::Error>| {
-            error.map_or(Code::Ok, |error| Code::from_i32(i32::try_from(error.code).unwrap()))
+            error.map_or(Code::Ok, |error| {
+                Code::from_i32(i32::try_from(error.code).unwrap())
+            })
         };
         match answer.error {
             Some(error) => vec![code(Some(error))],
-            None => answer.results.into_iter().map(|result| code(result.error)).collect(),
+            None => answer
+                .results
+                .into_iter()
+                .map(|result| code(result.error))
+                .collect(),
         }
     }
 }
 
 #[tokio::test]
 async fn what_is_behind_an_event_that_failed_is_aborted_until_that_is_sent_again() {
-    let acl = ["--user", "default", "on", "nopass", "+@all", "allchannels", "~*{open:*", "~*:server"];
+    let acl = [
+        "--user",
+        "default",
+        "on",
+        "nopass",
+        "+@all",
+        "allchannels",
+        "~*{open:*",
+        "~*:server",
+    ];
     let Some(server) = RedisServer::start_with(&acl) else {
         return;
     };
     let door = Door::open_with(deps(&redis(&server).await), &insecure(), &[]);
     let mut stream = Stream::open(&door).await;
     let refused = Code::FailedPrecondition;
-    assert_eq!(stream.publish("e1", &["tasks:1", "open:1"]).await, [refused, Code::Ok]);
+    assert_eq!(
+        stream.publish("e1", &["tasks:1", "open:1"]).await,
+        [refused, Code::Ok]
+    );
     assert_eq!(stream.publish("e2", &["tasks:1"]).await, [Code::Aborted]);
-    assert_eq!(stream.publish("e3", &["tasks:1", "open:1"]).await, [Code::Aborted, Code::Ok]);
+    assert_eq!(
+        stream.publish("e3", &["tasks:1", "open:1"]).await,
+        [Code::Aborted, Code::Ok]
+    );
     assert_eq!(stream.publish("e4", &["open:1"]).await, [Code::Ok]);
 
     let mut operator = TcpStream::connect(("127.0.0.1", server.port())).unwrap();
@@ -220,17 +269,29 @@ async fn what_is_behind_an_event_that_failed_is_aborted_until_that_is_sent_again
     operator.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"+OK\r\n");
 
-    assert_eq!(stream.publish("e2", &["tasks:1"]).await, [Code::Aborted], "e1 comes first");
-    assert_eq!(stream.publish("e1", &["tasks:1", "open:1"]).await, [Code::Ok, Code::Ok]);
+    assert_eq!(
+        stream.publish("e2", &["tasks:1"]).await,
+        [Code::Aborted],
+        "e1 comes first"
+    );
+    assert_eq!(
+        stream.publish("e1", &["tasks:1", "open:1"]).await,
+        [Code::Ok, Code::Ok]
+    );
     assert_eq!(stream.publish("e2", &["tasks:1"]).await, [Code::Ok]);
     // A new stream knows nothing of it.
     let mut other = Stream::open(&door).await;
-    assert_eq!(other.publish("e3", &["tasks:1", "open:1"]).await, [Code::Ok, Code::Ok]);
+    assert_eq!(
+        other.publish("e3", &["tasks:1", "open:1"]).await,
+        [Code::Ok, Code::Ok]
+    );
 }
 
 #[tokio::test]
 async fn a_caller_that_does_not_read_its_answers_takes_no_room_from_others() {
-    let Some(server) = RedisServer::start() else { return };
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
     let door = Door::open_with(deps(&redis(&server).await), &insecure(), &[]);
     let channels: Vec<String> = (0..5000).map(|number| format!("open:{number}")).collect();
     let channels: Vec<&str> = channels.iter().map(String::as_str).collect();

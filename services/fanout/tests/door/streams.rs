@@ -69,7 +69,11 @@ async fn kept(broker: &Broker, channel: &str) -> Vec<String> {
         limit: 100,
         ..Query::default()
     };
-    let history = broker.streams().read(&channel, retention, all, None).await.unwrap();
+    let history = broker
+        .streams()
+        .read(&channel, retention, all, None)
+        .await
+        .unwrap();
     let ids = history.publications.into_iter().map(|publication| publication.id);
     ids.collect()
 }

@@ -124,7 +124,10 @@ mod tests {
         );
         held.hold(7, 1, 1, &again(), begin);
         held.hold(7, 1, 1, &again(), begin);
-        assert_eq!((held.refused(1, 1), held.refused(1, 2), held.refused(2, 1)), (2, 0, 0));
+        assert_eq!(
+            (held.refused(1, 1), held.refused(1, 2), held.refused(2, 1)),
+            (2, 0, 0)
+        );
         assert_eq!(held.keys(7, begin), [1]);
         assert!(held.keys(8, begin).is_empty(), "it is in another lane");
         assert!(held.keys(7, held.due().unwrap()).is_empty(), "it is due");

@@ -75,7 +75,9 @@ impl Entry {
         let mut fields = self.fields.iter().flatten();
         let first = fields.find(|(name, _)| &name[..] == FIRST.as_bytes());
         let first = first.and_then(|(_, value)| text(value).ok());
-        first.filter(|id| EntryId::parse(id).is_some()).unwrap_or(&self.id)
+        first
+            .filter(|id| EntryId::parse(id).is_some())
+            .unwrap_or(&self.id)
     }
 
     /// About how much memory it takes, in bytes.

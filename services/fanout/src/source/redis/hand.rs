@@ -100,7 +100,11 @@ impl Hand {
     pub(super) fn room(&self, batch: usize) -> usize {
         let bytes = || -> usize { self.open.values().map(|open| open.entry.size()).sum() };
         let room = MAX_OPEN.saturating_sub(self.open.len()).min(batch);
-        if room == 0 || bytes() >= MAX_BYTES { 0 } else { room }
+        if room == 0 || bytes() >= MAX_BYTES {
+            0
+        } else {
+            room
+        }
     }
 
     /// When the next entry may be tried.
@@ -134,7 +138,10 @@ mod tests {
         };
         Open {
             next,
-            channels: channels.iter().map(|name| Channel::parse(name).unwrap()).collect(),
+            channels: channels
+                .iter()
+                .map(|name| Channel::parse(name).unwrap())
+                .collect(),
             ..Open::new(entry, 0)
         }
     }

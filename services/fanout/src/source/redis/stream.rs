@@ -164,12 +164,7 @@ impl Stream {
     pub(super) async fn pending(&self, connection: &mut MultiplexedConnection) -> Answer<Pending> {
         let mut ask = cmd("XPENDING");
         ask.arg(&self.key).arg(&self.group);
-        type Summary = (
-            u64,
-            Option<String>,
-            Option<String>,
-            Option<Vec<(String, String)>>,
-        );
+        type Summary = (u64, Option<String>, Option<String>, Option<Vec<(String, String)>>);
         let (_, oldest, newest, consumers): Summary = ask.query_async(connection).await?;
         let id = |text: Option<String>| text.and_then(|text| EntryId::parse(&text));
         let mut consumers = consumers.iter().flatten();
