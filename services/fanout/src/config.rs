@@ -56,7 +56,8 @@ pub struct Route {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_history: bool,
     /// A template of what tells a repeat (`{subject}:{data.version}`), in place of the event's source and id: of events
-    /// for which it gives the same, a channel hears once in five minutes.
+    /// for which it gives the same, a channel receives one in five minutes; of events of a source, one in the source's
+    /// idempotency window.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
     /// Templates of tags that it adds (`status = "{data.status}"`). A tag that the event has itself stands.

@@ -26,8 +26,9 @@ use crate::{
     routing::{self, Form, Origin, Target, live::Live},
 };
 
-/// How much may be under way at a time, in bytes, roughly: what comes beyond it waits, unread where it is a stream.
-const ROOM: u32 = 64 << 20;
+/// How much may be under way at a time, in bytes, roughly: what comes beyond it waits, unread where it is a stream. It is
+/// twice what the broker lets wait, so that what waits for one part of the bus leaves room for the others.
+const ROOM: u32 = 128 << 20;
 
 /// What a channel of an event takes of it, beside the event: its target, its answer.
 const ROOM_PER_CHANNEL: usize = 512;

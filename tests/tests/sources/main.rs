@@ -5,6 +5,8 @@
 mod outbox;
 mod postgres_faults;
 mod postgres_outbox;
+mod postgres_waiting;
 mod redis_faults;
+mod redis_order;
 mod redis_stream;
 mod stream;

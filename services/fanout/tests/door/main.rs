@@ -13,6 +13,7 @@ mod harness;
 mod http;
 mod keys;
 mod many;
+mod order;
 mod presence;
 mod proxy;
 mod publish;

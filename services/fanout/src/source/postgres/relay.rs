@@ -26,6 +26,9 @@ use crate::source::{Mouth, backoff, metrics::Tried, outage::Outage, signs::Signs
 /// How many lanes are worked on at a time.
 const AT_A_TIME: usize = 4;
 
+/// The shortest pause between two rounds that found nothing to go on with.
+const PAUSE: Duration = Duration::from_millis(20);
+
 pub(in crate::source) struct Relay {
     mouth: Mouth,
     config: Config,
@@ -165,7 +168,8 @@ impl Relay {
             .held
             .due()
             .map(|due| due.saturating_duration_since(Instant::now()));
-        due.unwrap_or(self.config.poll).min(self.config.poll)
+        // What is due may be in a lane that another node works on.
+        due.unwrap_or(self.config.poll).clamp(PAUSE, self.config.poll)
     }
 
     /// Works once on each lane that has rows. Whether there may be more to do at once.
