@@ -8,9 +8,11 @@ use std::time::Duration;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::sleep;
 
-use crate::{faults::turn, scene::Scene};
+use crate::{
+    faults::{LEASE, turn},
+    scene::Scene,
+};
 
-const LEASE: &str = "3s";
 const FAULTS: usize = 3;
 
 /// Seeds of every run, each for a reason.
@@ -33,7 +35,7 @@ enum Fault {
 }
 
 fn draw(chance: &mut StdRng) -> Fault {
-    let long = Duration::from_millis(chance.random_range(200..6_000));
+    let long = Duration::from_millis(chance.random_range(200..9_000));
     match chance.random_range(0..6) {
         0 => Fault::Hang(long),
         1 => Fault::Restart(long),

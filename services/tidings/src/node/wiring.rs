@@ -18,7 +18,7 @@ use super::{Addresses, Node, Plan, Service, reload, reports, roll, stages::Stage
 use crate::{config::Config, failure::Failure, grpc};
 
 /// How often a connection to presence is tried, and how long the answer may take, at least and at most.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// A node in the making.
 pub(super) struct Wiring {
