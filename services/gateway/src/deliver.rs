@@ -15,6 +15,7 @@ use crate::{
     interest::Table,
     metrics::Metrics,
     notice::{Event, Notice},
+    presence::Members,
 };
 
 /// The gateway's end of the bus. Runs on the bus' own thread and never waits.
@@ -23,6 +24,7 @@ pub(crate) struct Deliver {
     pub(crate) evidence: Arc<Evidence>,
     pub(crate) inboxes: Vec<Arc<Inbox>>,
     pub(crate) control: Arc<Control>,
+    pub(crate) members: Members,
     pub(crate) metrics: Arc<Metrics>,
     /// What the bus is, in the words of OpenTelemetry.
     pub(crate) system: &'static str,
@@ -45,9 +47,10 @@ impl Sink for Deliver {
                 for inbox in &self.inboxes {
                     inbox.put(Letter::Gap);
                 }
+                self.members.followed().gap();
             }
-            Incoming::Join(channel, info) => self.notice(channel, info, Event::Join),
-            Incoming::Leave(channel, info) => self.notice(channel, info, Event::Leave),
+            Incoming::Join(channel, info) => self.member(channel, info, Event::Join),
+            Incoming::Leave(channel, info) => self.member(channel, info, Event::Leave),
             Incoming::Control(message) => self.control.incoming(message),
         }
     }
@@ -69,8 +72,14 @@ impl Deliver {
         }
     }
 
+    /// Tells the cores of somebody's coming or going, if that is news to their clients.
+    fn member(&self, channel: Channel, info: ClientInfo, event: Event) {
+        let tell = |channel, info, event| self.notice(channel, info, event);
+        self.members.followed().incoming(channel, info, event, tell);
+    }
+
     /// Tells every core that wants the channel of somebody's coming or going.
-    fn notice(&self, channel: Channel, info: ClientInfo, event: Event) {
+    pub(crate) fn notice(&self, channel: Channel, info: ClientInfo, event: Event) {
         let cores = self.table.cores(&channel);
         let notice = Arc::new(Notice::new(channel, info, event));
         for core in cores.iter() {

@@ -186,6 +186,7 @@ impl Gateway {
             evidence: evidence.clone(),
             inboxes: inboxes.clone(),
             control: control.clone(),
+            members: members.clone(),
             metrics: metrics.clone(),
             system: if broker.prefix().is_some() {
                 "redis"
@@ -194,6 +195,17 @@ impl Gateway {
             },
         });
         let subscriber = broker.subscriber(deliver.clone());
+        if deliver.is_shared() {
+            let (members, told) = (members.clone(), deliver.clone());
+            let stop = shutdown.clone();
+            shutdown.spawn(async move {
+                let tell = |channel, info, event| told.notice(channel, info, event);
+                tokio::select! {
+                    () = members.compare(tell) => {}
+                    () = stop.requested() => {}
+                }
+            });
+        }
         let (listening, told) = (control.clone(), subscriber.clone());
         shutdown.spawn(async move { listening.listen(told).await });
         let node = Arc::new(Node {

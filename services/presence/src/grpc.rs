@@ -10,8 +10,8 @@ mod wire;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use prost::Message as _;
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, LookupRequest, LookupResponse, PresenceAck, StatsRequest,
-    StatsResponse, WatchRequest, WatchResponse,
+    AnnouncedRequest, AnnouncedResponse, GatewayUpdate, ListRequest, ListResponse, LookupRequest,
+    LookupResponse, PresenceAck, StatsRequest, StatsResponse, WatchRequest, WatchResponse,
     presence_server::{Presence as Rpc, PresenceServer},
 };
 use tonic::{Request, Response, Status, Streaming};
@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     Presence,
     attach::{Attachment, Taken},
-    store::Epoch,
+    store::{Epoch, Per},
     watch::Watcher,
 };
 
@@ -106,6 +106,24 @@ impl Rpc for Service {
             response.next_page_token = last.client.clone();
         }
         Ok(Response::new(response))
+    }
+
+    async fn announced(
+        &self,
+        request: Request<AnnouncedRequest>,
+    ) -> Result<Response<AnnouncedResponse>, Status> {
+        if self.door == Door::Backends {
+            return Err(status::wrong_door());
+        }
+        let channel = wire::channel(&request.into_inner().channel)?;
+        let announced = self.presence.store.announced(&channel).await?;
+        let members = announced.members.iter();
+        Ok(Response::new(AnnouncedResponse {
+            members: members.map(|info| wire::from_info(&channel, info)).collect(),
+            per_user: announced.per == Per::User,
+            large: announced.large,
+            incomplete: !announced.complete,
+        }))
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {

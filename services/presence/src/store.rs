@@ -46,7 +46,7 @@ use std::{
 };
 
 use tidings_broker::Broker;
-use tidings_core::{Channel, ClientId};
+use tidings_core::{Channel, ClientId, ClientInfo};
 
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 
@@ -55,6 +55,9 @@ pub use options::{Options, Per};
 
 /// How many members one call of [`Store::sweep`] removes at most.
 pub const SWEEP_PAGE: usize = 1_000;
+
+/// Of a channel with more members than this, [`Store::announced`] names none.
+pub const ANNOUNCED_MAX: usize = 1_000;
 
 /// Where the truth is. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -111,6 +114,19 @@ pub struct Page {
     pub more: bool,
     /// The store is older than the longest lease: every gateway has had time to report its members.
     pub complete: bool,
+}
+
+/// Whom the listeners of a channel have been told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// Those who were announced as coming, and not yet as leaving; with [`Per::User`], one client of each user.
+    pub members: Vec<ClientInfo>,
+    /// There are too many: none is named.
+    pub large: bool,
+    /// As in [`Page::complete`].
+    pub complete: bool,
+    /// Who is announced once.
+    pub per: Per,
 }
 
 /// How many are in a channel.
@@ -302,6 +318,17 @@ impl Store {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.members(channel, after, limit)),
             Backend::Redis(redis) => redis.members(channel, after, limit).await,
+        }
+    }
+
+    /// Whom the listeners of a channel have been told of, a leave that is announced later included.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn announced(&self, channel: &Channel) -> Result<Announced, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.announced(channel)),
+            Backend::Redis(redis) => redis.announced(channel).await,
         }
     }
 

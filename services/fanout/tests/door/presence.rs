@@ -6,9 +6,9 @@ use tidings_broker::Broker;
 use tidings_core::{Namespace, Namespaces};
 use tidings_fanout::Deps;
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest, LookupResponse, Member, PresenceAck,
-    StatsRequest, StatsResponse, UserPresence, WatchRequest, WatchResponse, presence_client::PresenceClient,
-    presence_server, watch_response,
+    AnnouncedRequest, AnnouncedResponse, GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest,
+    LookupResponse, Member, PresenceAck, StatsRequest, StatsResponse, UserPresence, WatchRequest,
+    WatchResponse, presence_client::PresenceClient, presence_server, watch_response,
 };
 use tidings_runtime::{Shutdown, serve};
 use tonic::{Code, Request, Response, Status, Streaming, codec::CompressionEncoding, transport};
@@ -33,6 +33,10 @@ impl presence_server::Presence for Echo {
         &self,
         _: Request<Streaming<GatewayUpdate>>,
     ) -> Result<Response<Self::AttachStream>, Status> {
+        panic!("never passed on")
+    }
+
+    async fn announced(&self, _: Request<AnnouncedRequest>) -> Result<Response<AnnouncedResponse>, Status> {
         panic!("never passed on")
     }
 

@@ -121,7 +121,9 @@ impl Core {
         more: &mut Vec<Action>,
     ) {
         let positioned = hears.positioned;
+        let joins = hears.joins;
         let before = self.hub.join(channel, key, Member::In(hears));
+        self.follow(channel, joins, before.as_ref());
         self.node.metrics.subscribed();
         if let Some(seen) = seen {
             self.node.members.joined(channel, &seen);
@@ -140,6 +142,18 @@ impl Core {
         }
     }
 
+    /// A client wants to be told of joins and leaves, or not, and did so `before`, or not. Where nothing is lost on the way to
+    /// here, nothing need be remembered.
+    fn follow(&self, channel: &Channel, joins: bool, before: Option<&Member>) {
+        let did = matches!(before, Some(Member::In(Hears { joins: true, .. })));
+        let followed = self.node.members.followed();
+        match (did, joins && self.node.deliver.is_shared()) {
+            (false, true) => followed.follow(channel),
+            (true, false) => followed.unfollow(channel),
+            _ => {}
+        }
+    }
+
     /// A client wants the channel no more.
     pub(super) fn leave(
         &mut self,
@@ -153,6 +167,7 @@ impl Core {
         if matches!(released.member, Some(Member::In(_))) {
             self.node.metrics.unsubscribed();
         }
+        self.follow(channel, false, released.member.as_ref());
         let cancelled = self.cancel(channel, from);
         if released.last {
             self.awaited.remove(channel);

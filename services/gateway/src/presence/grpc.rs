@@ -96,6 +96,25 @@ impl Client {
         }
     }
 
+    /// Whom the listeners of a channel have been told of.
+    pub(super) async fn announced(&self, channel: &Channel) -> Result<Announced, Error> {
+        let request = wire::AnnouncedRequest {
+            channel: channel.to_string(),
+        };
+        let wire::AnnouncedResponse {
+            members,
+            per_user,
+            large,
+            incomplete,
+        } = self.0.clone().announced(request).await?.into_inner();
+        Ok(Announced {
+            members: members.into_iter().map(info).collect::<Result<_, _>>()?,
+            per_user,
+            large,
+            complete: !incomplete,
+        })
+    }
+
     /// How many clients are in a channel, and how many different users.
     pub(super) async fn stats(&self, channel: &Channel) -> Result<(u32, u32), Error> {
         let request = wire::StatsRequest {
@@ -121,6 +140,18 @@ impl Client {
             patience,
         })
     }
+}
+
+/// Whom the listeners of a channel have been told of.
+#[derive(Debug)]
+pub(super) struct Announced {
+    pub(super) members: Vec<ClientInfo>,
+    /// Users are announced once, with all their clients.
+    pub(super) per_user: bool,
+    /// There are too many: none is named.
+    pub(super) large: bool,
+    /// No gateway's members are still missing.
+    pub(super) complete: bool,
 }
 
 /// An open stream of updates and acknowledgements; ends when dropped.

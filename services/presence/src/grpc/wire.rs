@@ -161,6 +161,19 @@ pub(super) fn from_member(member: &Member, gateway: &GatewayId) -> wire::Member 
     }
 }
 
+/// Somebody as others in a channel know it.
+pub(super) fn from_info(channel: &Channel, info: &ClientInfo) -> wire::Member {
+    wire::Member {
+        channel: channel.to_string(),
+        client: info.client.to_string(),
+        user: info.user.to_string(),
+        conn_info: info.conn_info.clone(),
+        chan_info: info.chan_info.clone(),
+        announced: true,
+        ..wire::Member::default()
+    }
+}
+
 pub(super) fn unix_ms(time: SystemTime) -> i64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     since.as_millis().try_into().unwrap_or(i64::MAX)

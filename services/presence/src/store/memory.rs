@@ -16,7 +16,8 @@ use tidings_core::{Channel, ClientId};
 
 use self::state::{News, State};
 use super::{
-    Applied, Changes, Ended, Epoch, Event, Options, Page, Position, Scan, Stats, Swept, Whereabouts,
+    Announced, Applied, Changes, Ended, Epoch, Event, Options, Page, Position, Scan, Stats, Swept,
+    Whereabouts,
 };
 use crate::member::{GatewayId, Lease, Member};
 
@@ -111,6 +112,10 @@ impl Memory {
             more: members.next().is_some(),
             complete: state.leases.is_complete(),
         }
+    }
+
+    pub(super) fn announced(&self, channel: &Channel) -> Announced {
+        self.judged().announced(channel)
     }
 
     pub(super) fn stats(&self, channel: &Channel) -> Stats {

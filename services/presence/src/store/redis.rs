@@ -29,6 +29,7 @@
 //! member that nobody finds again, with one exception: a write that comes after its lease was swept, by a writer that
 //! then does not live to end the lease again. What it wrote is never visible, but stays.
 
+mod announced;
 mod entry;
 mod leaving;
 mod log;
@@ -157,6 +158,7 @@ struct Scripts {
     apply: Script,
     places: Script,
     page: Script,
+    announced: Script,
     stats: Script,
     look: Script,
     due: Script,
@@ -181,6 +183,7 @@ impl Scripts {
             apply: script!("field", "apply"),
             places: script!("places"),
             page: script!("page"),
+            announced: script!("announced"),
             stats: script!("stats"),
             look: script!("look"),
             due: script!("due"),

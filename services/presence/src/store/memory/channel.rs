@@ -129,6 +129,20 @@ impl Room {
         }
     }
 
+    /// Whom the channel's listeners know of.
+    pub(super) fn known(&self, per: Per) -> Vec<ClientInfo> {
+        let members = self.members.values().map(|kept| &kept.member);
+        let members = members.filter(|member| member.announced);
+        let mut known = BTreeMap::new();
+        for member in members.chain(self.leaving.values().map(|(_, member)| member)) {
+            let who = Who::new(&member.info, per);
+            if !self.quiet.contains(&who) {
+                known.entry(who).or_insert_with(|| member.info.clone());
+            }
+        }
+        known.into_values().collect()
+    }
+
     /// How many are there, when who comes and who goes is counted, not announced.
     pub(super) fn crowd(&self, options: &Options) -> Option<u32> {
         let size = self.members.len();

@@ -11,7 +11,10 @@ use tidings_core::{Channel, ClientId, ClientInfo};
 use tokio::time::Instant;
 
 use super::{
-    super::{Applied, Changes, Coming, Event, Options, SWEEP_PAGE, Stats, Swept, Whereabouts},
+    super::{
+        ANNOUNCED_MAX, Announced, Applied, Changes, Coming, Event, Options, SWEEP_PAGE, Stats, Swept,
+        Whereabouts,
+    },
     channel::{Kept, Room},
     leases::Leases,
     log::Log,
@@ -209,6 +212,20 @@ impl State {
             .into_iter()
             .flat_map(move |room| room.members.range((from, Bound::Unbounded)))
             .filter_map(|(_, kept)| Some((kept.member.clone(), self.gateway_of(kept)?)))
+    }
+
+    pub(super) fn announced(&self, channel: &Channel) -> Announced {
+        let room = self.channels.get(channel);
+        let large = room.is_some_and(|room| room.members.len() > ANNOUNCED_MAX);
+        Announced {
+            members: room
+                .filter(|_| !large)
+                .map(|room| room.known(self.options.per))
+                .unwrap_or_default(),
+            large,
+            complete: self.leases.is_complete(),
+            per: self.options.per,
+        }
     }
 
     pub(super) fn stats(&self, channel: &Channel) -> Stats {
