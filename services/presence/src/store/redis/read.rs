@@ -223,7 +223,9 @@ impl Redis {
         let who: Vec<Who> = names.iter().filter_map(|name| Who::parse(name)).collect();
         let places = self.places_under(&lease, &who).await;
         let places = places.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let (members, _) = self.of(places.into_iter().flatten().collect()).await?;
+        let (members, _) = self
+            .of(places.into_iter().flat_map(|placed| placed.under).collect())
+            .await?;
         Ok(Some(members))
     }
 }

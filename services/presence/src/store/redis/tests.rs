@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use tidings_broker::test_util::RedisServer;
 
+use super::{Who, write::Places};
 use crate::{
     member::{Change, Member},
-    store::{Error, fixture::*},
+    store::{Backend, Error, fixture::*},
 };
 
 #[tokio::test]
@@ -96,4 +97,32 @@ async fn a_redis_that_hangs_is_an_error() {
     ));
     server.resume();
     store.renew(&lease, LONG).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_member_whose_next_write_was_stopped_halfway_is_swept_with_its_older_lease() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let store = on(&server);
+    let Backend::Redis(redis) = &store.0 else {
+        panic!("a store in Redis");
+    };
+    let ada = member(&channel("tasks"), "ada");
+    let first = attach(&store, "g1", LONG).await;
+    store.apply(&first, joins([&ada])).await.unwrap();
+    // It is noted under the second lease, and then its writer dies, or Redis does.
+    let second = attach(&store, "g1", LONG).await;
+    let noted = Places::from([(Who::User("ada".into()), vec![ada.id()])]);
+    assert_eq!(redis.enter(&second, &noted).await.unwrap(), []);
+
+    let third = attach(&store, "g1", LONG).await;
+    store.supersede(&third).await.unwrap();
+    let mut left = Vec::new();
+    for lease in store.ended().await.unwrap().leases {
+        left.extend(sweep(&store, &lease).await);
+    }
+    assert_eq!(left, [ada.id()]);
+    leave(&store, &third).await;
+    assert_eq!(keys(&server).await, [] as [String; 0]);
 }

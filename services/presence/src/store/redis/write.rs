@@ -1,6 +1,9 @@
 //! Members come and go, and what is ended is swept.
 
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+};
 
 use redis::Cmd;
 use tidings_core::{Channel, ClientId};
@@ -21,7 +24,17 @@ const SWEEP_USERS: usize = 200;
 const AT: &str = "at:";
 
 /// Members, by whose they are.
-type Places = BTreeMap<Who, Vec<MemberId>>;
+pub(super) type Places = BTreeMap<Who, Vec<MemberId>>;
+
+/// Where a user is.
+#[derive(Default)]
+pub(super) struct Placed {
+    /// Under a lease.
+    pub(super) under: Vec<MemberId>,
+    /// Under a newer one, for all that is noted. A writer that was stopped right after it had noted that has left the member
+    /// under the older lease, so a sweep of that one has to look here, too.
+    newer: Vec<MemberId>,
+}
 
 /// What became of members that were to be written or removed.
 #[derive(Default)]
@@ -76,13 +89,13 @@ impl Redis {
         let mut found: Vec<MemberId> = names.iter().filter_map(|name| at(name)).collect();
         let mut failed = false;
         for (who, ids) in who.iter().zip(self.places_under(lease, &who).await) {
-            let Ok(mut ids) = ids else {
+            let Ok(Placed { mut under, newer }) = ids else {
                 failed = true;
                 continue;
             };
-            ids.truncate(SWEEP_PAGE.saturating_sub(found.len()));
-            found.extend(ids.iter().cloned());
-            places.insert(who.clone(), ids);
+            under.truncate(SWEEP_PAGE.saturating_sub(found.len()));
+            found.extend(under.iter().chain(&newer).cloned());
+            places.insert(who.clone(), under);
             if found.len() >= SWEEP_PAGE {
                 break;
             }
@@ -236,7 +249,7 @@ impl Redis {
 
     /// Names who will have members, and where, so that a sweep and a lookup find them. Those whose places cannot be noted are
     /// named in the lease's set themselves, and returned.
-    async fn enter(&self, lease: &Lease, comers: &Places) -> Result<Vec<MemberId>, Error> {
+    pub(super) async fn enter(&self, lease: &Lease, comers: &Places) -> Result<Vec<MemberId>, Error> {
         if comers.is_empty() {
             return Ok(Vec::new());
         }
@@ -288,8 +301,8 @@ impl Redis {
         self.each(Some(&self.scripts.places), &calls).await
     }
 
-    /// Where each of them is under a lease.
-    pub(super) async fn places_under(&self, lease: &Lease, who: &[Who]) -> Vec<Result<Vec<MemberId>, Error>> {
+    /// Where each of them is under a lease, and under newer ones.
+    pub(super) async fn places_under(&self, lease: &Lease, who: &[Who]) -> Vec<Result<Placed, Error>> {
         let serial = entry::serial(lease.serial);
         let all = who.iter().map(|who| {
             let mut all = redis::cmd("HGETALL");
@@ -298,11 +311,18 @@ impl Redis {
         });
         let all: Vec<Result<Vec<(Vec<u8>, Vec<u8>)>, Error>> =
             self.each(None, &all.collect::<Vec<_>>()).await;
-        let under = |places: Vec<(Vec<u8>, Vec<u8>)>| {
-            let mine = places.into_iter().filter(|(_, held)| held == serial.as_bytes());
-            mine.filter_map(|(name, _)| entry::parse_name(&name)).collect()
+        let sort = |places: Vec<(Vec<u8>, Vec<u8>)>| {
+            let mut placed = Placed::default();
+            for (name, held) in places {
+                match (entry::parse_name(&name), held.as_slice().cmp(serial.as_bytes())) {
+                    (Some(id), Ordering::Equal) => placed.under.push(id),
+                    (Some(id), Ordering::Greater) => placed.newer.push(id),
+                    _ => {}
+                }
+            }
+            placed
         };
-        all.into_iter().map(|places| places.map(under)).collect()
+        all.into_iter().map(|places| places.map(sort)).collect()
     }
 }
 
