@@ -350,6 +350,29 @@ async fn a_channel_that_cannot_be_compared_keeps_no_loss_of_others_from_being_no
 }
 
 #[tokio::test]
+async fn a_redis_that_goes_back_to_one_snapshot_twice_gives_no_offset_twice() {
+    let Some(mut server) = RedisServer::start_with(&["--save", ""]) else {
+        return;
+    };
+    let first = node(&server);
+    up(&first).await;
+    let before = publish(&first).await;
+    command(&server, &["SAVE"]).await;
+    drop(first);
+    let mut given = vec![before];
+    for _ in 0..3 {
+        server.kill();
+        server.up();
+        // Nobody is left that knows of what was published after the snapshot.
+        let broker = node(&server);
+        up(&broker).await;
+        let next = publish(&broker).await;
+        assert!(!given.contains(&next), "{next:?} of {given:?}");
+        given.push(next);
+    }
+}
+
+#[tokio::test]
 async fn a_primary_that_forgets_whom_it_followed_makes_no_offset_jump() {
     let (Some(primary), Some(replica)) = (RedisServer::start(), RedisServer::start()) else {
         return;

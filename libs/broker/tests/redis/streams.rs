@@ -423,7 +423,11 @@ async fn a_redis_that_refuses_writes_publishes_nothing_that_a_repeat_would_publi
     };
     let publish = async || {
         let targets = [target.clone()];
-        broker.publisher().publish(&targets, &publication("x")).await.remove(0)
+        broker
+            .publisher()
+            .publish(&targets, &publication("x"))
+            .await
+            .remove(0)
     };
     command(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
     for _ in 0..5 {

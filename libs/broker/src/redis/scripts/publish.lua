@@ -14,8 +14,9 @@ local generation, evidence = ARGV[6], ARGV[7]
 local HEAD, FIELDS = 7, 7
 
 -- More than one channel gets between two looks at Redis, or between two snapshots of it: 2^36 is two days of all that a
--- Redis can do.
-local LEAP = 68719476736
+-- Redis can do. By chance up to as much again: a Redis that goes back to one snapshot twice must not leap to where it was
+-- before, where other publications have been.
+local LEAP = 68719476736 + tonumber(string.sub(redis.sha1hex(new_epoch), 1, 9), 16)
 
 -- Numbers stop being exact behind this one. A stream that gets here begins anew.
 local LAST = 9007199254740991
