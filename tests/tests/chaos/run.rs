@@ -4,6 +4,7 @@ mod leftovers;
 mod members;
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -386,15 +387,19 @@ impl<'a> Run<'a> {
         }
         let mut from_source = self.queue.added().clone();
         from_source.retain(|it| !dead.contains(&it.number));
+        let accepted = self.ledger.all().clone();
+        let places: Vec<_> = (0..kept.len())
+            .map(|channel| places(channel, &accepted, kept[channel].as_ref()))
+            .collect();
         let clients = self.clients.clients.iter().map(|client| Seen {
             channel: client.channel,
             kind: client.kind,
-            history: client.history(),
+            history: client.history().resolved(&places[client.channel]),
         });
         let facts = Facts {
             plan: self.plan,
             channels: &self.channels,
-            accepted: self.ledger.all().clone(),
+            accepted,
             from_source,
             kept,
             clients: clients.collect(),
@@ -439,4 +444,18 @@ async fn stream(node: &Tidings, channel: &str) -> Kept {
             }
         }
     }
+}
+
+/// Where numbers are known to be in a channel.
+fn places(channel: usize, accepted: &[Accepted], kept: Option<&Kept>) -> HashMap<u64, Place> {
+    let accepted = accepted.iter().filter(|it| it.channel == channel);
+    let accepted = accepted.filter_map(|it| Some((it.number, it.at.clone()?)));
+    let kept = kept.into_iter().flat_map(|kept| {
+        kept.numbers.iter().map(|(offset, number)| {
+            let epoch = kept.top.epoch.clone();
+            let offset = *offset;
+            (*number, Place { epoch, offset })
+        })
+    });
+    kept.chain(accepted).collect()
 }

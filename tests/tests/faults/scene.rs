@@ -232,7 +232,7 @@ impl<R> Scene<R> {
         let acknowledged = self.publisher.stop().await;
         let (top, kept) = self.stream().await;
         eventually("all clients are where the stream is", async || {
-            let there = |roamer: &Roamer| roamer.place().as_ref() == Some(&top);
+            let there = |roamer: &Roamer| roamer.place().is_some_and(|place| place.may_be(&top));
             self.roamers.iter().all(there).then_some(())
         })
         .await;
