@@ -358,7 +358,13 @@ impl<'a> Run<'a> {
                     let last = |moment: &Moment| matches!(moment, Moment::Heard { number, .. } if number >> 32 == u64::from(LAST));
                     history.moments.iter().rev().take(200).any(last)
                 }
-                _ => tops[client.channel].is_some() && client.at() == tops[client.channel],
+                _ => {
+                    let is_there = |(top, at): (&Place, Place)| at.may_be(top);
+                    tops[client.channel]
+                        .as_ref()
+                        .zip(client.at())
+                        .is_some_and(is_there)
+                }
             };
             if !there {
                 late.push(format!("{} at {:?}", client.history().client, client.at()));

@@ -374,7 +374,12 @@ impl Servers {
         let mut found = Vec::new();
         for server in self.primaries() {
             let keys: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"])).unwrap_or_default();
-            let bounded = ["tidings:presence-log", "tidings:gateways", "tidings:{leases}"];
+            let bounded = [
+                "tidings:presence-log",
+                "tidings:gateways",
+                "tidings:{leases}",
+                "tidings:format",
+            ];
             let keys = keys.into_iter().filter(|key| !bounded.contains(&key.as_str()));
             found.extend(keys.filter(|key| {
                 // A key may be gone, or on another node, by now.
