@@ -73,6 +73,7 @@ fn start(cores: NonZeroUsize, broker: Broker, channel: &Channel) -> anyhow::Resu
         verifier: None,
         subscription_verifier: None,
         members,
+        streams: Health::new().component("streams"),
         drain_over: Duration::ZERO,
         shutdown: shutdown.clone(),
     };

@@ -9,6 +9,8 @@ use std::{
     ops::Bound::Excluded,
 };
 
+use tokio::time::Instant;
+
 /// A place in a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
@@ -38,6 +40,17 @@ pub enum Moment {
     },
     /// It was told that it may have missed something.
     Told,
+    /// Its subscription ended without a notice, and it does not ask for what it misses until the next one.
+    Left,
+}
+
+/// When and where something happened to a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp {
+    /// When.
+    pub at: Instant,
+    /// Through which of its addresses.
+    pub via: usize,
 }
 
 /// What a client went through, in order.
@@ -47,6 +60,21 @@ pub struct History {
     pub client: String,
     /// In the order in which they happened.
     pub moments: Vec<Moment>,
+    /// One for each moment; none where nobody asks for them.
+    pub stamps: Vec<Stamp>,
+}
+
+/// A number that names its publisher: the `n`th of `publisher`.
+#[must_use]
+pub fn numbered(publisher: u32, n: u32) -> u64 {
+    (u64::from(publisher) << 32) | u64::from(n)
+}
+
+/// The publisher of a number, and which of its numbers it is.
+#[must_use]
+pub fn publisher(number: u64) -> (u32, u32) {
+    let low = u32::try_from(number & u64::from(u32::MAX)).expect("32 bits");
+    (u32::try_from(number >> 32).expect("32 bits"), low)
 }
 
 /// What a stream is known to hold, and what its clients say.
@@ -75,7 +103,7 @@ impl Checker {
         let mut excused = true;
         for (index, moment) in history.moments.iter().enumerate() {
             let fault = match moment {
-                Moment::Told => {
+                Moment::Told | Moment::Left => {
                     excused = true;
                     None
                 }

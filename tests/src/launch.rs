@@ -6,7 +6,7 @@ use std::{
     process::{ExitStatus, Output, Stdio},
 };
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 use crate::{Redis, Tidings, binary, eventually::in_time, ports::Ports, token::CONFIG};
 
@@ -80,27 +80,30 @@ impl Launch {
 
     fn spawn(self) -> Tidings {
         let dir = tempfile::tempdir().expect("a directory for temporary files");
-        let config = dir.path().join("node.toml");
-        std::fs::write(&config, &self.config).expect("a file in it");
-        let log = dir.path().join("log");
-        let file = File::create(&log).expect("a file in it");
-        let also = file.try_clone().expect("a second handle of a file");
-        let mut command = bare(dir.path());
-        command
-            .arg("--config")
-            .arg(&config)
-            .arg(self.role)
-            .env("PORT", self.ports.clients().to_string())
-            .env(
-                "TIDINGS_PRESENCE__LISTEN",
-                format!("127.0.0.1:{}", self.ports.presence()),
-            )
-            .envs(self.environment)
-            .stdout(Stdio::from(file))
-            .stderr(Stdio::from(also));
-        let child = command.spawn().expect("the tidings binary runs");
-        Tidings::new(self.role, child, log, dir, self.ports)
+        std::fs::write(dir.path().join("node.toml"), &self.config).expect("a file in it");
+        Tidings::new(self.role, self.environment, dir, self.ports)
     }
+}
+
+/// Runs a role with the configuration `node.toml` of `dir`; what it prints and logs is appended to the file `log` there.
+pub(crate) fn run(role: &str, environment: &[(String, String)], dir: &Path, ports: &Ports) -> Child {
+    let log = File::options().create(true).append(true).open(dir.join("log"));
+    let file = log.expect("a file in the directory of the process");
+    let also = file.try_clone().expect("a second handle of a file");
+    let mut command = bare(dir);
+    command
+        .arg("--config")
+        .arg(dir.join("node.toml"))
+        .arg(role)
+        .env("PORT", ports.clients().to_string())
+        .env(
+            "TIDINGS_PRESENCE__LISTEN",
+            format!("127.0.0.1:{}", ports.presence()),
+        )
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdout(Stdio::from(file))
+        .stderr(Stdio::from(also));
+    command.spawn().expect("the tidings binary runs")
 }
 
 /// Runs one of the commands that end by themselves, with `environment` and in an empty directory.

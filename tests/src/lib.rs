@@ -13,6 +13,7 @@ mod client;
 mod collector;
 mod eventually;
 pub mod fault;
+pub mod follower;
 mod launch;
 mod ports;
 mod postgres;

@@ -1,7 +1,10 @@
 //! A client that follows one stream through everything: it comes back, recovers, and writes down what it got.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -11,12 +14,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    checker::{History, Moment, Place},
+    checker::{History, Moment, Place, Stamp},
     socket::{ANSWER, Over, Socket},
 };
 
-/// How long it waits before it tries again to connect or to subscribe, at most.
-const PAUSE: Duration = Duration::from_millis(300);
+/// How long it waits before it tries again to subscribe, and to connect unless it stays away longer, at most.
+pub const PAUSE: Duration = Duration::from_millis(300);
 
 /// A client that runs until it is dropped.
 #[derive(Debug)]
@@ -38,6 +41,23 @@ pub struct Roam {
     pub restless: Option<Duration>,
     /// What its choices follow from.
     pub seed: u64,
+    /// What it asks for when it subscribes.
+    pub mode: Mode,
+    /// How long it stays away between connections, at most.
+    pub away: Duration,
+    /// Once this is set it stays connected, and comes back at once.
+    pub still: Arc<AtomicBool>,
+}
+
+/// What a roamer asks for when it subscribes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Recovery of everything that it missed.
+    Recover,
+    /// Notices of what it misses while it is subscribed; each subscription begins with what is new.
+    Position,
+    /// The newest publication, from a namespace that recovers as a cache.
+    Cache,
 }
 
 struct Run {
@@ -45,6 +65,8 @@ struct Run {
     history: Arc<Mutex<History>>,
     /// Where it is.
     at: Option<Place>,
+    /// Which of its addresses it is connected to.
+    via: usize,
     chance: StdRng,
 }
 
@@ -54,12 +76,13 @@ impl Roamer {
     pub fn start(roam: Roam) -> Self {
         let history = Arc::new(Mutex::new(History {
             client: format!("client {} of {}", roam.seed, roam.channel),
-            moments: Vec::new(),
+            ..History::default()
         }));
         let run = Run {
             chance: StdRng::seed_from_u64(roam.seed),
             history: history.clone(),
             at: None,
+            via: 0,
             roam,
         };
         let running = tokio_util::task::TaskTracker::new().spawn(run.forever());
@@ -87,7 +110,7 @@ impl Roamer {
         let history = lock(&self.history);
         history.moments.iter().rev().find_map(|moment| match moment {
             Moment::Subscribed { at, .. } | Moment::Heard { at, .. } => Some(at.clone()),
-            Moment::Told => None,
+            Moment::Told | Moment::Left => None,
         })
     }
 }
@@ -96,8 +119,17 @@ impl Run {
     async fn forever(mut self) {
         loop {
             let Over = self.connected().await;
-            self.pause().await;
+            if self.roam.mode == Mode::Position {
+                self.note(Moment::Left);
+            }
+            let most = if self.is_still() { PAUSE } else { self.roam.away };
+            let away = self.chance.random_range(Duration::ZERO..most);
+            sleep(away).await;
         }
+    }
+
+    fn is_still(&self) -> bool {
+        self.roam.still.load(Relaxed)
     }
 
     async fn pause(&mut self) {
@@ -107,14 +139,13 @@ impl Run {
 
     /// One connection, from its beginning to its end.
     async fn connected(&mut self) -> Over {
-        let url = self.roam.urls[self.chance.random_range(0..self.roam.urls.len())].clone();
+        self.via = self.chance.random_range(0..self.roam.urls.len());
+        let url = self.roam.urls[self.via].clone();
         let Ok((mut socket, _)) = Socket::connect(&url, &self.roam.token).await else {
             return Over;
         };
-        let leave_at = self
-            .roam
-            .restless
-            .map(|most| Instant::now() + self.chance.random_range(Duration::ZERO..most));
+        let restless = self.roam.restless.filter(|_| !self.is_still());
+        let leave_at = restless.map(|most| Instant::now() + self.chance.random_range(Duration::ZERO..most));
         loop {
             let Ok(()) = self.subscribed(&mut socket, leave_at).await else {
                 return Over;
@@ -125,8 +156,12 @@ impl Run {
 
     /// One subscription. `Ok` when it is over and the connection is not.
     async fn subscribed(&mut self, socket: &mut Socket, leave_at: Option<Instant>) -> Result<(), Over> {
-        let mut options = json!({"channel": self.roam.channel, "recoverable": true});
-        if let Some(at) = &self.at {
+        let wish = match self.roam.mode {
+            Mode::Position => "positioned",
+            Mode::Recover | Mode::Cache => "recoverable",
+        };
+        let mut options = json!({"channel": self.roam.channel, wish: true});
+        if let (Some(at), Mode::Recover | Mode::Cache) = (&self.at, self.roam.mode) {
             options["recover"] = true.into();
             options["offset"] = at.offset.into();
             options["epoch"] = at.epoch.clone().into();
@@ -183,7 +218,12 @@ impl Run {
     }
 
     fn note(&self, moment: Moment) {
-        lock(&self.history).moments.push(moment);
+        let mut history = lock(&self.history);
+        history.moments.push(moment);
+        history.stamps.push(Stamp {
+            at: Instant::now(),
+            via: self.via,
+        });
     }
 }
 

@@ -1,6 +1,6 @@
 //! A `tidings` process that runs.
 
-use std::{fs, path::PathBuf, process::ExitStatus, thread};
+use std::{fs, process::ExitStatus, thread};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -12,7 +12,7 @@ use tokio::{
 
 use crate::{
     eventually::{eventually, in_time},
-    launch::Exit,
+    launch::{self, Exit},
     ports::Ports,
 };
 
@@ -21,20 +21,30 @@ use crate::{
 pub struct Tidings {
     role: &'static str,
     child: Child,
-    log: PathBuf,
-    _dir: TempDir,
+    environment: Vec<(String, String)>,
+    dir: TempDir,
     ports: Ports,
 }
 
 impl Tidings {
-    pub(crate) fn new(role: &'static str, child: Child, log: PathBuf, dir: TempDir, ports: Ports) -> Self {
+    pub(crate) fn new(
+        role: &'static str,
+        environment: Vec<(String, String)>,
+        dir: TempDir,
+        ports: Ports,
+    ) -> Self {
         Self {
+            child: launch::run(role, &environment, dir.path(), &ports),
             role,
-            child,
-            log,
-            _dir: dir,
+            environment,
+            dir,
             ports,
         }
+    }
+
+    /// Starts it again after it has ended, on the same ports, and does not wait until it is ready.
+    pub fn start_again(&mut self) {
+        self.child = launch::run(self.role, &self.environment, self.dir.path(), &self.ports);
     }
 
     /// Its process id.
@@ -97,7 +107,7 @@ impl Tidings {
     /// All that it printed and logged so far.
     #[must_use]
     pub fn logs(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// `GET path` at its operators' door: the status and the body. `None` while nobody answers there.

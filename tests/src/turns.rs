@@ -1,11 +1,15 @@
 //! Whether who listened heard members come and go in turns.
 
-use std::{collections::BTreeSet, fmt::Debug};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+};
 
 /// What one observer heard of members `M`, none of whom it knew in the beginning.
 #[derive(Debug)]
 pub struct Turns<M> {
     there: BTreeSet<M>,
+    left: BTreeMap<M, usize>,
     faults: Vec<String>,
 }
 
@@ -13,12 +17,13 @@ impl<M> Default for Turns<M> {
     fn default() -> Self {
         Self {
             there: BTreeSet::new(),
+            left: BTreeMap::new(),
             faults: Vec::new(),
         }
     }
 }
 
-impl<M: Ord + Debug> Turns<M> {
+impl<M: Ord + Clone + Debug> Turns<M> {
     /// It heard that a member came (`true`) or left.
     pub fn heard(&mut self, member: M, came: bool) {
         if came == self.there.contains(&member) {
@@ -29,6 +34,7 @@ impl<M: Ord + Debug> Turns<M> {
         if came {
             self.there.insert(member);
         } else {
+            *self.left.entry(member.clone()).or_default() += 1;
             self.there.remove(&member);
         }
     }
@@ -37,6 +43,12 @@ impl<M: Ord + Debug> Turns<M> {
     #[must_use]
     pub const fn there(&self) -> &BTreeSet<M> {
         &self.there
+    }
+
+    /// How often a member left.
+    #[must_use]
+    pub fn leaves(&self, member: &M) -> usize {
+        self.left.get(member).copied().unwrap_or_default()
     }
 
     /// Passes judgement.

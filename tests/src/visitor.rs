@@ -130,7 +130,7 @@ impl Run {
 #[derive(Debug)]
 pub struct Observer {
     heard: Arc<Mutex<Turns<Stay>>>,
-    _running: AbortOnDropHandle<()>,
+    running: AbortOnDropHandle<()>,
 }
 
 impl Observer {
@@ -169,11 +169,13 @@ impl Observer {
             }
             lock(&noting).heard(("its connection".to_owned(), String::new()), false);
         });
-        let observer = Self {
-            heard,
-            _running: running,
-        };
+        let observer = Self { heard, running };
         (observer, client)
+    }
+
+    /// Ends its connection.
+    pub fn leave(&self) {
+        self.running.abort();
     }
 
     /// What it heard so far.

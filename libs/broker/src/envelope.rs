@@ -51,6 +51,20 @@ pub(crate) fn publication(publication: &Publication) -> Vec<u8> {
     }))
 }
 
+/// The bytes of a publication with its position behind them, as the script that appends it to a stream has them.
+pub(crate) fn positioned(publication: &[u8], position: Option<&Position>) -> Vec<u8> {
+    let mut bytes = publication.to_vec();
+    if let Some(position) = position {
+        // The fields of a message that stands twice are merged (protobuf encoding, "Last One Wins").
+        bytes.extend(encode(Body::Publication(wire::Publication {
+            offset: position.offset,
+            epoch: position.epoch.clone(),
+            ..wire::Publication::default()
+        })));
+    }
+    bytes
+}
+
 /// The bytes of the announcement that a member came.
 pub(crate) fn join(info: &ClientInfo) -> Vec<u8> {
     encode(Body::Join(wire::Join {

@@ -11,10 +11,11 @@
 //! - nothing of a channel arrives after unsubscribing from it has returned;
 //! - what a node is told reaches it, if it listens, and whoever told it hears how many did;
 //! - delivery is at most once. What may have been lost is said by [`Incoming::Gap`], never hidden;
+//! - what one caller publishes to one channel by one [`OrderedPublisher`] arrives in the order of its calls;
 //! - what is kept is numbered in the order in which it is delivered, and no number is given twice under one epoch. There
-//!   are no holes but at seams, which say what they follow: after each restart and each failover of Redis, which may have
-//!   lost its newest writes, a stream leaves out what may have been given. The epoch is another once what was kept is lost,
-//!   as far as anyone who was told of it is there to say so; what is still there goes on under the new epoch.
+//!   are no holes but at offset jumps, which say what they follow: after each restart and each failover of Redis, which may have
+//!   lost its newest writes, a stream leaves out what may have been given. The epoch changes when something was lost that a
+//!   publisher or a gateway can prove; what is still there goes on under the new epoch.
 //!
 //! In reading order: this file is what callers see, `topic` what can be wanted, and `stream` the words that are about streams; `memory` is the
 //! bus of one process, [`redis`] the one between processes, `envelope` what travels on it.
@@ -31,7 +32,10 @@ mod topic;
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, ready},
+};
 use prometheus_client::registry::Registry;
 use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
 use tokio::{sync::watch, time::Instant};
@@ -39,6 +43,9 @@ use tokio::{sync::watch, time::Instant};
 pub use error::Error;
 pub use stream::{History, Once, Published, Query, REMEMBERED, Target, Version, WINDOW};
 pub use topic::To;
+
+/// The version of what travels on the bus and of what is kept in Redis. Nodes of one prefix have to speak the same.
+pub const FORMAT: u32 = 1;
 
 /// The most bytes of one message to nodes.
 pub const CONTROL: usize = 1 << 20;
@@ -229,9 +236,15 @@ impl Publisher {
     }
 
     /// A handle for one caller whose publications have to keep their order in each channel.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     #[must_use]
     pub fn ordered(&self) -> OrderedPublisher {
-        OrderedPublisher(self.clone())
+        OrderedPublisher(match &self.0 {
+            Bus::Memory(_) => Order::Memory(self.clone()),
+            Bus::Redis(bus) => Order::Redis(redis::Ordered::new(bus.clone())),
+        })
     }
 
     /// Whether it is known that nothing can be published to a channel now: whoever carries it is away. (In a Redis Cluster
@@ -290,22 +303,36 @@ impl Publisher {
 
 /// Publishes for one caller, in order: what it publishes to one channel arrives there in the order of the calls, through
 /// retries, reconnects and redirects. Dropping it gives up what has no answer yet.
-pub struct OrderedPublisher(Publisher);
+pub struct OrderedPublisher(Order);
+
+enum Order {
+    /// In memory a publish has ended before the next begins, and cannot fail.
+    Memory(Publisher),
+    Redis(redis::Ordered),
+}
 
 impl OrderedPublisher {
     /// Publishes as [`Publisher::publish_within`] does. The publication takes its place in the order of each target's
     /// channel before this returns; the future gives the answers, and need not be polled for the publication to be sent.
     ///
     /// A channel where a publication failed for good takes no later one: they are answered [`Error::Aborted`], until the one
-    /// that failed is published again with its key ([`Once`]). Must be called within a tokio runtime.
+    /// that failed is published again with its key ([`Once`]).
     pub fn publish(
         &self,
         targets: &[Target],
         publication: &Publication,
         deadline: Option<Instant>,
     ) -> BoxFuture<'static, Vec<Result<Published, Error>>> {
-        let (publisher, targets, publication) = (self.0.clone(), targets.to_vec(), publication.clone());
-        async move { publisher.publish_within(&targets, &publication, deadline).await }.boxed()
+        match &self.0 {
+            Order::Memory(publisher) => {
+                let published = publisher.publish(targets, publication).now_or_never();
+                ready(published.unwrap_or_default()).boxed()
+            }
+            Order::Redis(ordered) => {
+                let envelope = envelope::publication(publication).into();
+                ordered.publish(targets, envelope, deadline)
+            }
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Bus {
     }
 
     pub(crate) fn remove(&self, channel: &Channel) {
-        self.state.lock().store.remove(channel);
+        self.state.lock().store.remove(channel, Instant::now());
     }
 
     pub(crate) fn status(&self) -> watch::Receiver<Status> {

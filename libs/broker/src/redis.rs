@@ -4,20 +4,26 @@
 //! the bus has a connection of its own per subscriber, because a pooled connection cannot be subscribed; it lives on
 //! one thread per process, together with the monitor that tells a process without subscribers how Redis is.
 //!
-//! In reading order: [`Config`] and [`RedisUrl`], `place` and `sentinel`, where Redis is; `servers`, which is one `node` or a `cluster` of them, of which
-//! `slots` and `topology` say who has what; [`Pool`], for who keeps something else there; `streams`, what is in Redis, `keys`, how it is called there, and
-//! `script` and `scripts/`, what is done with it; `generation`, what Redis may have lost, `acknowledged` and `audit`, what it must not have; `commands`, the pool, and `line`, how many share one connection of it; `waiting`, what is
-//! published while Redis is away;
-//! `peer`, who is asked, and how its words are shown; `metrics`, how that goes; `link`, one dedicated connection; `reader`, what a subscriber does with it, and `spread`, with several of them; `monitor` and `health`, how Redis is;
-//! `thread`.
+//! In reading order:
+//!
+//! - where Redis is: [`Config`] and [`RedisUrl`], `place`, `sentinel`; `servers`, which is one `node` or a `cluster` of them, of which
+//!   `slots` and `topology` say which has what;
+//! - what is in it: `streams`, `keys`, `script` and `scripts/`, `format`; [`Pool`], for others that keep something there;
+//! - what it may have lost: `generation`, `suspicion`, `evidence` and `audit`;
+//! - commands: `commands`, the pool, and `line`, how many callers share one connection of it; `waiting`, publications while Redis is
+//!   unavailable; `ordered`, those of one caller in order;
+//! - subscriptions: `link`, one dedicated connection; `reader`, what a subscriber does with it, and `spread`, with several of them;
+//! - how it is: `monitor`, `health`, `metrics`, `peer`, and `examine` for `tidings doctor`;
+//! - `thread`, where the dedicated connections live.
 
-mod acknowledged;
 mod audit;
 mod cluster;
 mod commands;
 mod config;
 mod connection;
+mod evidence;
 mod examine;
+mod format;
 mod generation;
 mod health;
 mod keys;
@@ -26,6 +32,7 @@ mod link;
 mod metrics;
 mod monitor;
 mod node;
+mod ordered;
 mod peer;
 mod place;
 mod reader;
@@ -35,13 +42,15 @@ mod servers;
 mod slots;
 mod spread;
 mod streams;
+mod suspicion;
 mod thread;
 mod topology;
 pub mod url;
 mod waiting;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use prometheus_client::registry::Registry;
 use redis::{ParsingError, Value};
 use tidings_core::{Channel, Position, Retention};
@@ -51,8 +60,8 @@ use tokio::{
 };
 
 use self::{
-    acknowledged::Acknowledged,
     commands::{Ask, Failure},
+    evidence::Evidence,
     health::Health,
     keys::Keys,
     metrics::Kind,
@@ -60,15 +69,20 @@ use self::{
     peer::Peer,
     script::Call,
     servers::Servers,
-    streams::Streams,
+    streams::{Item, Outcome, Streams},
+    suspicion::Suspicion,
     thread::Thread,
     waiting::Waiting,
 };
-use crate::{Error, History, Published, Query, Sink, Status, Target, To, topic::Topic};
+use crate::{
+    Error, History, Published, Query, REMEMBERED, Sink, Status, Target, To, envelope, stream::bounded,
+    topic::Topic,
+};
 pub use config::Config;
 pub use connection::{Connection, Pool};
 pub use examine::{Finding, PERMISSIONS, Verdict, examine};
 pub use keys::channel_name;
+pub(crate) use ordered::Ordered;
 pub use sentinel::Sentinel;
 pub use url::RedisUrl;
 
@@ -84,10 +98,12 @@ pub(crate) struct Bus {
     /// How long a command may take.
     timeout: Duration,
     waiting: Waiting,
-    acknowledged: Acknowledged,
-    /// Told when Redis may have lost something.
-    suspicion: Arc<Notify>,
+    evidence: Evidence,
+    /// Raised when Redis may have lost something.
+    suspicion: Arc<Suspicion>,
     health: Arc<Health>,
+    /// Notified of each new connection of a monitor.
+    connected: Arc<Notify>,
     thread: Thread,
 }
 
@@ -96,12 +112,14 @@ impl Bus {
         config.check()?;
         let peer = Peer::new(config)?;
         let health = Arc::new(Health::new(peer.name().clone()));
-        let suspicion = Arc::new(Notify::new());
+        let suspicion = Arc::<Suspicion>::default();
+        let connected = Arc::new(Notify::new());
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
         let nodes = Nodes {
             config: config.clone(),
             health: health.clone(),
             suspicion: suspicion.clone(),
+            connected: connected.clone(),
             spawner: thread.spawner(),
         };
         let servers = Servers::start(config, &peer, nodes, &thread)?;
@@ -113,12 +131,14 @@ impl Bus {
             servers,
             timeout: config.command_timeout,
             waiting: Waiting::default(),
-            acknowledged: Acknowledged::default(),
+            evidence: Evidence::default(),
             suspicion,
             health,
+            connected,
             thread,
         });
         bus.thread.spawn(audit::run(Arc::downgrade(&bus)));
+        bus.thread.spawn(format::run(Arc::downgrade(&bus)));
         Ok(bus)
     }
 
@@ -144,61 +164,139 @@ impl Bus {
 
     /// Whether whoever carries a channel is known to be away.
     pub(crate) fn is_away(&self, channel: &Channel) -> bool {
-        self.servers.is_away(channel.as_str())
+        self.health.refused().is_some() || self.servers.is_away(channel.as_str())
     }
 
-    /// Sends one envelope to where each of `targets` asks; one result per target, in order.
+    /// Publishes one envelope to each of `targets`; one result per target, in order.
     pub(crate) async fn publish(&self, targets: &[Target], envelope: &[u8]) -> Vec<Result<Published, Error>> {
         let deadline = Instant::now() + self.timeout;
-        let results = self.attempt(targets, envelope, deadline).await.into_iter();
+        let items: Vec<_> = targets.iter().map(|target| Item { target, envelope }).collect();
+        let results = self.attempt(&items, each, deadline).await.into_iter();
         results.map(|result| result.map_err(Error::from)).collect()
     }
 
-    /// The same, by the deadline or the command timeout, whichever is first. A result that cannot be understood is no
-    /// reason to try again.
+    /// Publishes items, those of a channel in their order, by the deadline or the command timeout, whichever is first. One
+    /// result per item. `together`: whether an item goes into the command of the one before it, which is to the same channel;
+    /// the items of a command are published all at once.
     async fn attempt(
         &self,
-        targets: &[Target],
-        envelope: &[u8],
+        items: &[Item<'_>],
+        together: fn(&Item<'_>, &Item<'_>) -> bool,
         deadline: Instant,
     ) -> Vec<Result<Published, Failure>> {
-        let known: Vec<Option<Position>> = targets.iter().map(|target| self.known(target)).collect();
+        if let Err(error) = self.usable() {
+            return vec![Err(Failure::undone(error)); items.len()];
+        }
+        let groups: Vec<&[Item<'_>]> = items.chunk_by(|one, next| together(one, next)).collect();
+        let evidence: Vec<String> = groups.iter().map(|group| self.known(group)).collect();
+        let suspected = self.suspicion.count();
+        let bytes: usize = items.iter().map(|item| item.envelope.len()).sum();
         let ask = Ask {
-            count: targets.len(),
-            streams: targets.iter().any(|target| target.retention.is_some()),
+            count: groups.len(),
+            streams: items.iter().any(|item| item.target.retention.is_some()),
             deadline: Some(deadline),
-            ..Ask::one(Kind::Publish, envelope.len())
+            ..Ask::one(Kind::Publish, bytes / groups.len().max(1))
         };
+        let asking = Mutex::new(BTreeSet::new());
         let publish = |index: usize, call: Call<'_>| {
-            let known = known[index].as_ref();
-            self.streams.publish(&targets[index], envelope, known, call)
+            if call.asking {
+                asking.lock().insert(index);
+            }
+            self.streams.publish(groups[index], &evidence[index], call)
         };
         let answers = self
             .servers
-            .ask(ask, |index| targets[index].channel.as_str(), publish)
-            .await;
-        let answers = answers.into_iter().zip(targets).map(|(answer, target)| {
-            let published = self.understand(answer?, streams::published);
-            let published = published.map_err(|error| Failure {
-                undone: false,
-                ..Failure::undone(error)
-            })?;
-            if let Some(position) = &published.position {
-                self.acknowledged.remember(&target.channel, position);
-            }
-            Ok(published)
-        });
-        answers.collect()
+            .ask(ask, |index| groups[index][0].target.channel.as_str(), publish);
+        let mut results = Vec::with_capacity(items.len());
+        for ((answer, group), evidence) in answers.await.into_iter().zip(&groups).zip(&evidence) {
+            results.extend(self.published(answer, group, evidence));
+        }
+        self.send_to_owners(&groups, &results, asking.into_inner()).await;
+        if suspected != self.suspicion.count() {
+            // The comparison of what was acknowledged may have begun before this was.
+            self.suspicion.raise();
+        }
+        results
     }
 
-    /// What is known of the stream that `target` is to be kept in.
-    fn known(&self, target: &Target) -> Option<Position> {
-        target.retention?;
-        self.acknowledged.of(&target.channel)
+    /// Sends what was published at a node that a slot is only on its way to, to the one that still has the slot: until the
+    /// slot has arrived, the subscribers are there.
+    async fn send_to_owners(
+        &self,
+        groups: &[&[Item<'_>]],
+        results: &[Result<Published, Failure>],
+        asking: BTreeSet<usize>,
+    ) {
+        let mut results = results.iter();
+        for (index, group) in groups.iter().enumerate() {
+            for (item, result) in group.iter().zip(results.by_ref()) {
+                if let Ok(published) = result
+                    && asking.contains(&index)
+                    && !published.duplicate
+                {
+                    let envelope = envelope::positioned(item.envelope, published.position.as_ref());
+                    // Who misses it finds out by the next publication, or when the slot has arrived.
+                    let _ = self.send(&item.target.channel, &envelope).await;
+                }
+            }
+        }
+    }
+
+    /// What the answer to a command says of its items. An answer that cannot be understood is no reason to try again.
+    fn published(
+        &self,
+        answer: Result<Value, Failure>,
+        group: &[Item<'_>],
+        presented: &str,
+    ) -> Vec<Result<Published, Failure>> {
+        let outcomes = answer.and_then(|answer| {
+            let outcomes = self.understand(answer, streams::published);
+            outcomes.map_err(Failure::done)
+        });
+        let outcomes = match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(failure) => return vec![Err(failure); group.len()],
+        };
+        let results = outcomes
+            .into_iter()
+            .zip(group)
+            .map(|(outcome, item)| match outcome {
+                Outcome::Published(published) => {
+                    self.remember(item.target, &published, presented);
+                    Ok(published)
+                }
+                Outcome::Refused(why) => Err(Failure::done(self.peer.refused(why))),
+            });
+        let mut results: Vec<_> = results.collect();
+        let missing = || Failure::done(self.peer.away("it did not answer for every publication"));
+        results.resize_with(group.len(), || Err(missing()));
+        results
+    }
+
+    /// Evidence of the stream that a group of items is for.
+    fn known(&self, group: &[Item<'_>]) -> String {
+        if group.iter().all(|item| item.target.retention.is_none()) {
+            return String::new();
+        }
+        self.evidence.of(&group[0].target.channel)
+    }
+
+    fn remember(&self, target: &Target, published: &Published, presented: &str) {
+        let (Some(position), Some(retention)) = (&published.position, target.retention) else {
+            return;
+        };
+        let lasting = bounded(retention.ttl) + REMEMBERED;
+        if published.duplicate {
+            self.evidence.add(&target.channel, position, lasting);
+        } else {
+            self.evidence
+                .replace(&target.channel, presented, position, lasting);
+        }
     }
 
     /// Sends one envelope to who listens to `channel`.
     pub(crate) async fn send(&self, channel: &Channel, envelope: &[u8]) -> Result<(), Error> {
+        self.usable()?;
         let send = |_: Call<'_>| self.streams.send(channel, envelope);
         let ask = Ask::one(Kind::Publish, envelope.len());
         self.servers.ask_one(ask, channel.as_str(), send).await.map(drop)
@@ -206,6 +304,7 @@ impl Bus {
 
     /// Tells nodes something; how many heard it.
     pub(crate) async fn tell(&self, to: To<'_>, message: &[u8]) -> Result<u64, Error> {
+        self.usable()?;
         let name = self.keys.topic(&to.into());
         let tell = |_: Call<'_>| self.streams.tell(&name, message);
         let ask = Ask::one(Kind::Publish, message.len());
@@ -220,10 +319,17 @@ impl Bus {
         query: Query,
         known: Option<&Position>,
     ) -> Result<History, Error> {
-        let read = |call: Call<'_>| self.streams.read(channel, retention, query, known, call);
+        self.usable()?;
+        let evidence = known.map(evidence::text).unwrap_or_default();
+        let read = |call: Call<'_>| self.streams.read(channel, retention, query, &evidence, call);
+        let kind = if query.limit > 0 {
+            Kind::History
+        } else {
+            Kind::Read
+        };
         let ask = Ask {
             streams: true,
-            ..Ask::one(Kind::Read, 0)
+            ..Ask::one(kind, 0)
         };
         let answer = self.servers.ask_one(ask, channel.as_str(), read).await?;
         self.understand(answer, streams::history)
@@ -233,9 +339,22 @@ impl Bus {
         &self,
         asked: &[(&Channel, Option<&Position>)],
     ) -> Vec<Result<Position, Error>> {
+        let evidence = |known: &Option<&Position>| known.map(evidence::text).unwrap_or_default();
+        let asked: Vec<_> = asked
+            .iter()
+            .map(|(channel, known)| (*channel, evidence(known)))
+            .collect();
+        self.compare(&asked).await
+    }
+
+    /// Where streams are, each compared with evidence of it.
+    async fn compare(&self, asked: &[(&Channel, String)]) -> Vec<Result<Position, Error>> {
+        if let Err(error) = self.usable() {
+            return vec![Err(error); asked.len()];
+        }
         let position = |index: usize, call: Call<'_>| {
-            let (channel, known) = asked[index];
-            self.streams.position(channel, known, call)
+            let (channel, evidence) = &asked[index];
+            self.streams.position(channel, evidence, call)
         };
         let ask = Ask {
             count: asked.len(),
@@ -252,12 +371,22 @@ impl Bus {
     }
 
     pub(crate) async fn remove(&self, channel: &Channel) -> Result<(), Error> {
-        let remove = |_: Call<'_>| self.streams.remove(channel);
+        self.usable()?;
+        let remove = |call: Call<'_>| self.streams.remove(channel, call);
         let ask = Ask::one(Kind::Publish, 0);
         self.servers
             .ask_one(ask, channel.as_str(), remove)
             .await
             .map(drop)
+    }
+
+    /// # Errors
+    /// The nodes of this Redis speak another format.
+    fn usable(&self) -> Result<(), Error> {
+        match self.health.refused() {
+            Some(reason) => Err(Error::Away { reason }),
+            None => Ok(()),
+        }
     }
 
     fn understand<T>(
@@ -270,6 +399,11 @@ impl Bus {
             why,
         })
     }
+}
+
+/// Every item is a command of its own.
+fn each(_: &Item<'_>, _: &Item<'_>) -> bool {
+    false
 }
 
 /// What one subscriber wants: the handle of its [`Reader`](reader::Reader), which ends with the last clone.

@@ -90,11 +90,13 @@ pub struct History {
 }
 
 impl History {
-    /// Whether a position was given in the stream that was read: it has its epoch, or was given before the first publication.
+    /// Whether a position was given in the stream that was read: it has its epoch, or the one that was given before the first
+    /// publication, which clients keep while they receive.
     #[must_use]
     pub fn is_of(&self, position: &Position) -> bool {
+        let is_provisional = position.epoch.starts_with(Position::PROVISIONAL);
         position.epoch == self.top.epoch
-            || (position.is_provisional() && self.provisional.split(',').any(|it| it == position.epoch))
+            || (is_provisional && self.provisional.split(',').any(|it| it == position.epoch))
     }
 }
 

@@ -148,6 +148,37 @@ impl RedisServer {
         }
     }
 
+    /// Its answer to a command, or why there is none.
+    ///
+    /// # Errors
+    /// The server's error, or that it cannot be reached.
+    pub fn try_ask(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
+        ask(self.port, command)
+    }
+
+    /// Stops the replication from `primary`, which is not stopped from having this replica promoted: what the primary
+    /// acknowledges from here on, the replica never has, until [`resume_replication`](Self::resume_replication).
+    ///
+    /// # Panics
+    /// When a server does not answer.
+    pub fn stop_replication(&self, primary: &Self) {
+        self.ask(&[
+            "CONFIG",
+            "SET",
+            "masterauth",
+            "a password that the primary does not have",
+        ]);
+        primary.ask(&["CLIENT", "KILL", "TYPE", "replica"]);
+    }
+
+    /// Lets it replicate again.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub fn resume_replication(&self) {
+        self.ask(&["CONFIG", "SET", "masterauth", ""]);
+    }
+
     /// Makes it a replica, and waits until it has all that the primary has.
     ///
     /// # Panics

@@ -8,6 +8,9 @@ use std::{
 use indexmap::IndexMap;
 use tidings_core::Channel;
 
+/// Channels for which there is always room.
+const ROOM: usize = 64;
+
 /// What every channel of this core is wanted by, and who hears what of it.
 ///
 /// Wanting comes before hearing: a connection [`claim`](Self::claim)s a channel when it asks for it,
@@ -83,8 +86,19 @@ impl<K: Copy + Eq + Hash, V> Hub<K, V> {
         let last = wanted.claims == 0;
         if last {
             entry.remove();
+            self.shrink();
         }
         Released { member, last }
+    }
+
+    /// Gives back room that channels took which nobody wants any more. Names are chosen by clients, and a map keeps room for
+    /// as many as it ever had. Looks only where the number of channels is a power of two, so that it moves entries only
+    /// after many were removed.
+    fn shrink(&mut self) {
+        let left = self.channels.len();
+        if left == 0 || (left >= ROOM / 2 && left.is_power_of_two()) {
+            self.channels.shrink_to((left * 2).max(ROOM));
+        }
     }
 
     /// What is kept for one member of the channel.
@@ -167,6 +181,21 @@ mod tests {
         assert_eq!(hub.members(&news).len(), 0);
         hub.join(&news, 1, ());
         assert_eq!(hub.members(&news).collect::<Vec<_>>(), [(1, &mut ())]);
+    }
+
+    #[test]
+    fn memory_of_channels_that_nobody_wants_any_more_is_given_back() {
+        let mut hub: Hub<u32, ()> = Hub::new();
+        let names: Vec<_> = (0..50_000)
+            .map(|number| channel(&format!("n:{number}")))
+            .collect();
+        for name in &names {
+            assert!(hub.claim(name));
+        }
+        for name in &names {
+            hub.release(name, 1);
+        }
+        assert!(hub.channels.capacity() <= 4 * ROOM, "{}", hub.channels.capacity());
     }
 
     #[derive(Debug, Clone, Copy)]

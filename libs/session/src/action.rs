@@ -242,6 +242,26 @@ pub struct Place {
     pub position: Option<Position>,
     /// What was asked for, oldest first, none of it after `position`. It need not be all, nor the same epoch's.
     pub publications: Vec<Publication>,
+    /// The provisional epochs, separated by commas, whose positions are positions in this stream: those that were given
+    /// shortly before its first publication. Empty where none are known.
+    pub provisional: String,
+}
+
+impl Place {
+    /// Whether `at` is a position in the stream that the client enters. It is when it has the stream's epoch, or names
+    /// none; when nothing was ever published then or now; and when it was given shortly before the first publication.
+    /// A client that was subscribed by then still names the provisional epoch after it, with higher offsets.
+    #[must_use]
+    pub fn is_of(&self, at: &Position) -> bool {
+        let Some(top) = &self.position else {
+            return false;
+        };
+        at.epoch.is_empty()
+            || at.epoch == top.epoch
+            || (at.is_provisional() && top.is_provisional())
+            || (at.epoch.starts_with(Position::PROVISIONAL)
+                && self.provisional.split(',').any(|epoch| epoch == at.epoch))
+    }
 }
 
 /// What a client hears of a channel.

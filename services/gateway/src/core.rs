@@ -6,18 +6,22 @@
 //!
 //! `arrival` takes clients in, `connection` is one of them, `socket` its end where it has one, `drive` its task,
 //! `incoming` what clients send, `actions` what sessions ask for, of which `questions` are for others, `orders` what
-//! backends want, `clock` what is due when. `subscriptions` is who hears what, `broadcast` how they get it, `stream` and
-//! `streams` what of it nobody may miss.
+//! backends want, `clock` what is due when. `subscriptions` is who gets what, `broadcast` how they get it, `stream` and
+//! `streams` what of it nobody may miss, `recovery` how clients come back to it, `comparing` and `retry` what is asked of
+//! Redis because something may have been lost, or was not answered.
 
 mod actions;
 mod arrival;
 mod broadcast;
 pub(crate) mod clock;
+mod comparing;
 mod connection;
 mod drive;
 mod incoming;
 mod orders;
 mod questions;
+mod recovery;
+mod retry;
 mod socket;
 mod stream;
 mod streams;
@@ -40,14 +44,8 @@ use tidings_runtime::Shutdown;
 use tokio::{runtime, task::LocalSet};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-pub(crate) use self::stream::Quiet;
-use self::{
-    clock::Drain,
-    connection::Connection,
-    drive::Drive,
-    stream::{Streams, Waiting},
-    subscriptions::Member,
-};
+pub(crate) use self::stream::{Compared, Waiting};
+use self::{clock::Drain, connection::Connection, drive::Drive, streams::Streams, subscriptions::Member};
 use crate::{
     inbox::{Address, Census, Inbox, Letter},
     node::Node,
@@ -100,6 +98,7 @@ pub(crate) fn start(
             let _close = inbox.close_on_drop();
             let _end = EndOnPanic(shutdown.clone());
             let check = node.deliver.is_shared();
+            let streams = Streams::new(node.evidence.clone());
             let core = Core {
                 number,
                 node,
@@ -109,7 +108,7 @@ pub(crate) fn start(
                 awaited: HashMap::new(),
                 ready: VecDeque::new(),
                 answering: false,
-                streams: Streams::default(),
+                streams,
                 check: check.then(clock::now),
                 touched: Vec::new(),
                 deadlines: BTreeSet::new(),
@@ -195,13 +194,13 @@ impl Core {
             Letter::Adopt(adoption) => return self.adopt(*adoption, now),
             Letter::Deliver(delivery) => self.deliver(&delivery, now),
             Letter::Notice(notice) => self.announce(&notice, now),
-            Letter::Gap => self.check_streams(now, now),
+            Letter::Gap => self.doubt_streams(now),
             Letter::Lost => {
                 self.node.metrics.lost();
-                self.check_streams(now, now);
+                self.doubt_streams(now);
             }
             Letter::Read(channel, life, outcome) => self.stream_read(&channel, life, outcome, now),
-            Letter::Recovered(from, id, channel, outcome) => self.recovered(from, id, &channel, outcome, now),
+            Letter::Recovered(waiting, channel, outcome) => self.recovered(&channel, *waiting, outcome, now),
             Letter::Positions(positions) => self.positions(positions, now),
             Letter::Interest(channel, result) => self.interest(&channel, &result, now),
             Letter::Completed(from, answer) => self.completed(from, answer, now),

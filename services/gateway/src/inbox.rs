@@ -12,7 +12,12 @@ use tidings_session::Answer;
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
-    adopt::Adoption, control::Errand, core::Quiet, delivery::Delivery, emulation::Emulated, notice::Notice,
+    adopt::Adoption,
+    control::Errand,
+    core::{Compared, Waiting},
+    delivery::Delivery,
+    emulation::Emulated,
+    notice::Notice,
     reads::Outcome,
 };
 
@@ -36,10 +41,10 @@ pub(crate) enum Letter {
     Interest(Channel, Result<(), Error>),
     /// A stream was read from where its members are, in this life of it.
     Read(Channel, u64, Outcome),
-    /// What a client missed was read; its command's id.
-    Recovered(Address, u32, Channel, Outcome),
+    /// What a client missed was read.
+    Recovered(Box<Waiting>, Channel, Outcome),
     /// Where streams are, each in this life of it.
-    Positions(Vec<(Quiet, Result<Position, tidings_broker::Error>)>),
+    Positions(Vec<(Compared, Result<Position, tidings_broker::Error>)>),
     /// Slow work is done.
     Completed(Address, Answer),
     /// A client of yours has said something by another way than its connection.

@@ -17,7 +17,10 @@ use tidings_protocol::Error;
 use tidings_runtime::Shutdown;
 use tokio::time::Instant;
 
-use crate::inbox::{Inbox, Letter};
+use crate::{
+    inbox::{Inbox, Letter},
+    shrink::Shrink,
+};
 
 /// The most cores that a node can have: one bit each.
 pub(crate) const MOST_CORES: usize = 64;
@@ -237,7 +240,11 @@ impl Interest {
             let channel = {
                 let mut unwanted = self.0.unwanted.lock();
                 match unwanted.front() {
-                    Some((since, _)) if *since + LINGER <= now => unwanted.pop_front(),
+                    Some((since, _)) if *since + LINGER <= now => {
+                        let channel = unwanted.pop_front();
+                        unwanted.shrink();
+                        channel
+                    }
                     _ => return,
                 }
             };
@@ -277,6 +284,7 @@ impl Interest {
                 let mut shard = self.0.table.shard(&channel).write();
                 if shard.get(&channel).is_none_or(|entry| entry.cores.is_empty()) {
                     shard.remove(&channel);
+                    shard.shrink();
                     return;
                 }
             } else {

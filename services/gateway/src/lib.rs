@@ -18,6 +18,7 @@ mod cores;
 mod deliver;
 mod delivery;
 mod emulation;
+mod evidence;
 mod http;
 mod identity;
 mod inbox;
@@ -27,11 +28,14 @@ mod node;
 mod notice;
 mod origin;
 mod pace;
+mod position;
 pub mod presence;
 mod quiet;
 mod quota;
 mod reads;
 mod reconnect;
+mod shrink;
+mod unreadable;
 mod wire;
 
 use std::{
@@ -48,6 +52,7 @@ use tidings_broker::Broker;
 use tidings_core::Namespaces;
 use tidings_runtime::{
     Shutdown,
+    health::Component,
     serve::{self, BindError},
 };
 use tidings_session::Rules;
@@ -62,6 +67,7 @@ use crate::{
     control::Control,
     cores::Cores,
     deliver::Deliver,
+    evidence::Evidence,
     http::Door,
     identity::Identities,
     inbox::{Census, Inbox},
@@ -72,6 +78,7 @@ use crate::{
     quiet::Found,
     quota::Quota,
     reads::Reads,
+    unreadable::Unreadable,
 };
 
 /// How long an expired token is still good while the client fetches another.
@@ -102,6 +109,8 @@ pub struct Deps {
     pub subscription_verifier: Option<Verifier>,
     /// Where members are reported, and asked for.
     pub members: Members,
+    /// The component of the process' health that says whether streams can be read.
+    pub streams: Component,
     /// Over how long clients are closed when the process ends.
     pub drain_over: Duration,
     /// Ends it.
@@ -149,6 +158,7 @@ impl Gateway {
             verifier,
             subscription_verifier,
             members,
+            streams,
             drain_over,
             shutdown,
         } = deps;
@@ -170,10 +180,13 @@ impl Gateway {
             metrics.clone(),
             shutdown.clone(),
         ));
+        let evidence = Arc::new(Evidence::new());
         let deliver = Arc::new(Deliver {
             table: table.clone(),
+            evidence: evidence.clone(),
             inboxes: inboxes.clone(),
             control: control.clone(),
+            members: members.clone(),
             metrics: metrics.clone(),
             system: if broker.prefix().is_some() {
                 "redis"
@@ -182,6 +195,17 @@ impl Gateway {
             },
         });
         let subscriber = broker.subscriber(deliver.clone());
+        if deliver.is_shared() {
+            let (members, told) = (members.clone(), deliver.clone());
+            let stop = shutdown.clone();
+            shutdown.spawn(async move {
+                let tell = |channel, info, event| told.notice(channel, info, event);
+                tokio::select! {
+                    () = members.compare(tell) => {}
+                    () = stop.requested() => {}
+                }
+            });
+        }
         let (listening, told) = (control.clone(), subscriber.clone());
         shutdown.spawn(async move { listening.listen(told).await });
         let node = Arc::new(Node {
@@ -197,7 +221,9 @@ impl Gateway {
             members,
             publisher: broker.publisher(),
             streams: broker.streams(),
-            reads: Reads::new(broker.streams()),
+            reads: Reads::new(broker.streams(), evidence.clone()),
+            evidence,
+            unreadable: Unreadable::new(streams),
             quiet: Found::default(),
             deliver,
             metrics,

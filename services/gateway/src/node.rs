@@ -13,14 +13,17 @@ use crate::{
     backend::Backend,
     control::Control,
     deliver::Deliver,
+    evidence::Evidence,
     identity::Identities,
     inbox::{Address, Inbox, Letter},
     interest::Interest,
     metrics::Metrics,
+    position::is_of,
     presence::Members,
     quiet::Found,
     quota::Quota,
-    reads::Reads,
+    reads::{Reads, budget},
+    unreadable::Unreadable,
 };
 
 /// Publishes of clients that may be under way at once. The others wait here, and their senders with them.
@@ -47,6 +50,10 @@ pub(crate) struct Node {
     pub(crate) publisher: Publisher,
     pub(crate) streams: Streams,
     pub(crate) reads: Reads,
+    /// What is known to have been given in each stream.
+    pub(crate) evidence: Arc<Evidence>,
+    /// Streams that cannot be read, as readiness reports them.
+    pub(crate) unreadable: Unreadable,
     /// Where quiet streams are.
     pub(crate) quiet: Found,
     pub(crate) deliver: Arc<Deliver>,
@@ -100,22 +107,24 @@ impl Node {
             since: query.since.as_ref().map(|since| since.offset),
             limit: query.limit,
             reverse: query.reverse,
-            bytes: None,
+            // Twice as much as one answer may have, so that one that is cut short is refused as too large.
+            bytes: budget(self.outbox),
         };
-        let history = self
-            .streams
-            .read(channel, retention, part, None)
+        let reading = self
+            .reads
+            .recover(channel, retention, part)
             .await
             .map_err(|error| {
                 tracing::warn!(channel.name = %channel, %error, "a channel's history could not be read");
                 Error::INTERNAL
             })?;
+        let history = &reading.history;
         // Offsets of another epoch mean other publications, or none. A client that names no epoch takes what is there.
         match query.since {
-            Some(since) if !since.epoch.is_empty() && since.epoch != history.top.epoch => {
+            Some(since) if !since.epoch.is_empty() && !is_of(&since, history) => {
                 Err(Error::UNRECOVERABLE_POSITION)
             }
-            _ => Ok((history.publications, history.top)),
+            _ => Ok((history.publications.clone(), history.top.clone())),
         }
     }
 

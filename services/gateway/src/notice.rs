@@ -16,7 +16,7 @@ pub(crate) struct Notice {
     frames: [OnceLock<Option<Bytes>>; LANGUAGES],
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     Join,
     Leave,

@@ -6,6 +6,7 @@
 //! Only `grpc` knows the wire.
 
 mod attach;
+mod follow;
 mod grpc;
 mod mirror;
 
@@ -19,7 +20,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 pub use grpc::Error;
 
-use self::{attach::Attach, grpc::Client, mirror::Shared};
+use self::{attach::Attach, follow::Followed, grpc::Client, mirror::Shared};
+use crate::notice::Event;
 
 /// The most members that one answer to a client has.
 const LIST_MAX: usize = 10_000;
@@ -36,6 +38,7 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Members {
     shared: Arc<Shared>,
     client: Client,
+    followed: Arc<Followed>,
     goodbye: CancellationToken,
     /// Cancelled when the task that talks to presence has ended.
     ended: CancellationToken,
@@ -78,6 +81,7 @@ impl Members {
         Self {
             shared,
             client,
+            followed: Arc::default(),
             goodbye,
             ended,
             _abandon: Arc::new(abandon),
@@ -103,6 +107,17 @@ impl Members {
     /// It left. Likewise.
     pub fn left(&self, channel: &Channel, client: ClientId) {
         self.shared.left(channel, client);
+    }
+
+    /// What subscribers here know of others' coming and going.
+    pub(crate) fn followed(&self) -> &Followed {
+        &self.followed
+    }
+
+    /// Compares, after a gap of the bus, what subscribers here know with whom presence has announced, and gives the
+    /// differences to `tell`. Runs forever.
+    pub(crate) async fn compare(&self, tell: impl Fn(Channel, ClientInfo, Event)) {
+        self.followed.run(&self.client, tell).await;
     }
 
     /// Everyone in a channel, on any gateway, ordered by client id.

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tidings_broker::{Error, Streams};
 use tidings_core::{Channel, Position};
 
-use crate::core::Quiet;
+use crate::{core::Compared, position::is_same, shrink::Shrink};
 
 /// For how long what was found counts: half the time after which a stream counts as quiet.
 const FRESH: Duration = Duration::from_secs(20);
@@ -33,7 +33,7 @@ impl Found {
     pub(crate) async fn positions(
         &self,
         streams: &Streams,
-        quiet: &[Quiet],
+        quiet: &[Compared],
         now: Instant,
     ) -> Vec<Result<Position, Error>> {
         let mut known = self.known(quiet, now);
@@ -51,12 +51,14 @@ impl Found {
     }
 
     /// Those that another core has found where this one's members are.
-    fn known(&self, quiet: &[Quiet], now: Instant) -> Vec<Option<Result<Position, Error>>> {
+    fn known(&self, quiet: &[Compared], now: Instant) -> Vec<Option<Result<Position, Error>>> {
         let mut found = self.0.lock();
         found.retain(|_, (_, at)| now.saturating_duration_since(*at) < FRESH);
+        found.shrink();
         let known = quiet.iter().map(|quiet| {
             let (position, _) = found.get(&quiet.channel)?;
-            (quiet.heard.as_ref() == Some(position)).then(|| Ok(position.clone()))
+            let here = quiet.delivered.as_ref().is_some_and(|at| is_same(at, position));
+            here.then(|| Ok(position.clone()))
         });
         known.collect()
     }
@@ -70,7 +72,7 @@ impl Found {
 }
 
 /// Where streams are now, one result each. All at once, but for what makes a command of a size that harms nobody.
-pub(crate) async fn positions(streams: &Streams, quiet: &[Quiet]) -> Vec<Result<Position, Error>> {
+pub(crate) async fn positions(streams: &Streams, quiet: &[Compared]) -> Vec<Result<Position, Error>> {
     let mut found = Vec::with_capacity(quiet.len());
     for part in quiet.chunks(POSITIONS) {
         found.extend(ask(streams, &part.iter().collect::<Vec<_>>()).await);
@@ -78,8 +80,8 @@ pub(crate) async fn positions(streams: &Streams, quiet: &[Quiet]) -> Vec<Result<
     found
 }
 
-async fn ask(streams: &Streams, quiet: &[&Quiet]) -> Vec<Result<Position, Error>> {
-    let asked = quiet.iter().map(|quiet| (&quiet.channel, quiet.heard.as_ref()));
+async fn ask(streams: &Streams, quiet: &[&Compared]) -> Vec<Result<Position, Error>> {
+    let asked = quiet.iter().map(|quiet| (&quiet.channel, quiet.known.as_ref()));
     streams.positions(&asked.collect::<Vec<_>>()).await
 }
 
@@ -90,11 +92,12 @@ mod tests {
     use super::*;
     use crate::core::clock;
 
-    fn quiet(channel: &str, heard: Option<Position>) -> Quiet {
-        Quiet {
+    fn quiet(channel: &str, delivered: Option<Position>) -> Compared {
+        Compared {
             channel: Channel::parse(channel).unwrap(),
             life: 1,
-            heard,
+            known: delivered.clone(),
+            delivered,
         }
     }
 

@@ -1,26 +1,43 @@
-//! Reads of streams, shared by all who ask for the same at the same time.
+//! Reads of streams, coalesced: all who ask for the same part at the same time share one read.
 //!
 //! Whoever asks gets what was read after it asked: at most one read of a part is under way and one more waits for it, which
-//! all later askers join. So a thousand clients that come back to the same place cost a few reads, and nobody is given what
-//! was true before it was listening.
+//! all later callers join. So a thousand clients that come back to the same position cost a few reads, and nobody is given
+//! what was true before it was subscribed.
+//!
+//! Every read carries the evidence of the node, as it is when the read begins.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use parking_lot::Mutex;
 use tidings_broker::{Error, History, Query, Streams};
-use tidings_core::{Channel, Retention};
+use tidings_core::{Channel, Position, Retention};
 use tokio::sync::{Semaphore, watch};
+
+use crate::{evidence::Evidence, shrink::Shrink};
 
 /// Reads that may be under way at once. The others wait in line.
 const READS: usize = 256;
 
-/// Reads for single clients that may be under way, or wait for that. They have a line of their own: however many come
+/// Reads for single clients that may be under way, or wait for that. They have a queue of their own: however many come
 /// back, and go again before they are answered, those who are here are not held up by them.
 const RECOVERIES: usize = 64;
 const WAITING: usize = 4096;
 
 /// What a read brought.
-pub(crate) type Outcome = Result<Arc<History>, Error>;
+pub(crate) type Outcome = Result<Arc<Reading>, Error>;
+
+/// A part of a stream, and what the question carried.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) history: History,
+    /// The evidence that the read carried.
+    pub(crate) carried: Option<Position>,
+}
+
+/// A bound of a read in bytes; at least one.
+pub(crate) fn budget(bytes: usize) -> Option<NonZeroU32> {
+    NonZeroU32::new(u32::try_from(bytes).unwrap_or(u32::MAX)).or(Some(NonZeroU32::MIN))
+}
 
 /// Reads streams for all cores of a node. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +45,7 @@ pub(crate) struct Reads(Arc<Inner>);
 
 struct Inner {
     streams: Streams,
+    evidence: Arc<Evidence>,
     places: Semaphore,
     recoveries: Semaphore,
     /// How many more clients may wait for a place among the recoveries.
@@ -57,9 +75,10 @@ enum Role {
 }
 
 impl Reads {
-    pub(crate) fn new(streams: Streams) -> Self {
+    pub(crate) fn new(streams: Streams, evidence: Arc<Evidence>) -> Self {
         Self(Arc::new(Inner {
             streams,
+            evidence,
             places: Semaphore::new(READS),
             recoveries: Semaphore::new(RECOVERIES),
             waiting: Semaphore::new(WAITING),
@@ -83,7 +102,7 @@ impl Reads {
         outcome
     }
 
-    /// The same for one client that comes back.
+    /// Reads a part of a stream for one client, in the queue of those. `Away` when too many wait already.
     pub(crate) async fn recover(&self, channel: &Channel, retention: Retention, query: Query) -> Outcome {
         let Ok(_waiting) = self.0.waiting.try_acquire() else {
             return Err(Error::Away {
@@ -105,12 +124,13 @@ impl Reads {
         let _place = self.0.places.acquire().await;
         // From here on it is too late to join.
         slot.next.lock().take();
+        let carried = self.0.evidence.of(&part.channel);
         let outcome = self
             .0
             .streams
-            .read(&part.channel, retention, part.query, None)
+            .read(&part.channel, retention, part.query, carried.as_ref())
             .await;
-        let outcome = outcome.map(Arc::new);
+        let outcome = outcome.map(|history| Arc::new(Reading { history, carried }));
         tell.send_replace(Some(outcome.clone()));
         outcome
     }
@@ -120,6 +140,7 @@ impl Reads {
         let mut slots = self.0.slots.lock();
         if slots.get(part).is_some_and(|slot| Arc::strong_count(slot) == 1) {
             slots.remove(part);
+            slots.shrink();
         }
     }
 }
@@ -191,7 +212,7 @@ mod tests {
     #[tokio::test]
     async fn those_who_ask_together_share_what_was_read_and_later_ones_see_what_is_new() {
         let (broker, channel) = (Broker::memory(), Channel::parse("news").unwrap());
-        let reads = Reads::new(broker.streams());
+        let reads = Reads::new(broker.streams(), Arc::new(Evidence::new()));
         publish(&broker, &channel).await;
         let busy = reads.0.places.acquire_many(256).await.unwrap();
         let asked = join_all((0..10).map(|_| reads.read(&channel, retention(), ALL)));
@@ -203,14 +224,14 @@ mod tests {
         );
         publish(&broker, &channel).await;
         let later = reads.read(&channel, retention(), ALL).await.unwrap();
-        assert_eq!((all[0].top.offset, later.top.offset), (1, 2));
+        assert_eq!((all[0].history.top.offset, later.history.top.offset), (1, 2));
         assert!(reads.0.slots.lock().is_empty(), "nothing is kept");
     }
 
     #[tokio::test]
     async fn a_read_that_was_given_up_before_it_began_does_not_hold_up_the_next() {
         let (broker, channel) = (Broker::memory(), Channel::parse("news").unwrap());
-        let reads = Reads::new(broker.streams());
+        let reads = Reads::new(broker.streams(), Arc::new(Evidence::new()));
         let busy = reads.0.places.acquire_many(256).await.unwrap();
         let mut given_up = Box::pin(reads.read(&channel, retention(), ALL));
         assert!(futures_util::poll!(&mut given_up).is_pending());

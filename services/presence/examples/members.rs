@@ -137,17 +137,17 @@ async fn main() {
     let gateway = GatewayId::parse(&uuid(GATEWAYS - 1)).unwrap();
     drop(gateways.pop());
     let lease = loop {
-        let newest = store.attach(&gateway, LEASE).await.unwrap();
+        let (newest, _) = store.attach(&gateway, LEASE).await.unwrap();
         store.supersede(&newest).await.unwrap();
         store.end(&newest).await.unwrap();
-        if let Some(lease) = store.ended().await.unwrap().into_iter().next() {
+        if let Some(lease) = store.ended().await.unwrap().leases.into_iter().next() {
             break lease;
         }
     };
     let began = Instant::now();
-    while !store.ended().await.unwrap().is_empty() {
+    while !store.ended().await.unwrap().leases.is_empty() {
         let _ = store.sweep(&lease).await.unwrap();
-        for lease in store.ended().await.unwrap() {
+        for lease in store.ended().await.unwrap().leases {
             let _ = store.sweep(&lease).await.unwrap();
         }
     }

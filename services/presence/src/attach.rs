@@ -1,16 +1,17 @@
 //! One attachment: hello, a snapshot, then changes and heartbeats until goodbye. Knows no wire.
 //!
 //! What a gateway had before it attached again stays under its older lease and stays visible until the last
-//! part of the snapshot. Then the older lease ends: whoever was not reported again is gone, nobody else blinks.
+//! part of the snapshot. Then the older lease ends: whoever was not reported again is gone, nobody else blinks. Where some
+//! could not be stored, because their part of a Redis Cluster is unavailable, the older lease waits until they are.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::{
     Presence,
-    member::{Change, GatewayId, Lease, Member},
-    store::{self, Applied},
+    member::{Change, GatewayId, Lease, MemberId},
+    store::{self, Applied, Epoch},
 };
 
 /// What a gateway says.
@@ -19,13 +20,22 @@ pub(crate) enum Update {
     /// Who it is, and how long its members shall outlive it.
     Hello { gateway: GatewayId, length: Duration },
     /// A part of everyone it has.
-    Snapshot { members: Vec<Member>, last: bool },
+    Snapshot { members: Vec<Change>, last: bool },
     /// What happened since.
     Changes(Vec<Change>),
     /// It is alive.
     Heartbeat,
     /// It has stopped.
     Goodbye,
+}
+
+/// What became of an update.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// Which store it is, after a hello.
+    pub(crate) store: Option<Epoch>,
+    /// Places in the update of those that could not be stored.
+    pub(crate) failed: Vec<u32>,
 }
 
 /// Why an attachment ends against the gateway's will.
@@ -57,6 +67,8 @@ enum Phase {
 struct Held {
     lease: Lease,
     length: Duration,
+    /// Those that the snapshot had and that could not be stored since; `None`: older leases are superseded.
+    owed: Option<HashSet<MemberId>>,
     _counted: Counted,
 }
 
@@ -82,10 +94,10 @@ impl Attachment {
         }
     }
 
-    /// Takes the next update. When this returns it is stored, and the lease renewed.
+    /// Takes the next update. When this returns it is stored, but for what is said to have failed, and the lease renewed.
     ///
     /// Dropping the future midway is harmless: the gateway attaches again and reports everyone.
-    pub(crate) async fn take(&mut self, seq: u64, update: Update) -> Result<(), Refusal> {
+    pub(crate) async fn take(&mut self, seq: u64, update: Update) -> Result<Taken, Refusal> {
         if seq != self.next_seq {
             let why = format!(
                 "update {seq} came where {} was due; they are numbered without holes",
@@ -94,31 +106,32 @@ impl Attachment {
             return Err(Refusal::OutOfOrder { field: "seq", why });
         }
         self.next_seq += 1;
+        let mut taken = Taken::default();
         match (std::mem::replace(&mut self.phase, Phase::Over), update) {
             (Phase::BeforeHello, Update::Hello { gateway, length }) => {
-                let lease = self.presence.store.attach(&gateway, length).await?;
+                let (lease, store) = self.presence.store.attach(&gateway, length).await?;
                 tracing::info!(gateway.id = %gateway, %lease, "gateway attached");
                 let _counted = Counted::new(&self.presence.metrics.attached);
+                taken.store = Some(store);
                 self.phase = Phase::Snapshot(Held {
                     lease,
                     length,
+                    owed: Some(HashSet::new()),
                     _counted,
                 });
             }
-            (Phase::Snapshot(held), Update::Snapshot { members, last }) => {
-                self.apply(&held, members.into_iter().map(Change::Joined).collect())
-                    .await?;
-                if last {
-                    self.presence.store.supersede(&held.lease).await?;
-                }
+            (Phase::Snapshot(mut held), Update::Snapshot { members, last }) => {
+                taken.failed = self.apply(&mut held, members).await?;
                 self.phase = if last {
+                    self.supersede(&mut held).await?;
                     Phase::Live(held)
                 } else {
                     Phase::Snapshot(held)
                 };
             }
-            (Phase::Live(held), Update::Changes(changes)) => {
-                self.apply(&held, changes).await?;
+            (Phase::Live(mut held), Update::Changes(changes)) => {
+                taken.failed = self.apply(&mut held, changes).await?;
+                self.supersede(&mut held).await?;
                 self.phase = Phase::Live(held);
             }
             (phase @ (Phase::Snapshot(_) | Phase::Live(_)), Update::Heartbeat) => {
@@ -129,27 +142,53 @@ impl Attachment {
             }
             (Phase::Snapshot(held) | Phase::Live(held), Update::Goodbye) => {
                 self.presence.store.end(&held.lease).await?;
+                if held.owed.is_some() {
+                    self.presence.store.supersede(&held.lease).await?;
+                }
                 tracing::info!(gateway.id = %held.lease.gateway, lease = %held.lease, "gateway said goodbye");
             }
             (phase, update) => return Err(out_of_order(&phase, &update)),
         }
+        Ok(taken)
+    }
+
+    /// Ends the older leases, once everyone whom they may stand for is stored under the new one.
+    async fn supersede(&self, held: &mut Held) -> Result<(), store::Error> {
+        if held.owed.as_ref().is_some_and(HashSet::is_empty) {
+            self.presence.store.supersede(&held.lease).await?;
+            held.owed = None;
+        }
         Ok(())
     }
 
-    async fn apply(&self, held: &Held, changes: Vec<Change>) -> Result<(), Refusal> {
+    /// The places of those that could not be stored.
+    async fn apply(&self, held: &mut Held, changes: Vec<Change>) -> Result<Vec<u32>, Refusal> {
         // Asked first too: what comes too late would be announced, only to be taken back.
         self.presence.store.renew(&held.lease, held.length).await?;
-        self.write(held, changes).await
+        let ids: Vec<MemberId> = changes.iter().map(Change::id).collect();
+        let failed = self.write(held, changes).await?;
+        if let Some(owed) = &mut held.owed {
+            for id in &ids {
+                if failed.contains(id) {
+                    owed.insert(id.clone());
+                } else {
+                    owed.remove(id);
+                }
+            }
+        }
+        let places = (0..).zip(&ids).filter(|(_, id)| failed.contains(*id));
+        Ok(places.map(|(place, _)| place).collect())
     }
 
-    async fn write(&self, held: &Held, changes: Vec<Change>) -> Result<(), Refusal> {
+    async fn write(&self, held: &Held, changes: Vec<Change>) -> Result<HashSet<MemberId>, Refusal> {
         let Presence { store, metrics, .. } = &self.presence;
         let undo = changes.iter().map(|change| Change::Left(change.id())).collect();
         let count = |applied: &Applied| {
             metrics.joins.inc_by(applied.joined.len() as u64);
             metrics.leaves.inc_by(applied.left.len() as u64);
         };
-        count(&store.apply(&held.lease, changes).await?);
+        let applied = store.apply(&held.lease, changes).await?;
+        count(&applied);
         let renewed = store.renew(&held.lease, held.length).await;
         if let Err(store::Error::Ended { lease }) = &renewed {
             // This came too late, perhaps after the sweep: take it back, and have swept what cannot be taken back now.
@@ -157,7 +196,8 @@ impl Attachment {
             store.end(lease).await?;
             count(&undone?);
         }
-        Ok(renewed?)
+        renewed?;
+        Ok(applied.failed.into_iter().collect())
     }
 }
 
@@ -200,7 +240,7 @@ mod tests {
     use tidings_core::{Channel, ClientId, ClientInfo};
 
     use super::*;
-    use crate::store::Store;
+    use crate::{member::Member, store::Store};
 
     #[tokio::test(start_paused = true)]
     async fn what_comes_too_late_is_taken_back() {
@@ -218,7 +258,7 @@ mod tests {
             last: true,
         };
         late.take(2, everyone).await.unwrap();
-        let newer = store.attach(&gateway, length).await.unwrap();
+        let (newer, _) = store.attach(&gateway, length).await.unwrap();
         store.supersede(&newer).await.unwrap();
 
         let ada = Member {
@@ -238,13 +278,13 @@ mod tests {
         };
         let written = late.write(held, vec![Change::Joined(ada.clone())]).await;
         let taken = late.take(3, Update::Changes(vec![Change::Joined(ada)])).await;
-        for too_late in [written, taken] {
+        for too_late in [written.map(drop), taken.map(drop)] {
             assert!(
                 matches!(too_late, Err(Refusal::Store(store::Error::Ended { .. }))),
                 "{too_late:?}"
             );
         }
-        for lease in store.ended().await.unwrap() {
+        for lease in store.ended().await.unwrap().leases {
             assert_eq!(store.sweep(&lease).await.unwrap().left, []);
         }
     }

@@ -10,13 +10,18 @@ mod wire;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use prost::Message as _;
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, LookupRequest, LookupResponse, PresenceAck, StatsRequest,
-    StatsResponse, WatchRequest, WatchResponse,
+    AnnouncedRequest, AnnouncedResponse, GatewayUpdate, ListRequest, ListResponse, LookupRequest,
+    LookupResponse, PresenceAck, StatsRequest, StatsResponse, WatchRequest, WatchResponse,
     presence_server::{Presence as Rpc, PresenceServer},
 };
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::{Presence, attach::Attachment, watch::Watcher};
+use crate::{
+    Presence,
+    attach::{Attachment, Taken},
+    store::{Epoch, Per},
+    watch::Watcher,
+};
 
 /// How many bytes of members one answer of `List` holds, about; a page ends there even when it could have more.
 /// Well under the 4 MiB that gRPC clients accept by default.
@@ -83,7 +88,10 @@ impl Rpc for Service {
         let limit = wire::page_size(page_size)?;
 
         let page = self.presence.store.members(&channel, after, limit).await?;
-        let mut response = ListResponse::default();
+        let mut response = ListResponse {
+            incomplete: !page.complete,
+            ..ListResponse::default()
+        };
         let (mut bytes, mut more) = (0, page.more);
         for (member, gateway) in &page.members {
             let member = wire::from_member(member, gateway);
@@ -98,6 +106,24 @@ impl Rpc for Service {
             response.next_page_token = last.client.clone();
         }
         Ok(Response::new(response))
+    }
+
+    async fn announced(
+        &self,
+        request: Request<AnnouncedRequest>,
+    ) -> Result<Response<AnnouncedResponse>, Status> {
+        if self.door == Door::Backends {
+            return Err(status::wrong_door());
+        }
+        let channel = wire::channel(&request.into_inner().channel)?;
+        let announced = self.presence.store.announced(&channel).await?;
+        let members = announced.members.iter();
+        Ok(Response::new(AnnouncedResponse {
+            members: members.map(|info| wire::from_info(&channel, info)).collect(),
+            per_user: announced.per == Per::User,
+            large: announced.large,
+            incomplete: !announced.complete,
+        }))
     }
 
     async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
@@ -165,7 +191,11 @@ impl Attached {
         };
         let Some(update) = update else { return Ok(None) };
         let seq = update.seq;
-        self.attachment.take(seq, wire::update(update)?).await?;
-        Ok(Some(PresenceAck { seq }))
+        let Taken { store, failed } = self.attachment.take(seq, wire::update(update)?).await?;
+        Ok(Some(PresenceAck {
+            seq,
+            store: store.map_or(0, |Epoch(store)| store),
+            failed,
+        }))
     }
 }

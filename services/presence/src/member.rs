@@ -127,6 +127,9 @@ impl Member {
 pub enum Change {
     /// A client came, or is still there, as this.
     Joined(Member),
+    /// A client is there, and the channel's listeners know, of whom the store has lost all: should it not be there, it is
+    /// written without being announced.
+    Known(Member),
     /// A client went.
     Left(MemberId),
 }
@@ -136,7 +139,7 @@ impl Change {
     #[must_use]
     pub fn id(&self) -> MemberId {
         match self {
-            Self::Joined(member) => member.id(),
+            Self::Joined(member) | Self::Known(member) => member.id(),
             Self::Left(id) => id.clone(),
         }
     }

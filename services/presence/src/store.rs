@@ -7,6 +7,8 @@
 //! - A member is removed only while it is still under the lease it is removed for; whoever removes it is told
 //!   so, and nobody else. So leaves are reported once, whatever runs at the same time.
 //! - A lease that has ended stays ended. Its gateway has to attach again and report everyone.
+//! - A lease ends once its time has passed while the store answered. An outage of more than a third of a lease is counted out:
+//!   the lease, if it was live before, lasts its full length from the store's first answer.
 //! - The bus hears of each member that is announced as it comes and as it goes, exactly when that changes what is kept:
 //!   once each, in turns, whoever wrote or removed it and wherever that one was stopped. Writing again what is there, in a
 //!   snapshot or with a new info, announces nothing. Of a user with several clients it hears once, where [`Per::User`] says so,
@@ -32,6 +34,10 @@ mod crowd;
 mod fixture;
 #[cfg(test)]
 mod leaving;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+mod parts;
 
 use std::{
     collections::BTreeMap,
@@ -40,7 +46,7 @@ use std::{
 };
 
 use tidings_broker::Broker;
-use tidings_core::{Channel, ClientId};
+use tidings_core::{Channel, ClientId, ClientInfo};
 
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 
@@ -49,6 +55,9 @@ pub use options::{Options, Per};
 
 /// How many members one call of [`Store::sweep`] removes at most.
 pub const SWEEP_PAGE: usize = 1_000;
+
+/// Of a channel with more members than this, [`Store::announced`] names none.
+pub const ANNOUNCED_MAX: usize = 1_000;
 
 /// Where the truth is. Clones are the same store.
 #[derive(Debug, Clone)]
@@ -81,6 +90,8 @@ pub struct Applied {
     pub joined: Vec<MemberId>,
     /// Members that were there and no longer are.
     pub left: Vec<MemberId>,
+    /// Members whose part of the store is unavailable: of these, all or some is not done, and they may be given again.
+    pub failed: Vec<MemberId>,
 }
 
 /// What one step of a sweep did.
@@ -88,6 +99,8 @@ pub struct Applied {
 pub struct Swept {
     /// The members that this call removed; nobody else is told about them.
     pub left: Vec<MemberId>,
+    /// Some could not be removed, because their part of the store is unavailable.
+    pub failed: bool,
     /// Nothing is left under the lease, and the lease itself is gone.
     pub done: bool,
 }
@@ -99,6 +112,21 @@ pub struct Page {
     pub members: Vec<(Member, GatewayId)>,
     /// Whether there are more after the last of them.
     pub more: bool,
+    /// The store is older than the longest lease: every gateway has had time to report its members.
+    pub complete: bool,
+}
+
+/// Whom the listeners of a channel have been told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// Those who were announced as coming, and not yet as leaving; with [`Per::User`], one client of each user.
+    pub members: Vec<ClientInfo>,
+    /// There are too many: none is named.
+    pub large: bool,
+    /// As in [`Page::complete`].
+    pub complete: bool,
+    /// Who is announced once.
+    pub per: Per,
 }
 
 /// How many are in a channel.
@@ -130,11 +158,17 @@ pub struct Scan {
     after: Option<MemberId>,
 }
 
-/// Which leases to list.
+/// Which store it is that a gateway has attached to: another one after a store has lost everything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Which {
-    Live,
-    Ended,
+pub struct Epoch(pub u64);
+
+/// What there is to sweep.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// The leases that have ended.
+    pub leases: Vec<Lease>,
+    /// The length of the shortest lease that is live.
+    pub shortest: Option<Duration>,
 }
 
 impl Store {
@@ -154,19 +188,20 @@ impl Store {
         })
     }
 
-    /// A new lease for a gateway that attaches, good for `length` from now. Its older leases go on until
-    /// [`supersede`](Self::supersede), so that nobody vanishes while it reports its members again.
+    /// A new lease for a gateway that attaches, good for `length` from now, and the store that gave it. The gateway's older
+    /// leases, if they are live, go on with it until [`supersede`](Self::supersede), so that nobody vanishes while it reports
+    /// its members again.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn attach(&self, gateway: &GatewayId, length: Duration) -> Result<Lease, Error> {
+    pub async fn attach(&self, gateway: &GatewayId, length: Duration) -> Result<(Lease, Epoch), Error> {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.attach(gateway, length)),
             Backend::Redis(redis) => redis.attach(gateway, length).await,
         }
     }
 
-    /// Makes the lease good for `length` from now. Touches no member.
+    /// Makes the lease, and with it the older ones of its gateway that live, good for `length` from now. Touches no member.
     ///
     /// # Errors
     /// [`Error::Ended`] when it has ended, [`Error::Unavailable`].
@@ -191,7 +226,8 @@ impl Store {
     /// leave members behind that are never seen and not swept.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]; some of the changes may have been made then, and all may be given again.
+    /// [`Error::Unavailable`]; some of the changes may have been made then, and all may be given again. Where only a part of
+    /// the store is unavailable, the members that it concerns are [`failed`](Applied::failed).
     pub async fn apply(&self, lease: &Lease, changes: Vec<Change>) -> Result<Applied, Error> {
         let changes = last_of_each(changes);
         match &self.0 {
@@ -229,14 +265,15 @@ impl Store {
         }
     }
 
-    /// The leases that have ended and wait to be swept.
+    /// The leases that have ended and wait to be swept. Has to be called several times per length of the shortest lease: where
+    /// nothing is asked of the store for a third of a lease, that counts as an outage.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn ended(&self) -> Result<Vec<Lease>, Error> {
+    pub async fn ended(&self) -> Result<Ended, Error> {
         match &self.0 {
-            Backend::Memory(memory) => Ok(memory.leases(Which::Ended)),
-            Backend::Redis(redis) => redis.leases(Which::Ended).await,
+            Backend::Memory(memory) => Ok(memory.ended()),
+            Backend::Redis(redis) => redis.ended().await,
         }
     }
 
@@ -281,6 +318,17 @@ impl Store {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.members(channel, after, limit)),
             Backend::Redis(redis) => redis.members(channel, after, limit).await,
+        }
+    }
+
+    /// Whom the listeners of a channel have been told of, a leave that is announced later included.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn announced(&self, channel: &Channel) -> Result<Announced, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.announced(channel)),
+            Backend::Redis(redis) => redis.announced(channel).await,
         }
     }
 
@@ -366,16 +414,26 @@ impl Store {
 }
 
 /// What a batch comes to, by channel: each member as it is in the end, `None` when it has left.
-type Changes = BTreeMap<Channel, BTreeMap<ClientId, Option<Member>>>;
+type Changes = BTreeMap<Channel, BTreeMap<ClientId, Option<Coming>>>;
+
+/// A member that comes.
+#[derive(Debug)]
+struct Coming {
+    member: Member,
+    /// The channel's listeners know that it is there.
+    known: bool,
+}
 
 fn last_of_each(changes: Vec<Change>) -> Changes {
     let mut last = Changes::new();
     for change in changes {
-        let (MemberId { channel, client }, member) = match change {
-            Change::Joined(member) => (member.id(), Some(member)),
-            Change::Left(id) => (id, None),
+        let MemberId { channel, client } = change.id();
+        let coming = match change {
+            Change::Joined(member) => Some(Coming { member, known: false }),
+            Change::Known(member) => Some(Coming { member, known: true }),
+            Change::Left(_) => None,
         };
-        last.entry(channel).or_default().insert(client, member);
+        last.entry(channel).or_default().insert(client, coming);
     }
     last
 }

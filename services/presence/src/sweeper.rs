@@ -1,10 +1,12 @@
 //! Cleans up after gateways whose lease has ended. Readers do not wait for it: they have not seen those members
 //! since the lease ended.
+//!
+//! Its looks are also what tells a store that answers from one that does not: see the store's rule of outages. So it looks
+//! several times per length of the shortest lease.
 
 use std::time::Duration;
 
 use tidings_runtime::Shutdown;
-use tokio::time::MissedTickBehavior;
 
 use crate::{
     member::Lease,
@@ -12,22 +14,25 @@ use crate::{
     store::{self, Store},
 };
 
-/// How often to look: one command per replica and look, and one more where leaves are announced later.
+/// How often to look, at most and at least: one command per replica and look, and one more where leaves are announced later.
 const INTERVAL: Duration = Duration::from_secs(1);
+const SHORTEST: Duration = Duration::from_millis(200);
+
+/// Into how many looks the shortest lease is divided: a third of it without any counts as an outage.
+const LOOKS: u32 = 6;
 
 pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
-    let mut looks = tokio::time::interval(INTERVAL);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
+    let mut wait = Duration::ZERO;
     loop {
         // A sweep that is dropped in the middle goes on at the next replica, or at the next start.
         tokio::select! {
             () = shutdown.requested() => return,
-            _ = looks.tick() => {}
+            () = tokio::time::sleep(wait) => {}
         }
         let swept = tokio::select! {
             () = shutdown.requested() => return,
-            swept = tidy(store, metrics) => swept,
+            swept = tidy(store, metrics, &mut wait) => swept,
         };
         match swept {
             Ok(()) => failing = false,
@@ -45,18 +50,29 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
     }
 }
 
-/// Sweeps, and announces what is due. One that fails keeps not the other from it.
-async fn tidy(store: &Store, metrics: &Metrics) -> Result<(), store::Error> {
-    let swept = sweep(store, metrics).await;
+/// Sweeps, and announces what is due. One that fails keeps not the other from it. `wait` becomes until when to look again.
+async fn tidy(store: &Store, metrics: &Metrics, wait: &mut Duration) -> Result<(), store::Error> {
+    let swept = match store.ended().await {
+        Ok(ended) => {
+            *wait = ended
+                .shortest
+                .map_or(INTERVAL, |shortest| (shortest / LOOKS).clamp(SHORTEST, INTERVAL));
+            sweep(store, metrics, &ended.leases).await
+        }
+        Err(error) => {
+            *wait = INTERVAL.min((*wait).max(SHORTEST));
+            Err(error)
+        }
+    };
     while store.settle().await? {}
     swept
 }
 
-/// Sweeps everything that has ended by now. What cannot be swept keeps nothing else from it; the first error is returned.
-pub(crate) async fn sweep(store: &Store, metrics: &Metrics) -> Result<(), store::Error> {
+/// Sweeps leases. What cannot be swept keeps nothing else from it; the first error is returned.
+async fn sweep(store: &Store, metrics: &Metrics, leases: &[Lease]) -> Result<(), store::Error> {
     let mut result = Ok(());
-    for lease in store.ended().await? {
-        result = result.and(sweep_lease(store, metrics, &lease).await);
+    for lease in leases {
+        result = result.and(sweep_lease(store, metrics, lease).await);
     }
     result
 }
@@ -69,6 +85,10 @@ async fn sweep_lease(store: &Store, metrics: &Metrics, lease: &Lease) -> Result<
         members += swept.left.len();
         if swept.done {
             break;
+        }
+        if swept.failed && swept.left.is_empty() {
+            tracing::debug!(gateway.id = %lease.gateway, %lease, members, "a part of the store is unavailable: swept later");
+            return Ok(());
         }
     }
     tracing::info!(gateway.id = %lease.gateway, %lease, members, "swept an ended lease");
@@ -93,20 +113,20 @@ mod tests {
         let mut leases = Vec::new();
         for gateway in ["g1", "g2"] {
             let gateway = GatewayId::parse(gateway).unwrap();
-            leases.push(store.attach(&gateway, INTERVAL).await.unwrap());
+            leases.push(store.attach(&gateway, INTERVAL).await.unwrap().0);
             store.end(leases.last().unwrap()).await.unwrap();
         }
-        assert_eq!(store.ended().await.unwrap(), leases);
+        assert_eq!(store.ended().await.unwrap().leases, leases);
         redis::cmd("SET") // where a set should be
-            .arg(format!("tidings:gateway:{{{}}}:users", leases[0]))
+            .arg(format!("tidings:{{leases}}:{}:users", leases[0]))
             .arg("x")
             .exec_async(&mut broker.redis_pool().unwrap().get().await.unwrap())
             .await
             .unwrap();
 
         let metrics = Metrics::register(&mut Registry::default());
-        let swept = sweep(&store, &metrics).await;
+        let swept = sweep(&store, &metrics, &leases).await;
         assert!(matches!(swept, Err(store::Error::Unavailable(_))), "{swept:?}");
-        assert_eq!(store.ended().await.unwrap(), leases[..1]);
+        assert_eq!(store.ended().await.unwrap().leases, leases[..1]);
     }
 }

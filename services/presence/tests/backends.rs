@@ -119,8 +119,8 @@ async fn watching(store: &Store) {
         .tell(Update::Goodbye(tidings_proto::presence::Goodbye {}))
         .await
         .unwrap();
-    while !store.ended().await.unwrap().is_empty() {
-        for lease in store.ended().await.unwrap() {
+    while !store.ended().await.unwrap().leases.is_empty() {
+        for lease in store.ended().await.unwrap().leases {
             store.sweep(&lease).await.unwrap();
         }
     }

@@ -41,6 +41,7 @@ fn faults_in(offsets: &[u64], moments: &[Moment]) -> String {
     let history = History {
         client: "she".to_owned(),
         moments: moments.to_vec(),
+        ..History::default()
     };
     checker.look(&history, &at(4));
     checker.verdict().err().unwrap_or_default()
@@ -90,6 +91,7 @@ fn offsets_that_were_never_given_are_no_hole() {
     let history = History {
         client: "she".to_owned(),
         moments: vec![subscribed(2, None), heard(4)],
+        ..History::default()
     };
     checker.look(&history, &at(4));
     let faults = checker.verdict().unwrap_err();

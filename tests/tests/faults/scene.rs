@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,7 @@ use tidings_tests::{
     checker::{Checker, History, Moment, Place},
     eventually,
     fault::Faulty,
-    roamer::{Roam, Roamer, number},
+    roamer::{Mode, PAUSE, Roam, Roamer, number},
     token,
 };
 use tokio::time::sleep;
@@ -165,6 +166,9 @@ impl<R> Scene<R> {
                 channel: CHANNEL.to_owned(),
                 restless: restless.then_some(Duration::from_millis(700)),
                 seed: seed.wrapping_add(client),
+                mode: Mode::Recover,
+                away: PAUSE,
+                still: Arc::default(),
             })
         });
         let scene = Self {
@@ -315,7 +319,7 @@ impl Outcome {
         let told = |moment: &&Moment| match moment {
             Moment::Told => true,
             Moment::Subscribed { recovered, .. } => *recovered == Some(false),
-            Moment::Heard { .. } => false,
+            Moment::Heard { .. } | Moment::Left => false,
         };
         let epochs: BTreeSet<_> = acknowledged.iter().map(|(at, _)| &at.epoch).collect();
         Self {

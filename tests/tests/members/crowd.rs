@@ -66,7 +66,7 @@ impl Crowd {
             there.extend(expected.iter().map(|info| (channel(room), info.client)));
         }
         // Who listened knows the same once it is swept what no gateway reported again, and heard everyone in turns.
-        while !store.ended().await.unwrap().is_empty() {
+        while !store.ended().await.unwrap().leases.is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let turns = turns(&self.recorder).await;

@@ -11,4 +11,5 @@ mod replica;
 mod reports;
 mod roaming;
 mod scene;
+mod schedule;
 mod sweep;

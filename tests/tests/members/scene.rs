@@ -70,7 +70,17 @@ impl Scene {
         let mut observers = Vec::new();
         // Not at the third, with which things happen.
         for gateway in &gateways[..2] {
-            observers.push(Observer::start(&gateway.websocket(), &rooms).await);
+            let observer: (Observer, String) = Observer::start(&gateway.websocket(), &rooms).await;
+            eventually("an observer hears itself come", async || {
+                (observer.0.heard().there().len() == ROOMS).then_some(())
+            })
+            .await;
+            observers.push(observer);
+        }
+        // The second does not hear of the first, which was there already.
+        for room in &rooms {
+            let first = (room.clone(), observers[0].1.clone());
+            observers[1].0.heard().heard(first, true);
         }
         let roam = watch::Sender::new(true);
         let visit = Visit {
@@ -155,6 +165,12 @@ impl Scene {
         let heard = self.watching.heard.lock().unwrap();
         heard.turns.verdict().unwrap();
         println!("joins {}, leaves {}", heard.joins, heard.leaves);
+        for (_, client) in &self.observers {
+            assert!(
+                !heard.left.contains(client),
+                "{client} left without a cause: its gateway was there"
+            );
+        }
         if clients_heard {
             for (observer, _) in &self.observers {
                 observer.heard().verdict().unwrap();
@@ -201,8 +217,9 @@ impl Scene {
         compare("presence", &seen);
         compare("the backend", self.watching.heard.lock().unwrap().turns.there());
         if clients_heard {
-            // The second does not know that the first was there already.
-            compare("a client", self.observers[0].0.heard().there());
+            for (observer, _) in &self.observers {
+                compare("a client", observer.heard().there());
+            }
         }
         differs
     }
@@ -227,6 +244,8 @@ struct Heard {
     turns: Turns<Stay>,
     joins: usize,
     leaves: usize,
+    /// Clients that left any room.
+    left: BTreeSet<String>,
 }
 
 impl Watching {
@@ -276,6 +295,7 @@ async fn follow(address: &str, token: &mut String, heard: &Mutex<Heard>, live: &
             }
             What::Left(member) => {
                 heard.leaves += 1;
+                heard.left.insert(member.client.clone());
                 heard.turns.heard((member.channel, member.client), false);
             }
             other => panic!("nobody was there, and the log is long enough: {other:?}"),

@@ -3,7 +3,7 @@
 //!
 //! Plain data: the caller holds the lock and tells the time.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, mem, num::NonZeroU32, sync::Arc};
 
 use tidings_core::{Channel, Position, Publication, Retention};
 use tokio::time::Instant;
@@ -17,7 +17,14 @@ const STREAMS: usize = 1 << 20;
 /// The most answers of idempotent publishes. When there are more, the oldest are forgotten early.
 const ANSWERS: usize = 1 << 20;
 
+/// Provisional epochs, of streams without a publication, are named after the half day in which they were given.
+const HALF_DAY: u64 = 12 * 60 * 60;
+
 pub(super) struct Store {
+    /// What sets this process' provisional epochs apart from those of others.
+    name: String,
+    /// When the first half day began.
+    begun: Option<Instant>,
     tops: Expiring<Channel, Top>,
     streams: Expiring<Channel, VecDeque<Entry>>,
     answers: Expiring<(Channel, Arc<str>), Published>,
@@ -27,6 +34,8 @@ pub(super) struct Store {
 struct Top {
     position: Position,
     version: Option<Version>,
+    /// The provisional epochs that were given before the first publication.
+    provisional: String,
 }
 
 struct Entry {
@@ -38,6 +47,8 @@ struct Entry {
 impl Default for Store {
     fn default() -> Self {
         Self {
+            name: new_epoch(),
+            begun: None,
             tops: Expiring::new(STREAMS),
             streams: Expiring::new(STREAMS),
             answers: Expiring::new(ANSWERS),
@@ -95,14 +106,19 @@ impl Store {
     ) -> Position {
         let ttl = bounded(ttl);
         let end = now + ttl;
-        let top = self.top(channel, end + REMEMBERED, now);
+        let provisional = format!("{},{}", self.provisional(0, now), self.provisional(1, now));
+        let Self { tops, streams, .. } = self;
+        let top = tops.keep(channel, end + REMEMBERED, now, || {
+            streams.remove(channel);
+            Top::new(provisional)
+        });
         top.position.offset += 1;
         if version.is_some() {
             top.version.clone_from(version);
         }
         let position = top.position.clone();
 
-        let entries = self.streams.keep(channel, end, now, VecDeque::new);
+        let entries = streams.keep(channel, end, now, VecDeque::new);
         entries.push_back(Entry {
             offset: position.offset,
             at: now,
@@ -126,12 +142,14 @@ impl Store {
         now: Instant,
     ) -> History {
         let top = self.position(channel, now);
+        let provisional = self.tops.get(channel, now);
+        let provisional = provisional.map_or_else(String::new, |top| top.provisional.clone());
         let Some(entries) = self.streams.get(channel, now) else {
             let publications = Vec::new();
             return History {
                 publications,
                 top,
-                provisional: String::new(),
+                provisional,
             };
         };
         // Offsets and times only rise, so that each limit is a place in the row.
@@ -150,40 +168,47 @@ impl Store {
             .map(|entry| entry.publication.clone());
         let limit = query.limit as usize;
         let publications = if query.reverse {
-            part.rev().take(limit).collect()
+            within(query.bytes, part.rev().take(limit))
         } else {
-            part.take(limit).collect()
+            within(query.bytes, part.take(limit))
         };
         History {
             publications,
             top,
-            provisional: String::new(),
+            provisional,
         }
     }
 
+    /// Where a stream is. Nothing is kept for one without a publication.
     pub(super) fn position(&mut self, channel: &Channel, now: Instant) -> Position {
         self.sweep(now);
-        self.top(channel, now + REMEMBERED, now).position.clone()
+        if self.tops.get(channel, now).is_none() {
+            return Position {
+                offset: 0,
+                epoch: self.provisional(0, now),
+            };
+        }
+        let top = self
+            .tops
+            .keep(channel, now + REMEMBERED, now, || Top::new(String::new()));
+        top.position.clone()
     }
 
-    pub(super) fn remove(&mut self, channel: &Channel) {
-        self.tops.remove(channel);
+    /// Forgets a stream, but not that it was there: who was given a position in it is given another epoch.
+    pub(super) fn remove(&mut self, channel: &Channel, now: Instant) {
         self.streams.remove(channel);
+        if self.tops.get(channel, now).is_some() {
+            self.tops.remove(channel);
+            self.tops
+                .keep(channel, now + REMEMBERED, now, || Top::new(String::new()));
+        }
     }
 
-    /// The top of a stream, which is remembered until `end`. Where there was none, the stream begins anew.
-    fn top(&mut self, channel: &Channel, end: Instant, now: Instant) -> &mut Top {
-        let Self { tops, streams, .. } = self;
-        tops.keep(channel, end, now, || {
-            streams.remove(channel);
-            Top {
-                position: Position {
-                    offset: 0,
-                    epoch: new_epoch(),
-                },
-                version: None,
-            }
-        })
+    /// The provisional epoch of so many half days ago.
+    fn provisional(&mut self, ago: u64, now: Instant) -> String {
+        let begun = *self.begun.get_or_insert(now);
+        let half_days = (now - begun).as_secs() / HALF_DAY + 1;
+        format!("{}{}{:x}", Position::PROVISIONAL, self.name, half_days - ago)
     }
 
     fn sweep(&mut self, now: Instant) {
@@ -191,6 +216,31 @@ impl Store {
         self.streams.sweep(now);
         self.answers.sweep(now);
     }
+}
+
+impl Top {
+    fn new(provisional: String) -> Self {
+        Self {
+            position: Position {
+                offset: 0,
+                epoch: new_epoch(),
+            },
+            version: None,
+            provisional,
+        }
+    }
+}
+
+/// As many publications as fit into so many bytes, one at the least.
+fn within(bytes: Option<NonZeroU32>, publications: impl Iterator<Item = Publication>) -> Vec<Publication> {
+    let mut room = bytes.map_or(usize::MAX, |bytes| bytes.get() as usize);
+    let mut is_first = true;
+    let fit = publications.take_while(|publication| {
+        let fits = mem::take(&mut is_first) || publication.data.len() <= room;
+        room = room.saturating_sub(publication.data.len());
+        fits
+    });
+    fit.collect()
 }
 
 #[cfg(test)]

@@ -1,39 +1,86 @@
-//! Asks for what was acknowledged whenever Redis may have lost it: at each new connection of the monitor, and when a
-//! connection for commands leads to another generation.
+//! Compares what was acknowledged with what Redis has, whenever it may have lost something: at each new connection of a
+//! monitor, when a connection for commands leads to another generation, and when an acknowledgement arrives late.
 
-use std::sync::Weak;
+use std::{collections::HashSet, sync::Weak};
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use tidings_core::Channel;
+use tracing::warn;
 
 use super::{Bus, link::backoff};
+use crate::Error;
 
-/// Streams that are asked for at a time.
+/// Streams that are compared in one request.
 const PART: usize = 512;
+
+/// Requests at a time: a primary that does not answer holds up those that are under way with it, and no others.
+const PARTS: usize = 16;
 
 /// Runs until the bus is dropped.
 pub(super) async fn run(bus: Weak<Bus>) {
+    let Some(suspicion) = bus.upgrade().map(|bus| bus.suspicion.clone()) else {
+        return;
+    };
+    let mut open: HashSet<Channel> = HashSet::new();
+    let mut delays = backoff();
     loop {
-        let Some(suspicion) = bus.upgrade().map(|bus| bus.suspicion.clone()) else {
-            return;
-        };
-        suspicion.notified().await;
-        let Some(mut open) = bus.upgrade().map(|bus| bus.acknowledged.all()) else {
-            return;
-        };
-        let mut delays = backoff();
-        while !open.is_empty() {
-            let Some(bus) = bus.upgrade() else { return };
-            // A stream that is not as far as it was gets another epoch by being asked, which is all that is wanted.
-            let mut failed = Vec::new();
-            for part in open.chunks(PART) {
-                let asked = part.iter().map(|(channel, known)| (channel, Some(known)));
-                let answers = bus.positions(&asked.collect::<Vec<_>>()).await;
-                let unanswered = part.iter().zip(answers).filter(|(_, answer)| answer.is_err());
-                failed.extend(unanswered.map(|(asked, _)| asked.clone()));
+        // What could not be compared is tried again, and holds up no new suspicion.
+        let retry = async {
+            match open.is_empty() {
+                true => std::future::pending().await,
+                false => tokio::time::sleep(delays.next().unwrap_or_default()).await,
             }
-            open = failed;
-            drop(bus);
-            if !open.is_empty() {
-                tokio::time::sleep(delays.next().unwrap_or_default()).await;
+        };
+        let raised = tokio::select! {
+            () = suspicion.raised() => true,
+            () = retry => false,
+        };
+        let Some(bus) = bus.upgrade() else { return };
+        if raised {
+            open.extend(bus.evidence.channels());
+        }
+        let asked: Vec<Channel> = open.drain().collect();
+        open = compare(&bus, &asked).await;
+        if open.is_empty() {
+            delays = backoff();
+        }
+    }
+}
+
+/// Compares streams. Returns those that did not answer.
+async fn compare(bus: &Bus, channels: &[Channel]) -> HashSet<Channel> {
+    let mut parts = FuturesUnordered::new();
+    let mut unanswered = HashSet::new();
+    for part in channels.chunks(PART) {
+        if parts.len() >= PARTS {
+            unanswered.extend(parts.next().await.into_iter().flatten());
+        }
+        parts.push(compare_part(bus, part));
+    }
+    while let Some(part) = parts.next().await {
+        unanswered.extend(part);
+    }
+    unanswered
+}
+
+/// A stream that is not as far as it was gets another epoch by being asked, which is all that is wanted.
+async fn compare_part(bus: &Bus, part: &[Channel]) -> Vec<Channel> {
+    let asked: Vec<_> = part
+        .iter()
+        .map(|channel| (channel, bus.evidence.of(channel)))
+        .filter(|(_, evidence)| !evidence.is_empty())
+        .collect();
+    let answers = bus.compare(&asked).await;
+    let mut unanswered = Vec::new();
+    for ((channel, _), answer) in asked.iter().zip(answers) {
+        match answer {
+            Ok(_) => {}
+            Err(Error::Away { .. }) => unanswered.push((*channel).clone()),
+            // A wrong type or a missing permission: asking again would not help.
+            Err(error) => {
+                warn!(channel.name = %channel, %error, "cannot compare what was acknowledged with the stream");
             }
         }
     }
+    unanswered
 }

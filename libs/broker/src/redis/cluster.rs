@@ -29,7 +29,7 @@ use super::{
 };
 use crate::Error;
 
-/// How often one command goes elsewhere, or is tried again because its keys are on their way.
+/// How often one command goes elsewhere. While its keys are on their way it is tried again until its deadline.
 const REDIRECTS: usize = 16;
 
 /// How long keys that are on their way are left alone.
@@ -112,8 +112,10 @@ impl Cluster {
                     tracing::warn!(%error, "a node of the Redis Cluster cannot be used");
                 }
             }
-            if slots.changed().await.is_err() {
-                return;
+            // A redirect that was out of date may have led to a node that is none of them any more: each look ends that.
+            tokio::select! {
+                changed = slots.changed() => if changed.is_err() { return },
+                () = self.topology.looked() => {}
             }
         }
     }
@@ -139,7 +141,8 @@ impl Cluster {
             open.push((index, to.map(|to| Way { to, asking: false })));
             answers.push(Err(Failure::undone(self.nobody())));
         }
-        for _ in 0..REDIRECTS {
+        let mut redirects = 0;
+        while redirects < REDIRECTS && Instant::now() < deadline {
             let mut by_way: BTreeMap<Way, Vec<usize>> = BTreeMap::new();
             for (index, way) in open.drain(..) {
                 match way {
@@ -151,14 +154,17 @@ impl Cluster {
                 .iter()
                 .map(|(way, part)| self.ask_at(way, part, ask, &command));
             let found = join_all(asked).await;
-            let mut later = false;
+            let (mut later, mut elsewhere) = (false, false);
             for ((way, part), found) in by_way.iter().zip(found) {
                 for (&index, answer) in part.iter().zip(found) {
                     if let Err(failure) = &answer
                         && let Some(redirect) = &failure.redirect
                     {
                         open.push((index, self.follow(redirect, way)));
-                        later |= *redirect == Redirect::Later;
+                        match redirect {
+                            Redirect::Later => later = true,
+                            Redirect::Moved(_) | Redirect::Ask(_) => elsewhere = true,
+                        }
                     }
                     answers[index] = answer;
                 }
@@ -166,6 +172,7 @@ impl Cluster {
             if open.is_empty() {
                 break;
             }
+            redirects += usize::from(elsewhere);
             if later {
                 sleep(PAUSE).await;
             }

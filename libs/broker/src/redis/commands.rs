@@ -1,15 +1,18 @@
 //! Commands, by the connections of a pool: nothing here waits longer than the command timeout.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use backon::{ExponentialBuilder, Retryable};
 use deadpool_redis::{Hook, HookError, Manager, Pool, PoolError, Runtime, Timeouts};
 use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value};
-use tokio::{
-    sync::Notify,
-    time::{Instant, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Config,
@@ -19,8 +22,9 @@ use super::{
     peer::Peer,
     place::Place,
     script::Call,
-    sentinel,
+    sentinel::{self, Sentinels},
     slots::Address,
+    suspicion::Suspicion,
 };
 use crate::{Error, error::is_temporary};
 
@@ -30,10 +34,12 @@ const PIPELINE: usize = 1 << 20;
 /// The most commands of one pipeline.
 const PIPELINE_COMMANDS: usize = 512;
 
-/// The connections that the bus keeps for itself, beyond those that the configuration allows others: one for what is
-/// published and one for what is read, so that a large answer holds up no publication; and in a Cluster, one for all
-/// others.
-const LINES: usize = 3;
+/// Connections on which parts of streams are read.
+const HISTORIES: usize = 2;
+
+/// The connections that the bus keeps for itself, beyond those that the configuration allows others: for what is published,
+/// for positions, and for parts of streams, so that a large answer holds up nothing else; and in a Cluster, one for all others.
+const LINES: usize = 3 + HISTORIES;
 
 /// What is asked: so many commands that go together.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +95,14 @@ pub(super) enum Redirect {
 }
 
 impl Failure {
+    /// Redis has answered: trying again would not help.
+    pub(super) fn done(error: Error) -> Self {
+        Self {
+            undone: false,
+            ..Self::undone(error)
+        }
+    }
+
     pub(super) fn undone(error: Error) -> Self {
         Self {
             error,
@@ -126,7 +140,12 @@ pub(super) struct Commands {
     pool: Pool,
     publishing: Line,
     reading: Line,
+    histories: [Line; HISTORIES],
+    /// How often a part of a stream was read.
+    read: AtomicUsize,
     keeping: Line,
+    /// Who knows where the primary is, where that can change.
+    sentinels: Option<Arc<Sentinels>>,
     /// Where the node is; of no account where there is only one.
     address: Address,
     peer: Peer,
@@ -135,7 +154,7 @@ pub(super) struct Commands {
     retries: ExponentialBuilder,
     /// The last generation of Redis that a connection led to, and whom to tell of another.
     generation: Mutex<Option<Arc<str>>>,
-    suspicion: Arc<Notify>,
+    suspicion: Arc<Suspicion>,
 }
 
 impl Commands {
@@ -145,17 +164,22 @@ impl Commands {
         place: &Place,
         peer: Peer,
         health: Arc<Health>,
-        suspicion: Arc<Notify>,
+        suspicion: Arc<Suspicion>,
     ) -> Result<Self, Error> {
         let manager =
             Manager::new_with_config(place.info(), place.connection()).map_err(|error| peer.error(&error))?;
         let mut pool = Pool::builder(manager);
-        if place.sentinels().is_some() {
+        if let Some(sentinels) = place.sentinels().cloned() {
             pool = pool.post_create(Hook::async_fn(|connection, _| {
                 Box::pin(async {
                     let checked = sentinel::expect_primary(connection).await;
                     checked.map_err(HookError::Backend)
                 })
+            }));
+            pool = pool.pre_recycle(Hook::sync_fn(move |_, metrics| {
+                let is_former = sentinels.switched_since(metrics.created);
+                let former = || HookError::message("it leads to a former primary");
+                if is_former { Err(former()) } else { Ok(()) }
             }));
         }
         let pool = pool
@@ -172,7 +196,10 @@ impl Commands {
             pool,
             publishing: Line::default(),
             reading: Line::default(),
+            histories: Default::default(),
+            read: AtomicUsize::default(),
             keeping: Line::default(),
+            sentinels: place.sentinels().cloned(),
             address: place.address(),
             peer,
             health,
@@ -232,10 +259,18 @@ impl Commands {
             }
             Ok(())
         };
+        let mut is_dead = false;
         let failure = match timeout_at(deadline, sending).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(self.peer.error(&error)),
-            Err(_) => Some(self.too_late()),
+            Ok(Err(error)) => {
+                is_dead = true;
+                Some(self.peer.error(&error))
+            }
+            Err(_) => {
+                // A connection that answers others is slow, not dead.
+                is_dead = share.silence() >= self.timeout;
+                Some(self.too_late())
+            }
         };
         let understood = answers
             .into_iter()
@@ -244,7 +279,7 @@ impl Commands {
         // A replica that was the primary answers, too, but not as it should.
         let is_away =
             |failure: &Failure| failure.redirect.is_none() && matches!(failure.error, Error::Away { .. });
-        if failure.is_some()
+        if is_dead
             || answers
                 .iter()
                 .filter_map(|answer| answer.as_ref().err())
@@ -276,13 +311,18 @@ impl Commands {
         if let Some(reason) = self.health.known_away(node) {
             return Err(Error::Away { reason });
         }
-        let outages = self.health.outages(node);
+        let switches = self
+            .sentinels
+            .as_ref()
+            .map_or(0, |sentinels| sentinels.switches());
+        let stamp = self.health.outages(node) + switches;
         let line = match kind {
             Kind::Publish => &self.publishing,
             Kind::Read => &self.reading,
+            Kind::History => &self.histories[self.read.fetch_add(1, Relaxed) % HISTORIES],
             Kind::Keep => &self.keeping,
         };
-        let share = (|| line.share(&self.pool, outages, streams))
+        let share = (|| line.share(&self.pool, stamp, streams))
             .retry(self.retries)
             .when(|failure| match failure {
                 line::Failure::Pool(PoolError::Backend(error)) => error.is_io_error(),
@@ -308,7 +348,7 @@ impl Commands {
         let mut last = self.generation.lock();
         if last.as_ref() != Some(generation) {
             *last = Some(generation.clone());
-            self.suspicion.notify_one();
+            self.suspicion.raise();
         }
     }
 

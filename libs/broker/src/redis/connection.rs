@@ -1,6 +1,6 @@
 //! Connections for whoever keeps something in the same Redis: one of the pool, or a whole Cluster that looks like one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use deadpool_redis::PoolError;
 use futures_util::FutureExt as _;
@@ -9,10 +9,14 @@ use redis::{
     aio::{ConnectionLike, MultiplexedConnection},
 };
 
+use tokio::time::{Instant, timeout_at};
+
 use super::{
     cluster::Cluster,
     commands::{Ask, Failure},
+    line::is_unknown,
     metrics::Kind,
+    script::{By, Call},
     slots::slot,
     streams::Publish,
 };
@@ -67,6 +71,42 @@ impl Pool {
         match &self.0 {
             Source::One(pool) => Ok(Some(deadpool_redis::Connection::take(pool.get().await?))),
             Source::Cluster(_) => Ok(None),
+        }
+    }
+
+    /// Sends commands in one exchange, and gives the answer to each. Those of a Cluster whose primary is unavailable fail
+    /// alone, and all that have no answer after `timeout`. `script`: the code of the script that the `EVALSHA` among them
+    /// call; it is sent to whoever does not know it.
+    pub async fn each(
+        &self,
+        commands: &[Cmd],
+        script: Option<&str>,
+        timeout: Duration,
+    ) -> Vec<Result<Value, RedisError>> {
+        let deadline = Instant::now() + timeout;
+        match &self.0 {
+            Source::One(pool) => {
+                let exchange = each_of_one(pool, commands, script);
+                let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
+                match timeout_at(deadline, exchange).await.unwrap_or_else(|_| late()) {
+                    Ok(answers) => answers,
+                    Err(error) => vec![Err(error); commands.len()],
+                }
+            }
+            Source::Cluster(cluster) => {
+                let ask = Ask {
+                    count: commands.len(),
+                    deadline: Some(deadline),
+                    ..Ask::one(Kind::Keep, mean_size(commands.iter()))
+                };
+                let command = |at: usize, call: Call<'_>| match (call.by, script) {
+                    (By::Code, Some(code)) => with_code(&commands[at], code),
+                    _ => commands[at].clone(),
+                };
+                let slot = |at: usize| slot(key(&commands[at]).unwrap_or_default());
+                let answers = cluster.ask(ask, slot, command).await;
+                answers.into_iter().map(|answer| answer.map_err(told)).collect()
+            }
         }
     }
 
@@ -133,10 +173,12 @@ async fn all(cluster: &Cluster, commands: &[&Cmd]) -> Result<Vec<Value>, RedisEr
             None => answers[index] = cluster.ask_all(Kind::Keep, command).await.map_err(told)?,
         }
     }
-    let bytes: usize = keyed.iter().map(|(index, _)| size(commands[*index])).sum();
     let ask = Ask {
         count: keyed.len(),
-        ..Ask::one(Kind::Keep, bytes / keyed.len().max(1))
+        ..Ask::one(
+            Kind::Keep,
+            mean_size(keyed.iter().map(|(index, _)| commands[*index])),
+        )
     };
     let found = cluster.ask(ask, |at| keyed[at].1, |at, _| commands[keyed[at].0].clone());
     for ((index, _), answer) in keyed.iter().zip(found.await) {
@@ -157,6 +199,59 @@ fn key(command: &Cmd) -> Option<&[u8]> {
         b"EVAL" | b"EVALSHA" => words.nth(2),
         _ => words.next(),
     }
+}
+
+/// The answers of one Redis. What calls a script that it does not know is sent again, with its code.
+async fn each_of_one(
+    pool: &deadpool_redis::Pool,
+    commands: &[Cmd],
+    script: Option<&str>,
+) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    let no_connection = |error: PoolError| match error {
+        PoolError::Backend(error) => error,
+        error => std::io::Error::new(std::io::ErrorKind::NotConnected, error).into(),
+    };
+    let mut connection = pool.get().await.map_err(no_connection)?;
+    let mut answers = pipelined(&mut connection, commands.iter().cloned()).await?;
+    let Some(code) = script else { return Ok(answers) };
+    let unknown: Vec<usize> = (0..answers.len())
+        .filter(|at| is_unknown(&answers[*at]))
+        .collect();
+    if !unknown.is_empty() {
+        let again = unknown.iter().map(|at| with_code(&commands[*at], code));
+        for (at, answer) in unknown.iter().zip(pipelined(&mut connection, again).await?) {
+            answers[*at] = answer;
+        }
+    }
+    Ok(answers)
+}
+
+async fn pipelined(
+    connection: &mut deadpool_redis::Connection,
+    commands: impl Iterator<Item = Cmd>,
+) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+    let mut pipeline = Pipeline::new();
+    for command in commands {
+        pipeline.add_command(command);
+    }
+    pipeline.ignore_errors().query_async(connection).await
+}
+
+/// A call of a script by its hash, as one with its code.
+fn with_code(call: &Cmd, code: &str) -> Cmd {
+    let mut with = redis::cmd("EVAL");
+    with.arg(code);
+    for word in call.args_iter().skip(2) {
+        if let Arg::Simple(word) = word {
+            with.arg(word);
+        }
+    }
+    with
+}
+
+fn mean_size<'a>(commands: impl ExactSizeIterator<Item = &'a Cmd>) -> usize {
+    let count = commands.len().max(1);
+    commands.map(size).sum::<usize>() / count
 }
 
 fn size(command: &Cmd) -> usize {

@@ -20,7 +20,7 @@ pub use permissions::PERMISSIONS;
 use super::{
     Config, health::Health, keys::Keys, peer::Peer, place::Place, slots::Address, topology::Topology,
 };
-use crate::Error;
+use crate::{Error, FORMAT};
 
 /// How many round trips are measured.
 const ROUND_TRIPS: usize = 10;
@@ -174,6 +174,7 @@ async fn look_at(
         Err(why) => return Err(server.peer.error(&why)),
     }
     server.clock(found).await;
+    server.format(found).await;
     permissions::examine(&mut server, kind, found).await?;
     found.about = None;
     Ok(())
@@ -214,6 +215,21 @@ impl Server {
             found.ok(text);
         }
         Ok(())
+    }
+
+    /// Which format the nodes speak that use it. A node of a Cluster that does not have the key says nothing.
+    async fn format(&mut self, found: &mut Findings) {
+        let prefix = self.keys.prefix().to_owned();
+        let key = super::format::key(&prefix);
+        let said: Result<Option<String>, _> =
+            redis::cmd("GET").arg(key).query_async(&mut self.connection).await;
+        match said {
+            Ok(Some(said)) if said != FORMAT.to_string() => {
+                found.fail(super::format::mismatch(self.peer.name(), &prefix, &said));
+            }
+            Ok(Some(said)) => found.ok(format!("its nodes speak format {said}, as this version does")),
+            _ => {}
+        }
     }
 
     /// Leases are told by its clock, tokens by ours.
@@ -296,6 +312,13 @@ fn replication(info: &Info, kind: Kind, found: &mut Findings) {
     let replicas: Vec<&str> = (0..info.number("connected_slaves"))
         .filter_map(|number| info.get(&format!("slave{number}")))
         .collect();
+    // Only there where it is set.
+    if kind != Kind::Alone && !replicas.is_empty() && info.get("min_slaves_good_slaves").is_none() {
+        found.warn(
+            "its min-replicas-to-write is 0: while it is cut off from its replicas, or replaced without knowing it, it goes on \
+             acknowledging what will be lost; set min-replicas-to-write 1 and min-replicas-max-lag 10 where that is worse than refusing",
+        );
+    }
     let behind = replicas
         .iter()
         .filter(|replica| !replica.contains("state=online"))

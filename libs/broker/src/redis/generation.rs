@@ -3,7 +3,8 @@
 //! A process has one `run_id` for its life: another one means a restart, which may have lost what was not on disk yet, or a
 //! failover, which may have lost what had not been replicated. A primary that became a replica and a primary again in one
 //! life has another replication ID, and what it followed as the second one. With no second one the ID changed for want of
-//! replicas, or for the first of them: nothing was lost.
+//! replicas, or for the first of them: nothing was lost. That is also what becomes of the former: an hour after its last
+//! replica has gone, a primary forgets whom it followed. So a stream that has met `RUN-HISTORY` knows `RUN`, too.
 
 use redis::{Cmd, RedisError, aio::ConnectionLike};
 

@@ -30,6 +30,8 @@ struct Parts {
     logged: Option<bool>,
     /// How often each node was away.
     outages: BTreeMap<Arc<str>, u64>,
+    /// Why nothing of this Redis may be used, though it answers.
+    refused: Option<String>,
 }
 
 struct Report {
@@ -74,9 +76,18 @@ impl Health {
         self.status.subscribe()
     }
 
-    /// Whether all is well.
-    pub(super) fn is_up(&self) -> bool {
-        *self.status.borrow() == Status::Up
+    /// Says why nothing of this Redis may be used; `None`: everything may. Whether that is news.
+    pub(super) fn refuse(&self, reason: Option<String>) -> bool {
+        let mut parts = self.parts.lock();
+        let is_news = parts.refused != reason;
+        parts.refused = reason;
+        self.settle(&mut parts);
+        is_news
+    }
+
+    /// Why nothing of this Redis may be used, if so.
+    pub(super) fn refused(&self) -> Option<String> {
+        self.parts.lock().refused.clone()
     }
 
     /// Why a node is away, when that is known. Before the first report nothing is.
@@ -116,7 +127,9 @@ impl Health {
 
 impl Parts {
     fn away(&self) -> Option<&str> {
-        self.reports.values().find_map(|report| report.away.as_deref())
+        let reports = self.reports.values();
+        let refused = self.refused.as_deref();
+        refused.or_else(|| reports.into_iter().find_map(|report| report.away.as_deref()))
     }
 
     fn away_at(&self, node: &str) -> Option<&str> {
@@ -211,7 +224,7 @@ mod tests {
         let (one, other) = (health.part(&"one".into()), health.part(&"other".into()));
         one.away("lost".into());
         other.up();
-        assert!(!health.is_up());
+        assert_ne!(*health.status().borrow(), Status::Up);
         assert_eq!(health.known_away("one").as_deref(), Some("lost"));
         assert_eq!(health.known_away("other"), None);
         assert_eq!((health.outages("one"), health.outages("other")), (1, 0));

@@ -9,7 +9,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -23,24 +23,35 @@ use super::{
     script::{By, Call},
 };
 
-/// After how long without use a connection is asked again whether it lives, and which generation of Redis it leads to:
-/// something on the way may have forgotten it, and the server may have followed another one meanwhile.
+/// After how long without use a connection is probed before it is used: something on the way may have forgotten it.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// A connection on loan from the pool, from its first use on.
+/// For how long the generation of Redis counts as known, on a busy connection, too: the server may have followed another
+/// meanwhile.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A connection borrowed from the pool, from its first use on.
 #[derive(Default)]
 pub(super) struct Line(Mutex<Option<Loan>>);
 
 struct Loan {
     connection: Connection,
-    failed: Arc<AtomicBool>,
-    outages: u64,
+    state: Arc<State>,
+    stamp: u64,
     used: Instant,
-    /// The generation of Redis, once it was asked for on this connection.
-    generation: Option<Arc<str>>,
+    /// The generation of Redis, and when it was asked for on this connection.
+    generation: Option<(Arc<str>, Instant)>,
 }
 
-/// Why there is no part in a connection.
+/// What the users of a connection tell each other.
+struct State {
+    failed: AtomicBool,
+    /// When the last answer arrived, in milliseconds after `since`.
+    answered: AtomicU64,
+    since: Instant,
+}
+
+/// Why there is no share in a connection.
 pub(super) enum Failure {
     /// The pool gave none.
     Pool(PoolError),
@@ -48,34 +59,36 @@ pub(super) enum Failure {
     Unknown(RedisError),
 }
 
-/// A part in the line's connection.
+/// A share in the line's connection.
 pub(super) struct Share {
     connection: MultiplexedConnection,
-    failed: Arc<AtomicBool>,
+    state: Arc<State>,
     generation: Option<Arc<str>>,
 }
 
 impl Line {
-    /// A part in the connection, which is taken from the pool when there is none that can be trusted. Only one caller
-    /// asks the pool; the others wait for what it gets. `outages`: how often Redis was away so far; `streams`: whether
-    /// it is for what is about streams.
-    pub(super) async fn share(&self, pool: &Pool, outages: u64, streams: bool) -> Result<Share, Failure> {
+    /// A share in the connection, which is taken from the pool when there is none that can be trusted. Only one caller
+    /// asks the pool; the others wait for what it gets. `stamp`: another one whenever connections from before must not be used
+    /// any more; `streams`: whether it is for what is about streams.
+    pub(super) async fn share(&self, pool: &Pool, stamp: u64, streams: bool) -> Result<Share, Failure> {
         let mut line = self.0.lock().await;
         let mut loan = match line.take() {
-            Some(loan) if loan.failed.load(Relaxed) || loan.outages != outages => {
+            Some(loan) if loan.state.failed.load(Relaxed) || loan.stamp != stamp => {
                 drop(Connection::take(loan.connection));
-                Loan::new(pool, outages).await?
+                Loan::new(pool, stamp).await?
             }
             Some(loan) if loan.used.elapsed() < IDLE => loan,
             idle => {
-                // Back to the pool, which asks before it lends it again.
+                // Back to the pool, which probes it before it lends it again.
                 drop(idle);
-                Loan::new(pool, outages).await?
+                Loan::new(pool, stamp).await?
             }
         };
-        if streams && loan.generation.is_none() {
+        let fresh = |(_, asked): &(_, Instant)| asked.elapsed() < FRESH;
+        if streams && !loan.generation.as_ref().is_some_and(fresh) {
+            let now = Instant::now();
             match generation::ask(&mut loan.connection).await {
-                Ok(generation) => loan.generation = Some(generation.into()),
+                Ok(generation) => loan.generation = Some((generation.into(), now)),
                 Err(error) => {
                     // It may lead to a primary that is one no more: the pool must not lend it again.
                     drop(Connection::take(loan.connection));
@@ -89,11 +102,15 @@ impl Line {
 }
 
 impl Loan {
-    async fn new(pool: &Pool, outages: u64) -> Result<Self, Failure> {
+    async fn new(pool: &Pool, stamp: u64) -> Result<Self, Failure> {
         Ok(Self {
             connection: pool.get().await.map_err(Failure::Pool)?,
-            failed: Arc::default(),
-            outages,
+            state: Arc::new(State {
+                failed: AtomicBool::new(false),
+                answered: AtomicU64::new(0),
+                since: Instant::now(),
+            }),
+            stamp,
             used: Instant::now(),
             generation: None,
         })
@@ -102,8 +119,8 @@ impl Loan {
     fn share(&self) -> Share {
         Share {
             connection: self.connection.as_ref().clone(),
-            failed: self.failed.clone(),
-            generation: self.generation.clone(),
+            state: self.state.clone(),
+            generation: self.generation.as_ref().map(|(generation, _)| generation.clone()),
         }
     }
 }
@@ -111,7 +128,13 @@ impl Loan {
 impl Share {
     /// Says that the connection did not do what it should: nobody gets it any more.
     pub(super) fn fail(&self) {
-        self.failed.store(true, Relaxed);
+        self.state.failed.store(true, Relaxed);
+    }
+
+    /// How long ago the last answer arrived on the connection, for any of its users, or it was made.
+    pub(super) fn silence(&self) -> Duration {
+        let answered = Duration::from_millis(self.state.answered.load(Relaxed));
+        self.state.since.elapsed().saturating_sub(answered)
     }
 
     /// The generation of the Redis at the other end, where the line was asked for what is about streams.
@@ -130,6 +153,7 @@ impl Share {
         let call = |by| Call {
             by,
             generation: self.generation.as_deref().unwrap_or_default(),
+            asking,
         };
         let mut answers = self
             .pipeline(asking, part.clone().map(|index| command(index, call(By::Hash))))
@@ -160,6 +184,8 @@ impl Share {
         }
         let mut connection = self.connection.clone();
         let answers: Vec<_> = pipeline.ignore_errors().query_async(&mut connection).await?;
+        let now = u64::try_from(self.state.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.state.answered.fetch_max(now, Relaxed);
         // Each ASKING has an answer, too, before that of its command.
         let each = if asking { 2 } else { 1 };
         Ok(answers.into_iter().skip(each - 1).step_by(each).collect())
@@ -167,6 +193,6 @@ impl Share {
 }
 
 /// Whether nothing was done because Redis does not know the script.
-fn is_unknown<T>(answer: &Result<T, RedisError>) -> bool {
+pub(super) fn is_unknown<T>(answer: &Result<T, RedisError>) -> bool {
     matches!(answer, Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript))
 }

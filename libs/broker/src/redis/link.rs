@@ -25,7 +25,7 @@ use tokio::sync::Notify;
 use super::{
     peer::Peer,
     place::Place,
-    sentinel::{self, Sentinels},
+    sentinel::{self, HostAndPort, Sentinels},
 };
 use crate::{Error, error::is_temporary};
 
@@ -33,11 +33,12 @@ use crate::{Error, error::is_temporary};
 /// time within which a connection that died without a word is noticed.
 const PROBE: Duration = Duration::from_secs(2);
 
-/// How long to wait before each attempt to connect anew: from 50 ms to 2 s, with jitter, forever.
+/// How long to wait before each attempt to connect anew: from 50 ms to half a second, with jitter, forever. Short, because
+/// nothing tells when a Redis is back.
 pub(super) fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(50))
-        .with_max_delay(Duration::from_secs(1)) // jitter adds up to as much again
+        .with_max_delay(Duration::from_millis(250)) // jitter adds up to as much again
         .without_max_times()
         .with_jitter()
         .build()
@@ -91,8 +92,9 @@ impl Connector {
         let lost = Arc::new(Notify::new());
         let heard = Arc::new(AtomicBool::new(false));
         let leaving = Arc::new(Mutex::new(HashSet::new()));
+        let moved = Arc::new(AtomicBool::new(false));
         let on_push = {
-            let (lost, heard, leaving) = (lost.clone(), heard.clone(), leaving.clone());
+            let (lost, heard, leaving, moved) = (lost.clone(), heard.clone(), leaving.clone(), moved.clone());
             let elsewhere = self.shard.clone();
             move |push: PushInfo| -> Result<(), std::convert::Infallible> {
                 heard.store(true, Relaxed);
@@ -109,6 +111,7 @@ impl Connector {
                         // Unless it was asked for, the slot has gone elsewhere. What answers what is not certain after that.
                         if !matches!(name, Some(Value::BulkString(name)) if leaving.lock().remove(name)) {
                             elsewhere.iter().for_each(|elsewhere| elsewhere());
+                            moved.store(true, Relaxed);
                             lost.notify_one();
                         }
                     }
@@ -135,6 +138,7 @@ impl Connector {
             primary,
             shard: self.shard.clone(),
             leaving,
+            moved,
             lost,
             heard,
         })
@@ -155,11 +159,13 @@ impl Connector {
 pub(super) struct Link {
     connection: MultiplexedConnection,
     /// Where it leads, and who can say whether that is still the primary.
-    primary: Option<(Arc<Sentinels>, (String, u16))>,
+    primary: Option<(Arc<Sentinels>, HostAndPort)>,
     /// Where channels are those of the node's own slots.
     shard: Option<Elsewhere>,
     /// The names of such channels that are about to be left.
     leaving: Arc<Mutex<HashSet<Vec<u8>>>>,
+    /// A slot has gone elsewhere, which ends the connection.
+    moved: Arc<AtomicBool>,
     lost: Arc<Notify>,
     /// Whether anything was pushed since the flag was last cleared.
     heard: Arc<AtomicBool>,
@@ -181,6 +187,12 @@ impl Link {
                 refused_in_shard(&self.connection, "SSUBSCRIBE", subscribe),
                 refused_in_shard(&self.connection, "SUNSUBSCRIBE", unsubscribe),
             );
+            // Where it was refused, the server has nothing to confirm; the next time that it ends a subscription, that is news.
+            let mut leaving = self.leaving.lock();
+            for name in unsubscribe {
+                leaving.remove(name.as_bytes());
+            }
+            drop(leaving);
             let mut refused = subscribed?;
             if refused.values().any(is_elsewhere) {
                 elsewhere();
@@ -198,11 +210,17 @@ impl Link {
         Ok(refused)
     }
 
+    /// Whether the connection ends because a slot has gone elsewhere. Nothing is wrong with the node then.
+    pub(super) fn has_moved(&self) -> bool {
+        self.moved.load(Relaxed)
+    }
+
     /// Returns when the connection is lost, and why. May be cancelled and called again.
     pub(super) async fn lost(&mut self) -> RedisError {
         loop {
             tokio::select! {
                 () = self.lost.notified() => return closed(),
+                why = self.left() => return why,
                 () = tokio::time::sleep(PROBE) => {}
             }
             if let Err(why) = self.probe().await {
@@ -211,11 +229,16 @@ impl Link {
         }
     }
 
+    /// Returns once the primary is elsewhere, and why that ends the connection.
+    async fn left(&self) -> RedisError {
+        match &self.primary {
+            Some((sentinels, primary)) => sentinels.left(primary).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Asks the peer for a sign of life. A message is one too: behind a flood of them the answer may be late.
     async fn probe(&mut self) -> Result<(), RedisError> {
-        if let Some((sentinels, primary)) = &self.primary {
-            sentinels.still(primary).await?;
-        }
         self.heard.store(false, Relaxed);
         match redis::cmd("PING").exec_async(&mut self.connection).await {
             Err(why) if why.is_timeout() && self.heard.load(Relaxed) => Ok(()),

@@ -32,8 +32,10 @@ struct Labels {
 pub(super) enum Kind {
     /// Publications, and messages to nodes.
     Publish,
-    /// Streams and positions.
+    /// Positions of streams.
     Read,
+    /// Parts of streams, whose answers can be large.
+    History,
     /// What others keep, in a Cluster; elsewhere they have connections of their own.
     Keep,
 }
@@ -95,7 +97,7 @@ impl Metrics {
     fn count(&self, kind: Kind, result: &'static str, commands: usize) {
         let kind = match kind {
             Kind::Publish => "publish",
-            Kind::Read => "read",
+            Kind::Read | Kind::History => "read",
             Kind::Keep => "keep",
         };
         let labels = Labels { kind, result };

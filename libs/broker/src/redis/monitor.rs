@@ -7,17 +7,19 @@ use tokio::sync::Notify;
 use super::{
     health::Part,
     link::{Connector, backoff},
+    suspicion::Suspicion,
 };
 
-/// Connects, reports, waits for the loss, and again, forever. `suspicion` is told of each connection: Redis may have lost
-/// something before it.
-pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Notify>) {
+/// Connects, reports, waits for the loss, and again, forever. `suspicion` and `connected` get to know of each connection: Redis
+/// may have lost something before it, and be used by others.
+pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Suspicion>, connected: Arc<Notify>) {
     let mut delays = backoff();
     loop {
         let why = match connector.connect(|_, _| {}).await {
             Ok(mut link) => {
                 part.up();
-                suspicion.notify_one();
+                suspicion.raise();
+                connected.notify_one();
                 delays = backoff();
                 link.lost().await
             }

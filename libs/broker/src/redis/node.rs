@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Config, commands::Commands, health::Health, link::Connector, monitor, peer::Peer, place::Place,
-    thread::Spawner,
+    suspicion::Suspicion, thread::Spawner,
 };
 use crate::Error;
 
@@ -15,8 +15,10 @@ use crate::Error;
 pub(super) struct Nodes {
     pub(super) config: Config,
     pub(super) health: Arc<Health>,
-    /// Told when Redis may have lost something.
-    pub(super) suspicion: Arc<Notify>,
+    /// Raised when Redis may have lost something.
+    pub(super) suspicion: Arc<Suspicion>,
+    /// Notified of each new connection of a monitor.
+    pub(super) connected: Arc<Notify>,
     pub(super) spawner: Spawner,
 }
 
@@ -31,7 +33,10 @@ impl Nodes {
     /// Begins to use the node at `place`, which is called `peer`. Waits for nothing.
     pub(super) fn start(&self, place: Place, peer: Peer) -> Result<Node, Error> {
         let Self {
-            health, suspicion, ..
+            health,
+            suspicion,
+            connected,
+            ..
         } = self;
         let commands = Commands::new(
             &self.config,
@@ -42,7 +47,7 @@ impl Nodes {
         )?;
         let part = health.part(peer.name());
         let connector = Connector::new(place, peer)?;
-        let monitor = monitor::run(connector.clone(), part, suspicion.clone());
+        let monitor = monitor::run(connector.clone(), part, suspicion.clone(), connected.clone());
         Ok(Node {
             commands,
             connector,

@@ -57,10 +57,15 @@ impl Peer {
         if is_temporary(why) {
             self.away(why)
         } else {
-            Error::Refused {
-                peer: self.name.clone(),
-                answer: self.masked(why),
-            }
+            self.refused(why)
+        }
+    }
+
+    /// It said no, in these words.
+    pub(super) fn refused(&self, answer: impl Display) -> Error {
+        Error::Refused {
+            peer: self.name.clone(),
+            answer: self.masked(answer),
         }
     }
 

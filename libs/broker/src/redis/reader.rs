@@ -2,17 +2,22 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    mem,
     pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use backon::ExponentialBackoff;
 use bytes::Bytes;
 use redis::RedisError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::sleep,
+};
 use tracing::warn;
 
 use super::{
@@ -24,6 +29,9 @@ use crate::{Error, Incoming, Sink, envelope, topic::Topic};
 
 /// The most topics in one SUBSCRIBE, so that Redis is not held up for others.
 const BATCH: usize = 500;
+
+/// After how long topics that another node has are tried again.
+const ELSEWHERE: Duration = Duration::from_millis(500);
 
 /// That a topic is wanted, or no longer.
 pub(super) struct Request {
@@ -40,6 +48,11 @@ pub(super) struct Reader {
     part: Part,
     requests: mpsc::Receiver<Request>,
     wanted: HashSet<Topic>,
+    /// Of these, those that another node of a Cluster has, by what this one said last. Unless the owner of their slots changes,
+    /// they are tried again: the slot may have come back between two looks at the topology.
+    elsewhere: HashSet<Topic>,
+    /// Requests that came before the first attempt to connect has ended.
+    early: Vec<Request>,
     delays: ExponentialBackoff,
     /// Why there is no connection; `None` before the first attempt and while there is one.
     away: Option<String>,
@@ -60,6 +73,8 @@ impl Reader {
             part,
             requests,
             wanted: HashSet::new(),
+            elsewhere: HashSet::new(),
+            early: Vec::new(),
             delays: backoff(),
             away: None,
         }
@@ -71,7 +86,13 @@ impl Reader {
         loop {
             let connecting = connector.connect(deliver(self.keys.clone(), self.sink.clone()));
             let why = match self.meanwhile(connecting).await {
-                Some(Ok(link)) => self.serve(link).await,
+                Some(Ok(mut link)) => {
+                    let why = self.serve(&mut link).await;
+                    if why.is_some() && link.has_moved() {
+                        continue;
+                    }
+                    why
+                }
                 Some(Err(why)) => Some(why),
                 None => None,
             };
@@ -79,6 +100,9 @@ impl Reader {
             let reason = self.connector.away(&why);
             self.part.away(reason.clone());
             self.away = Some(reason);
+            for request in mem::take(&mut self.early) {
+                self.answer_away(request);
+            }
             let delay = self.delays.next().unwrap_or_default();
             if self.meanwhile(tokio::time::sleep(delay)).await.is_none() {
                 return;
@@ -86,55 +110,90 @@ impl Reader {
         }
     }
 
-    /// Waits for `work`. While the bus is known to be away, requests are recorded and answered meanwhile; before the
-    /// first attempt has ended they wait for it. `None` when the subscriber was dropped.
+    /// Waits for `work`. Requests are recorded meanwhile, so that nobody waits to hand one over. They are answered at once
+    /// while the bus is known to be unavailable, and when the first attempt has ended before that is known. `None` when the
+    /// subscriber was dropped.
     async fn meanwhile<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         loop {
             let request = tokio::select! {
                 done = &mut work => return Some(done),
-                request = self.requests.recv(), if self.away.is_some() => request?,
+                request = self.requests.recv() => request?,
             };
-            self.record(request.topic, request.wanted);
-            let answer = match &self.away {
-                Some(reason) if request.wanted => Err(Error::Away {
-                    reason: reason.clone(),
-                }),
-                _ => Ok(()),
-            };
-            // Who asked may have stopped waiting.
-            let _ = request.reply.send(answer);
+            self.record(request.topic.clone(), request.wanted);
+            if self.away.is_some() {
+                self.answer_away(request);
+            } else {
+                self.early.push(request);
+            }
         }
+    }
+
+    /// Answers a request while there is no connection.
+    fn answer_away(&self, Request { wanted, reply, .. }: Request) {
+        let answer = match &self.away {
+            Some(reason) if wanted => Err(Error::Away {
+                reason: reason.clone(),
+            }),
+            _ => Ok(()),
+        };
+        // The caller may have stopped waiting.
+        let _ = reply.send(answer);
     }
 
     /// Takes up everything wanted on a new connection, then serves requests until it is lost; returns why, or `None`
     /// when the subscriber was dropped.
-    async fn serve(&mut self, mut link: Link) -> Option<RedisError> {
-        let wanted: Vec<Topic> = self.wanted.iter().cloned().collect();
+    async fn serve(&mut self, link: &mut Link) -> Option<RedisError> {
+        // What was asked for before the first connection is answered below.
+        let mut batch = mem::take(&mut self.early);
+        let early: HashSet<&Topic> = batch.iter().map(|request| &request.topic).collect();
+        let wanted = self.wanted.iter().filter(|topic| !early.contains(topic));
+        let wanted: Vec<Topic> = wanted.cloned().collect();
         for topics in wanted.chunks(BATCH) {
-            if let Err(why) = self.resume(&link, topics).await {
+            if let Err(why) = self.resume(link, topics).await {
+                self.early = batch;
                 return Some(why);
             }
         }
-        if !wanted.is_empty() {
+        // What is elsewhere is not received yet: the gap of that ends later.
+        if wanted.iter().any(|topic| !self.elsewhere.contains(topic)) {
             self.sink.incoming(Incoming::Gap);
         }
         self.away = None;
         self.delays = backoff();
         self.part.up();
 
-        let mut batch = Vec::new();
         loop {
+            while !batch.is_empty() {
+                let rest = batch.split_off(batch.len().min(BATCH));
+                if let Err(why) = self.fulfil(link, &mut batch).await {
+                    self.early = rest;
+                    return Some(why);
+                }
+                batch = rest;
+            }
             tokio::select! {
                 received = self.requests.recv_many(&mut batch, BATCH) => if received == 0 {
                     return None;
                 },
                 why = link.lost() => return Some(why),
-            }
-            if let Err(why) = self.fulfil(&link, &mut batch).await {
-                return Some(why);
+                () = sleep(ELSEWHERE), if !self.elsewhere.is_empty() => {
+                    if let Err(why) = self.look_again(link).await {
+                        return Some(why);
+                    }
+                }
             }
         }
+    }
+
+    /// Tries to take up what another node had the last time. What is here again may have been missed meanwhile.
+    async fn look_again(&mut self, link: &Link) -> Result<(), RedisError> {
+        let topics: Vec<Topic> = self.elsewhere.iter().take(BATCH).cloned().collect();
+        self.resume(link, &topics).await?;
+        if topics.iter().any(|topic| !self.elsewhere.contains(topic)) {
+            self.sink.incoming(Incoming::Gap);
+        }
+        Ok(())
     }
 
     /// Does what a batch of requests amounts to, in one round trip, and answers all of them. An error is the end of
@@ -150,11 +209,19 @@ impl Reader {
             topics.map(|(topic, _)| self.keys.topic(topic)).collect()
         };
         let changed = link.change(&names(true), &names(false)).await;
+        for topic in latest.into_keys() {
+            self.elsewhere.remove(topic);
+        }
 
         for Request { topic, wanted, reply } in batch.drain(..) {
             let answer = match &changed {
                 Ok(refused) => match refused.get(&self.keys.topic(&topic)) {
-                    Some(why) => Err(self.connector.error(why)),
+                    Some(why) => {
+                        if wanted && is_elsewhere(why) {
+                            self.elsewhere.insert(topic.clone());
+                        }
+                        Err(self.connector.error(why))
+                    }
                     None => Ok(()),
                 },
                 Err(why) if wanted => Err(self.connector.error(why)),
@@ -173,7 +240,12 @@ impl Reader {
     async fn resume(&mut self, link: &Link, topics: &[Topic]) -> Result<(), RedisError> {
         let names: Vec<String> = topics.iter().map(|topic| self.keys.topic(topic)).collect();
         let mut refused = link.change(&names, &[]).await?;
-        // Who knows where it is now will take it from here.
+        for topic in topics {
+            match refused.get(&self.keys.topic(topic)) {
+                Some(why) if is_elsewhere(why) => self.elsewhere.insert(topic.clone()),
+                _ => self.elsewhere.remove(topic),
+            };
+        }
         refused.retain(|_, why| !is_elsewhere(why));
         if let Some(why) = refused.values().find(|why| !is_about_channels(why)) {
             return Err(why.clone());
@@ -193,6 +265,7 @@ impl Reader {
             self.wanted.insert(topic);
         } else {
             self.wanted.remove(&topic);
+            self.elsewhere.remove(&topic);
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Call<'a> {
     pub(super) by: By,
     /// The generation of the Redis at the other end; empty where nothing of a stream is asked.
     pub(super) generation: &'a str,
+    /// The slot is on its way to this node of a Cluster, and the node that it comes from has none of the command's keys.
+    pub(super) asking: bool,
 }
 
 /// The code of a script.
@@ -33,8 +35,13 @@ impl Script {
         Self { code, hash }
     }
 
-    /// The beginning of the command that runs it; the arguments follow.
-    pub(super) fn run(&self, by: By, keys: &[String]) -> Cmd {
+    /// The beginning of the command that runs it; the arguments follow, among them the names of the keys that it uses.
+    ///
+    /// A node that a slot is on its way to refuses what has several keys, unless it has them all. So only the first is
+    /// declared there: keys that are still elsewhere are ruled out by who sent the command on, which has none of them.
+    pub(super) fn run(&self, call: Call<'_>, keys: &[String]) -> Cmd {
+        let keys = if call.asking { &keys[..1] } else { keys };
+        let by = call.by;
         let mut command = match by {
             By::Hash => redis::cmd("EVALSHA"),
             By::Code => redis::cmd("EVAL"),

@@ -1,15 +1,31 @@
 //! Where the primary is, by the word of the Sentinels (Redis: "Guidelines for Redis clients with support for Redis
-//! Sentinel"): asked at each connect, and by each dedicated connection again while it lives.
+//! Sentinel"). Each is asked four times a second. Once more than half of those configured name another primary, no connection
+//! to the former one is used any more: the former one may take itself for the primary for many seconds, and whatever it
+//! acknowledges then is lost.
 
-use std::{collections::HashSet, io, net::SocketAddr, sync::Arc};
+use std::{
+    collections::HashSet,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Acquire, Ordering::Release},
+    },
+    time::Duration,
+};
 
 use futures_util::future::{FutureExt as _, join_all, select_ok};
+use parking_lot::Mutex;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _,
     RedisConnectionInfo, RedisError, RedisFuture, aio::MultiplexedConnection, io::AsyncDNSResolver,
 };
 use serde::{Deserialize, Serialize};
 use tidings_core::Secret;
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use super::{RedisUrl, examine::Findings, peer::Peer, url};
 
@@ -60,12 +76,28 @@ impl Sentinel {
     }
 }
 
-/// Who can be asked where the primary is.
+/// How often each Sentinel is asked. With what one question takes it is the time within which nothing is sent to a former
+/// primary any more.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long one question may take, connecting included.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Where a server is.
+pub(super) type HostAndPort = (String, u16);
+
+/// All Sentinels, and what most of them say.
 pub(super) struct Sentinels {
     master: String,
     /// By the name that can be shown.
     nodes: Vec<(String, ConnectionInfo)>,
     connection: AsyncConnectionConfig,
+    /// What each Sentinel last said; `None`: it does not answer.
+    said: Mutex<Vec<Option<HostAndPort>>>,
+    /// Where the primary is by the word of more than half of them; `None`: not known yet.
+    primary: watch::Sender<Option<HostAndPort>>,
+    switches: AtomicU64,
+    switched: Mutex<Option<std::time::Instant>>,
 }
 
 impl Sentinels {
@@ -76,14 +108,75 @@ impl Sentinels {
     ) -> Self {
         Self {
             master: master.to_owned(),
+            said: Mutex::new(vec![None; nodes.len()]),
             nodes,
             connection,
+            primary: watch::Sender::new(None),
+            switches: AtomicU64::default(),
+            switched: Mutex::default(),
         }
     }
 
-    /// Where the primary is: what the first Sentinel says that answers and knows. All are asked at once, so that those
-    /// which are away cost no time.
-    pub(super) async fn primary(&self) -> Result<(String, u16), RedisError> {
+    /// Asks all Sentinels, each again and again. Runs forever.
+    pub(super) async fn watch(self: Arc<Self>) {
+        join_all((0..self.nodes.len()).map(|at| self.watch_one(at))).await;
+    }
+
+    async fn watch_one(&self, at: usize) {
+        let (_, info) = &self.nodes[at];
+        loop {
+            if let Ok(Ok(mut connection)) = timeout(TIMEOUT, self.connect(info.clone())).await {
+                while let Ok(Ok(primary)) = timeout(TIMEOUT, self.ask_on(&mut connection)).await {
+                    self.learn(at, Some(primary));
+                    sleep(INTERVAL).await;
+                }
+            }
+            self.learn(at, None);
+            sleep(INTERVAL).await;
+        }
+    }
+
+    /// Takes in what a Sentinel says. The primary is another once more than half of all say so; while fewer answer, it is
+    /// where it was.
+    fn learn(&self, at: usize, primary: Option<HostAndPort>) {
+        let mut said = self.said.lock();
+        said[at] = primary;
+        let named = |it: &&HostAndPort| {
+            let votes = said.iter().flatten().filter(|other| other == it).count();
+            2 * votes > said.len()
+        };
+        let Some(now) = said.iter().flatten().find(named) else {
+            return;
+        };
+        self.primary.send_if_modified(|known| {
+            if known.as_ref() == Some(now) {
+                return false;
+            }
+            if let Some(before) = known.replace(now.clone()) {
+                tracing::info!(redis.from = %shown(&before), redis.to = %shown(now), "the Sentinels have named another primary");
+                *self.switched.lock() = Some(std::time::Instant::now());
+                self.switches.fetch_add(1, Release);
+            }
+            true
+        });
+    }
+
+    /// How often another primary was named. What was connected to before must not be used any more.
+    pub(super) fn switches(&self) -> u64 {
+        self.switches.load(Acquire)
+    }
+
+    /// Whether another primary was named since then.
+    pub(super) fn switched_since(&self, then: std::time::Instant) -> bool {
+        self.switched.lock().is_some_and(|switched| then <= switched)
+    }
+
+    /// Where the primary is: by the word of most Sentinels, or while that is not known, of the first that answers and
+    /// knows. All are asked at once, so that those which do not answer cost no time.
+    pub(super) async fn primary(&self) -> Result<HostAndPort, RedisError> {
+        if let Some(known) = self.primary.borrow().clone() {
+            return Ok(known);
+        }
         let asked = self.nodes.iter().map(|(name, info)| {
             async move {
                 self.ask(info.clone())
@@ -98,20 +191,32 @@ impl Sentinels {
         }
     }
 
-    async fn ask(&self, info: ConnectionInfo) -> Result<(String, u16), RedisError> {
+    async fn connect(&self, info: ConnectionInfo) -> Result<MultiplexedConnection, RedisError> {
         let client = Client::open(info)?;
-        let connecting = client.get_multiplexed_async_connection_with_config(&self.connection);
+        client
+            .get_multiplexed_async_connection_with_config(&self.connection)
+            .await
+    }
+
+    async fn ask(&self, info: ConnectionInfo) -> Result<HostAndPort, RedisError> {
+        self.ask_on(&mut self.connect(info).await?).await
+    }
+
+    async fn ask_on(&self, connection: &mut MultiplexedConnection) -> Result<HostAndPort, RedisError> {
         let mut question = redis::cmd("SENTINEL");
         question.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.master);
-        let answer: Option<(String, u16)> = question.query_async(&mut connecting.await?).await?;
+        let answer: Option<HostAndPort> = question.query_async(connection).await?;
         answer.ok_or_else(|| unknown(format!("it watches no {:?}", self.master)))
     }
 
-    /// Whether the primary is still where a connection leads. While no Sentinel can be asked it is.
-    pub(super) async fn still(&self, primary: &(String, u16)) -> Result<(), RedisError> {
-        match self.primary().await {
-            Ok(now) if now != *primary => Err(unknown(format!("the primary is at {}:{} now", now.0, now.1))),
-            _ => Ok(()),
+    /// Returns once the primary is elsewhere than where a connection leads, with that as an error. Runs forever while no
+    /// Sentinel can be asked.
+    pub(super) async fn left(&self, primary: &HostAndPort) -> RedisError {
+        let mut named = self.primary.subscribe();
+        let other = named.wait_for(|now| now.as_ref().is_some_and(|now| now != primary));
+        match other.await.ok().and_then(|now| now.clone()) {
+            Some(now) => unknown(format!("the primary is at {} now", shown(&now))),
+            None => std::future::pending().await, // The sender is ours.
         }
     }
 
@@ -180,6 +285,10 @@ pub(super) async fn expect_primary(connection: &mut MultiplexedConnection) -> Re
             "the server that the Sentinels name is no primary".to_owned(),
         )),
     }
+}
+
+fn shown((host, port): &HostAndPort) -> String {
+    format!("{host}:{port}")
 }
 
 /// An error that passes by itself.

@@ -18,7 +18,7 @@ use super::{
     place::Place,
     reader::{Reader, Request},
     script::Call,
-    slots::slot,
+    slots::{Address, slot},
     spread::Spread,
     streams::Publish,
     thread::Thread,
@@ -36,6 +36,9 @@ impl Servers {
     pub(super) fn start(config: &Config, peer: &Peer, nodes: Nodes, thread: &Thread) -> Result<Self, Error> {
         let place = Place::new(config)?;
         let seeds = Place::seeds(config)?;
+        if let Some(sentinels) = place.sentinels() {
+            thread.spawn(sentinels.clone().watch());
+        }
         if seeds.is_empty() {
             return Ok(Self::One(Box::new(nodes.start(place, peer.clone())?)));
         }
@@ -58,6 +61,17 @@ impl Servers {
         match self {
             Self::One(node) => node.commands.is_away(),
             Self::Cluster(cluster) => cluster.is_away(slot(name.as_bytes())),
+        }
+    }
+
+    /// Which node of a Cluster has a name's slot, as far as is known.
+    pub(super) fn owner(&self, name: &str) -> Option<Address> {
+        match self {
+            Self::One(_) => None,
+            Self::Cluster(cluster) => {
+                let slots = cluster.topology.slots();
+                slots.owner(slot(name.as_bytes())).cloned()
+            }
         }
     }
 

@@ -1,29 +1,34 @@
-//! What is said to Redis about channels and their streams, command by command, and what its answers mean.
+//! The commands for channels and their streams, and what Redis answers to them.
 //!
-//! One publish to one channel is one command; where something is to be kept, that is a script, so that nothing comes
-//! between its steps. What is in Redis for a channel NAME, all of it readable with `redis-cli`:
+//! The publications of one caller to one channel that go out at the same time are one command; where something is kept, that is
+//! a script, so that nothing comes between its steps. What is in Redis for a channel NAME, all of it readable with `redis-cli`:
 //!
 //! | key | type | what | expires |
 //! |---|---|---|---|
 //! | `{prefix}:ch:{NAME}` | pub/sub channel | `tidings.bus.v1.Envelope`, in a stream followed by its position | |
 //! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | one to two `ttl` after the last publication |
-//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `generation`: Redis' own when the stream was last found to be sound; `seams`: where offsets were left out, `last:first` of what comes before and after, newest first; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age; `version` and `row`: the highest version, and the row of numbers that it is in | [`REMEMBERED`] after the stream |
+//! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `epochs`: those that it had before, and those that were lost; `provisional`: those that were given before the first publication; `generation`: those of Redis, in which the stream was found to be sound; `seams`: the offset jumps, `last:first` of what comes before and after; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `mark`, `marked`: for trimming by age; `version` and `row`: the highest version, and the series that it is in. Lists are newest first | [`REMEMBERED`] after the stream |
 //! | `{prefix}:once:{NAME}:KEY` | string | the answer to the publish KEY: `offset:epoch`, or `0:` | after its window |
+//! | `{prefix}:format` | string | the format of all this, and of the bus' messages (`format`) | |
 //!
-//! An entry at a seam has a second field, `seam`: the offset that it follows.
+//! An entry after an offset jump has a second field, `seam`: the offset that it follows. A channel to which nothing was ever
+//! published has no key, however often it is asked for: its position is provisional, and names half a day of Redis' clock.
 //!
 //! **Redis that goes back in time.** An older snapshot that is restored, an append-only file that lacks its last second, a
-//! failover that lost the newest writes: each would give offsets again that were given before. So whoever gets a connection for
-//! streams first asks which generation of Redis it leads to (`generation`: two INFO per connection and idle second), and
-//! says so with every publish. Where a stream is of another one, it leaves out more offsets than can have been given, a *seam*,
-//! and goes on under its epoch: those who had heard all that is still there notice nothing. Those who had heard more see it by their
-//! offset, which is behind the end or inside of a seam. And whoever was told of an offset that is not there any more says so
-//! (`acknowledged`, and gateways of what they handed out): then the stream gets a new epoch, by which all others learn that they
-//! miss something. What everybody who knew of it takes with them cannot be found out: a primary and the only publisher, and all
-//! gateways that heard it, at once.
+//! failover that lost the newest writes: each would give offsets again that were given before. Two rules prevent that.
 //!
-//! Not noticed are a machine that is set back as a whole, its memory included, and a primary that was made a replica, synchronized
-//! anew and made the primary again, all within the second in which a connection that it kept is not looked at.
+//! 1. Every publish states which generation of Redis its connection leads to (`generation`; asked for on each connection, and
+//!    again every second). Where a stream has not met that generation, it leaves out more offsets than can have been given, an
+//!    *offset jump*, and goes on under its epoch. A client that had received all that is still there notices nothing; one
+//!    that had received more is behind the end, or within the jump.
+//! 2. Every request carries *evidence*: publishers what they were acknowledged (`evidence`, `audit`), gateways what they have
+//!    handed out. A stream that does not have it gets a new epoch, by which all its subscribers are notified. Evidence of an epoch that
+//!    the stream does not know proves that this epoch was lost as a whole: that changes the epoch once, and is remembered.
+//!
+//! What all that knew of a publication take with them cannot be found out: a primary, the only publisher, and all gateways that
+//! had handed it out, at once. Not noticed, either, are a machine that is set back as a whole, its memory included; and a primary
+//! that was made a replica, synchronized anew and made the primary again, within the second in which a connection that it kept is
+//! not asked, or more than `repl-backlog-ttl` (an hour) before anything is published again, and without a replica.
 //!
 //! The entries are a Redis stream, rather than a list: it finds them by offset without counting, and trims by size and by
 //! age. It does so by whole nodes (`~`), which costs a quarter less than exactly; with that, and with what expires late,
@@ -71,139 +76,174 @@ pub(super) struct Streams {
     carry: Publish,
     publish: Script,
     read: Script,
+    remove: Script,
 }
 
 impl Streams {
     pub(super) fn new(keys: Keys, carry: Publish) -> Self {
+        macro_rules! script {
+            ($file:literal) => {
+                Script::new(concat!(
+                    include_str!("scripts/stream.lua"),
+                    include_str!(concat!("scripts/", $file))
+                ))
+            };
+        }
         Self {
             keys,
             carry,
-            publish: Script::new(concat!(
-                include_str!("scripts/lost.lua"),
-                include_str!("scripts/publish.lua")
-            )),
-            read: Script::new(concat!(
-                include_str!("scripts/lost.lua"),
-                include_str!("scripts/read.lua")
-            )),
+            publish: script!("publish.lua"),
+            read: script!("read.lua"),
+            remove: script!("remove.lua"),
         }
     }
 
-    /// Sends an envelope to who listens, and no more.
+    /// Sends an envelope to a channel's subscribers, and no more.
     pub(super) fn send(&self, channel: &Channel, envelope: &[u8]) -> Cmd {
         self.tell(&self.keys.channel(channel), envelope)
     }
 
-    /// Sends a message to who listens to a Redis channel, and no more. The answer is how many did.
+    /// Sends a message to the subscribers of a Redis channel, and no more. The answer is how many there are.
     pub(super) fn tell(&self, name: &str, message: &[u8]) -> Cmd {
         let mut command = redis::cmd(self.carry.command());
         command.arg(name).arg(message);
         command
     }
 
-    /// Publishes an envelope as `target` asks. `known`: a position that was given in the stream.
-    pub(super) fn publish(
-        &self,
-        target: &Target,
-        envelope: &[u8],
-        known: Option<&Position>,
-        call: Call<'_>,
-    ) -> Cmd {
-        let Target {
-            channel,
-            retention,
-            once,
-            version,
-        } = target;
-        if retention.is_none() && once.is_none() {
-            return self.send(channel, envelope);
+    /// Publishes items to their channel, in order and all at once. `evidence`: what was given in the stream.
+    pub(super) fn publish(&self, items: &[Item<'_>], evidence: &str, call: Call<'_>) -> Cmd {
+        if let [Item { target, envelope }] = items
+            && target.retention.is_none()
+            && target.once.is_none()
+        {
+            return self.send(&target.channel, envelope);
         }
-        let keys = [
-            self.keys.top(channel),
-            self.keys.stream(channel),
-            self.keys
-                .once(channel, once.as_ref().map_or("", |once| &once.key)),
-        ];
-        let mut command = self.publish.run(call.by, &keys);
+        let channel = &items[0].target.channel;
+        let once = |item: &Item<'_>| {
+            let once = item.target.once.as_ref();
+            once.map(|once| self.keys.once(channel, &once.key))
+        };
+        let mut keys = vec![self.keys.top(channel), self.keys.stream(channel)];
+        keys.extend(items.iter().filter_map(once));
+        let mut command = self.publish.run(call, &keys);
         command
             .arg(self.carry.command())
             .arg(self.keys.channel(channel))
-            .arg(envelope)
-            // At least a millisecond: none at all stands for no key.
-            .arg(once.as_ref().map_or(0, |once| ms(once.window).max(1)))
-            .arg(retention.map_or(0, |retention| retention.size.get()))
-            .arg(retention.map_or(0, |retention| ms(retention.ttl)))
+            .arg(self.keys.stream(channel))
             .arg(ms(REMEMBERED))
             .arg(new_epoch())
-            .arg(call.generation);
-        evidence(&mut command, known);
-        match version {
-            Some(version) => command
-                .arg(format!("{:020}", version.number))
-                .arg(&*version.epoch),
-            None => command.arg("").arg(""),
-        };
+            .arg(call.generation)
+            .arg(evidence);
+        for Item { target, envelope } in items {
+            let Target {
+                retention,
+                once,
+                version,
+                ..
+            } = target;
+            command
+                .arg(envelope)
+                .arg(retention.map_or(0, |retention| retention.size.get()))
+                .arg(retention.map_or(0, |retention| ms(retention.ttl)));
+            match once {
+                // A key without a window is not a valid command.
+                Some(once) => command
+                    .arg(self.keys.once(channel, &once.key))
+                    .arg(ms(once.window).max(1)),
+                None => command.arg("").arg(0),
+            };
+            match version {
+                Some(version) => command
+                    .arg(format!("{:020}", version.number))
+                    .arg(&*version.epoch),
+                None => command.arg("").arg(""),
+            };
+        }
         command
     }
 
-    /// Reads a part of a stream.
+    /// Reads a part of a stream. `evidence`: what was given in it.
     pub(super) fn read(
         &self,
         channel: &Channel,
         retention: Retention,
         query: Query,
-        known: Option<&Position>,
+        evidence: &str,
         call: Call<'_>,
     ) -> Cmd {
-        let mut command = self.question(channel, known, query.limit, call);
+        let since = query.since.map(|since| since.min(MAX_OFFSET).to_string());
+        let bytes = query.bytes.map(|bytes| bytes.to_string());
+        let mut command = self.question(channel, evidence, query.limit, call);
         command
-            .arg(
-                query
-                    .since
-                    .map_or_else(String::new, |since| since.min(MAX_OFFSET).to_string()),
-            )
+            .arg(since.unwrap_or_default())
             .arg(u8::from(query.reverse))
             .arg(retention.size.get())
-            .arg(ms(retention.ttl));
+            .arg(ms(retention.ttl))
+            .arg(bytes.unwrap_or_default());
         command
     }
 
-    /// Asks where a stream is. `known`: a position that was given in it.
-    pub(super) fn position(&self, channel: &Channel, known: Option<&Position>, call: Call<'_>) -> Cmd {
-        self.question(channel, known, 0, call)
+    /// Asks where a stream is. `evidence`: what was given in it.
+    pub(super) fn position(&self, channel: &Channel, evidence: &str, call: Call<'_>) -> Cmd {
+        self.question(channel, evidence, 0, call)
     }
 
     /// Forgets a stream.
-    pub(super) fn remove(&self, channel: &Channel) -> Cmd {
-        let mut command = redis::cmd("DEL");
-        command.arg(self.keys.top(channel)).arg(self.keys.stream(channel));
-        command
-    }
-
-    fn question(&self, channel: &Channel, known: Option<&Position>, limit: u32, call: Call<'_>) -> Cmd {
+    pub(super) fn remove(&self, channel: &Channel, call: Call<'_>) -> Cmd {
         let keys = [self.keys.top(channel), self.keys.stream(channel)];
-        let mut command = self.read.run(call.by, &keys);
-        command.arg(new_epoch()).arg(call.generation).arg(ms(REMEMBERED));
-        evidence(&mut command, known);
-        command.arg(limit);
+        let mut command = self.remove.run(call, &keys);
+        command
+            .arg(self.keys.stream(channel))
+            .arg(new_epoch())
+            .arg(ms(REMEMBERED));
+        command
+    }
+
+    fn question(&self, channel: &Channel, evidence: &str, limit: u32, call: Call<'_>) -> Cmd {
+        let keys = [self.keys.top(channel), self.keys.stream(channel)];
+        let mut command = self.read.run(call, &keys);
+        command
+            .arg(self.keys.stream(channel))
+            .arg(new_epoch())
+            .arg(call.generation)
+            .arg(ms(REMEMBERED))
+            .arg(evidence)
+            .arg(limit);
         command
     }
 }
 
-/// What was given in a stream, for it to be compared.
-fn evidence(command: &mut Cmd, known: Option<&Position>) {
-    match known {
-        Some(known) => command.arg(known.offset).arg(&known.epoch),
-        None => command.arg("").arg(""),
-    };
+/// One publication to one channel.
+#[derive(Clone, Copy)]
+pub(super) struct Item<'a> {
+    pub(super) target: &'a Target,
+    pub(super) envelope: &'a [u8],
 }
 
-/// What became of a publish.
-pub(super) fn published(answer: Value) -> Result<Published, ParsingError> {
-    let (duplicate, answer) = match answer {
-        Value::Int(_) => (false, "0:".to_owned()), // of a plain PUBLISH: how many heard it
-        answer => redis::from_redis_value(answer)?,
-    };
+/// What became of one item.
+pub(super) enum Outcome {
+    Published(Published),
+    /// Redis does not allow the channel, and said this.
+    Refused(String),
+}
+
+/// What became of the items of one command.
+pub(super) fn published(answer: Value) -> Result<Vec<Outcome>, ParsingError> {
+    if let Value::Int(_) = answer {
+        // Of a plain PUBLISH: how many received it.
+        return Ok(vec![Outcome::Published(Published {
+            position: None,
+            duplicate: false,
+        })]);
+    }
+    let answers: Vec<(u8, String)> = redis::from_redis_value(answer)?;
+    answers.into_iter().map(outcome).collect()
+}
+
+fn outcome((flag, answer): (u8, String)) -> Result<Outcome, ParsingError> {
+    if flag > 1 {
+        return Ok(Outcome::Refused(answer));
+    }
     let position = answer.split_once(':').and_then(|(offset, epoch)| {
         Some(Position {
             offset: offset.parse().ok()?,
@@ -211,23 +251,24 @@ pub(super) fn published(answer: Value) -> Result<Published, ParsingError> {
         })
     });
     match position {
-        Some(position) => Ok(Published {
+        Some(position) => Ok(Outcome::Published(Published {
             position: Some(position).filter(|position| position.offset > 0),
-            duplicate,
-        }),
-        None => Err(format!("{answer:?} is no answer to a publish").into()),
+            duplicate: flag == 1,
+        })),
+        None => Err(format!("{answer:?} is not a valid answer to a publish").into()),
     }
 }
 
 /// What was read.
 pub(super) fn history(answer: Value) -> Result<History, ParsingError> {
     type Entry = (String, Vec<(String, Vec<u8>)>);
-    let (offset, epoch, entries): (u64, String, Vec<Entry>) = redis::from_redis_value(answer)?;
+    let (offset, epoch, provisional, entries): (u64, String, String, Vec<Entry>) =
+        redis::from_redis_value(answer)?;
     let publications = entries.into_iter().map(|(id, fields)| entry(&id, fields, &epoch));
     Ok(History {
         publications: publications.collect::<Result<_, ParsingError>>()?,
         top: Position { offset, epoch },
-        provisional: String::new(),
+        provisional,
     })
 }
 

@@ -1,7 +1,13 @@
-//! Keeps up with a Redis Cluster: who has which slots, asked at the start, whenever somebody was sent elsewhere or a node is
-//! away, and once in a while.
+//! Keeps up with a Redis Cluster: who has which slots, asked at the start, whenever a command was sent elsewhere, four times a
+//! second while a node is unavailable, and once in a while.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use redis::RedisError;
@@ -17,6 +23,7 @@ use super::{
     place::Place,
     slots::{Address, Slots},
 };
+use crate::Status;
 
 /// How often nodes are asked while nothing speaks for a change.
 const QUIET: Duration = Duration::from_secs(10);
@@ -39,6 +46,9 @@ pub(super) struct Topology {
     health: Arc<Health>,
     slots: watch::Sender<Arc<Slots>>,
     doubt: Notify,
+    looked: Notify,
+    /// The highest `cluster_current_epoch` of a view that was believed.
+    epoch: AtomicU64,
 }
 
 impl Topology {
@@ -51,6 +61,8 @@ impl Topology {
             health,
             slots: watch::Sender::default(),
             doubt: Notify::new(),
+            looked: Notify::new(),
+            epoch: AtomicU64::default(),
         }
     }
 
@@ -98,17 +110,29 @@ impl Topology {
                     false
                 }
             };
+            self.looked.notify_waiters();
             sleep(PAUSE).await;
-            let next = if well && self.health.is_up() {
-                QUIET
-            } else {
-                UNQUIET
-            };
             tokio::select! {
                 () = self.doubt.notified() => {}
-                () = sleep(next) => {}
+                () = self.due(well) => {}
             }
         }
+    }
+
+    /// Returns when it is time to look again: soon while something is unavailable, and at once when that begins.
+    async fn due(&self, well: bool) {
+        let mut status = self.health.status();
+        if !well || *status.borrow_and_update() != Status::Up {
+            return sleep(UNQUIET).await;
+        }
+        let outage = async { status.wait_for(|status| *status != Status::Up).await.is_err() };
+        // The sender lives as long as the topology.
+        let _ = timeout(QUIET, outage).await;
+    }
+
+    /// Returns after the next look, whatever it found.
+    pub(super) async fn looked(&self) {
+        self.looked.notified().await;
     }
 
     /// Takes in what a node has said. Whether every slot has an owner.
@@ -135,26 +159,40 @@ impl Topology {
         missing == 0
     }
 
-    /// Asks everybody who may know at once: the first that sees the cluster well is believed, and whoever answers if none
-    /// does.
+    /// Asks all that may know at once. The first view is believed that is well and not older than one that was believed before:
+    /// a primary that was replaced while it hung takes itself for one until it hears of the others. Without such a view, the
+    /// newest of all.
     pub(super) async fn look(&self) -> Result<Slots, RedisError> {
         let known = self.slots();
         let mut nodes = known.primaries();
         nodes.extend(&self.seeds);
         let mut asked: FuturesUnordered<_> = nodes.into_iter().map(|node| self.ask(node)).collect();
-        let mut best = None;
+        let mut best: Option<View> = None;
+        let mut failure = None;
         while let Some(answer) = asked.next().await {
             match answer {
-                Ok((slots, true)) => return Ok(slots),
-                Ok((slots, false)) => best = Some(Ok(slots)),
-                Err(why) => best = best.or(Some(Err(why))),
+                Ok(view) if view.well && view.epoch >= self.epoch.load(Relaxed) => {
+                    self.epoch.store(view.epoch, Relaxed);
+                    return Ok(view.slots);
+                }
+                Ok(view) if best.as_ref().is_none_or(|best| best.rank() < view.rank()) => best = Some(view),
+                Ok(_) => {}
+                Err(why) => failure = Some(why),
             }
         }
-        best.unwrap_or_else(|| Ok(Slots::default()))
+        match (best, failure) {
+            (Some(view), _) => {
+                // A cluster that was made anew begins with low epochs.
+                self.epoch.store(view.epoch, Relaxed);
+                Ok(view.slots)
+            }
+            (None, Some(why)) => Err(why),
+            (None, None) => Ok(Slots::default()),
+        }
     }
 
-    /// Who has which slots, as one node sees it, and whether it sees the cluster well.
-    async fn ask(&self, node: &Address) -> Result<(Slots, bool), RedisError> {
+    /// The cluster as one node sees it.
+    async fn ask(&self, node: &Address) -> Result<View, RedisError> {
         let client = redis::Client::open(self.place.at(node).info())?;
         let config = self.place.connection();
         let mut connection = client
@@ -163,7 +201,28 @@ impl Topology {
         let mut questions = redis::pipe();
         questions.cmd("CLUSTER").arg("INFO").cmd("CLUSTER").arg("SLOTS");
         let (info, slots): (String, redis::Value) = questions.query_async(&mut connection).await?;
-        let slots = Slots::read(slots, node)?;
-        Ok((slots, info.contains("cluster_state:ok")))
+        let epoch = info
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("cluster_current_epoch:")?.parse().ok());
+        Ok(View {
+            slots: Slots::read(slots, node)?,
+            well: info.contains("cluster_state:ok"),
+            epoch: epoch.unwrap_or_default(),
+        })
+    }
+}
+
+/// The cluster as one node sees it.
+struct View {
+    slots: Slots,
+    /// It sees a majority, and every slot that it needs.
+    well: bool,
+    /// Grows with each failover that it knows of.
+    epoch: u64,
+}
+
+impl View {
+    fn rank(&self) -> (bool, u64) {
+        (self.well, self.epoch)
     }
 }

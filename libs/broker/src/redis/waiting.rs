@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Bus, commands::Failure};
+use super::{Bus, commands::Failure, each, streams::Item};
 use crate::{Error, Once, Published, Status, Target};
 
 /// The most publishes that wait.
@@ -30,8 +30,8 @@ pub(super) struct Waiting {
     bytes: Arc<Semaphore>,
 }
 
-/// A place to wait in, until this is dropped.
-struct Place {
+/// A permit to wait, until this is dropped.
+pub(super) struct Permit {
     _publish: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
 }
@@ -46,9 +46,9 @@ impl Default for Waiting {
 }
 
 impl Waiting {
-    fn place(&self, bytes: usize) -> Option<Place> {
+    pub(super) fn permit(&self, bytes: usize) -> Option<Permit> {
         let bytes = u32::try_from(bytes).ok()?;
-        Some(Place {
+        Some(Permit {
             _publish: self.publishes.clone().try_acquire_owned().ok()?,
             _bytes: self.bytes.clone().try_acquire_many_owned(bytes).ok()?,
         })
@@ -67,8 +67,9 @@ impl Bus {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + self.timeout);
         let given = targets;
         let targets = keyed(targets, deadline);
-        let mut results = self.attempt(&targets, envelope, deadline).await;
-        let mut place = None;
+        let items: Vec<_> = targets.iter().map(|target| Item { target, envelope }).collect();
+        let mut results = self.attempt(&items, each, deadline).await;
+        let mut permit = None;
         loop {
             let open: Vec<usize> = (0..targets.len())
                 .filter(|&at| {
@@ -80,12 +81,11 @@ impl Bus {
             if open.is_empty() || Instant::now() >= deadline {
                 break;
             }
-            if place.is_none() {
-                place = self.waiting.place(envelope.len() * open.len());
-                if place.is_none() {
-                    let full = self.peer.away("too much waits for it already");
+            if permit.is_none() {
+                permit = self.waiting.permit(envelope.len() * open.len());
+                if permit.is_none() {
                     for at in open {
-                        results[at] = Err(Failure::undone(full.clone()));
+                        results[at] = Err(self.full());
                     }
                     break;
                 }
@@ -93,26 +93,24 @@ impl Bus {
             if tokio::time::timeout_at(deadline, self.returned()).await.is_err() {
                 break;
             }
-            let some: Vec<Target> = open.iter().map(|&at| targets[at].clone()).collect();
-            let again = self.attempt(&some, envelope, deadline).await;
+            let some: Vec<_> = open.iter().map(|&at| items[at]).collect();
+            let again = self.attempt(&some, each, deadline).await;
             for (at, result) in open.into_iter().zip(again) {
                 results[at] = result;
             }
         }
-        let results = given.iter().zip(results).map(|(target, result)| {
-            // The repeat that a key of our own shows is ours.
-            let duplicate = |published: Published| target.once.is_some() && published.duplicate;
-            let published = result.map(|published| Published {
-                duplicate: duplicate(published.clone()),
-                ..published
-            });
-            published.map_err(Error::from)
-        });
+        let results = given.iter().zip(results);
+        let results = results.map(|(target, result)| Ok(answered(target, result?)));
         results.collect()
     }
 
-    /// Returns when Redis is not known to be away, and a moment has passed.
-    async fn returned(&self) {
+    /// That no more publishes may wait.
+    pub(super) fn full(&self) -> Failure {
+        Failure::undone(self.peer.away("too much waits for it already"))
+    }
+
+    /// Returns when Redis is not known to be unavailable, and a moment has passed.
+    pub(super) async fn returned(&self) {
         let pause = rand::rng().random_range(PAUSE / 2..PAUSE);
         tokio::time::sleep(pause).await;
         if self.servers.is_many() {
@@ -127,7 +125,7 @@ impl Bus {
 
 /// The targets that are kept, each with a key, so that they can be asked for again. Those that nobody keeps have one
 /// only where it was given: it would make them several times as expensive.
-fn keyed(targets: &[Target], deadline: Instant) -> Vec<Target> {
+pub(super) fn keyed(targets: &[Target], deadline: Instant) -> Vec<Target> {
     let window = deadline.saturating_duration_since(Instant::now()) + MARGIN;
     let mut key = None;
     let targets = targets.iter().map(|target| {
@@ -144,7 +142,15 @@ fn keyed(targets: &[Target], deadline: Instant) -> Vec<Target> {
     targets.collect()
 }
 
+/// What a publish to `target`, as it was given, is answered: the repeat that a key of our own shows is ours.
+pub(super) fn answered(target: &Target, published: Published) -> Published {
+    Published {
+        duplicate: target.once.is_some() && published.duplicate,
+        ..published
+    }
+}
+
 /// Whether what failed can be tried again, and may succeed.
-fn again(target: &Target, failure: &Failure) -> bool {
+pub(super) fn again(target: &Target, failure: &Failure) -> bool {
     matches!(failure.error, Error::Away { .. }) && (failure.undone || target.once.is_some())
 }

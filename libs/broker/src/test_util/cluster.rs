@@ -144,27 +144,108 @@ impl RedisCluster {
         Migration { slot, from, to }
     }
 
+    /// Moves so many of the keys that are still at the source; how many that were.
+    ///
+    /// # Panics
+    /// When a node refuses it.
+    pub fn move_keys(&self, migration: &Migration, count: usize) -> usize {
+        let (source, target) = (&self.nodes[migration.from], &self.nodes[migration.to]);
+        let (slot, count) = (migration.slot.to_string(), count.to_string());
+        let keys: Vec<String> =
+            redis::from_redis_value(source.ask(&["CLUSTER", "GETKEYSINSLOT", &slot, &count]))
+                .expect("a list of keys");
+        if !keys.is_empty() {
+            let port = target.port().to_string();
+            let mut command = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            command.extend(keys.iter().map(String::as_str));
+            source.ask(&command);
+        }
+        keys.len()
+    }
+
+    /// How many keys of its slot are still at the source.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    #[must_use]
+    pub fn keys_left(&self, migration: &Migration) -> usize {
+        let source = &self.nodes[migration.from];
+        let count = source.ask(&["CLUSTER", "COUNTKEYSINSLOT", &migration.slot.to_string()]);
+        redis::from_redis_value(count).expect("a number of keys")
+    }
+
     /// Moves the keys and ends the migration.
     ///
     /// # Panics
     /// When a node refuses it.
     pub fn end_move(&self, Migration { slot, from, to }: Migration) {
+        let migration = Migration { slot, from, to };
+        while self.move_keys(&migration, 100) > 0 {}
         let name = slot.to_string();
         let (source, target) = (&self.nodes[from], &self.nodes[to]);
-        let port = target.port().to_string();
-        loop {
-            let keys: Vec<String> =
-                redis::from_redis_value(source.ask(&["CLUSTER", "GETKEYSINSLOT", &name, "100"]))
-                    .expect("a list of keys");
-            let Some(key) = keys.first() else { break };
-            source.ask(&["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]);
-        }
         let id = target.id();
         target.ask(&["CLUSTER", "SETSLOT", &name, "NODE", &id]);
+        // From here on a key that was made at the source since is nobody's; there is none, because new ones are made at
+        // the target.
+        source.ask(&["CLUSTER", "SETSLOT", &name, "NODE", &id]);
         for node in self.nodes.iter().filter(|node| node.is_running()) {
             // A replica learns it from its primary.
             let _ = ask(node.port(), &["CLUSTER", "SETSLOT", &name, "NODE", &id]);
         }
+    }
+
+    /// The node that says that it has a slot; `None` while none does, or two do. `except` is not asked.
+    #[must_use]
+    pub fn claimant(&self, slot: u16, except: Option<usize>) -> Option<usize> {
+        let mut claimants = (0..self.nodes.len()).filter(|&index| {
+            Some(index) != except && self.nodes[index].is_running() && self.nodes[index].owns(slot)
+        });
+        let first = claimants.next()?;
+        claimants.next().is_none().then_some(first)
+    }
+
+    /// A replica of a node, that runs.
+    #[must_use]
+    pub fn replica_of(&self, primary: usize) -> Option<usize> {
+        let id = self.nodes[primary].id();
+        (0..self.nodes.len()).find(|&index| {
+            let node = &self.nodes[index];
+            node.is_running()
+                && node
+                    .myself()
+                    .is_some_and(|line| line.contains(&format!(" {id} ")))
+        })
+    }
+
+    /// The nodes that are primaries.
+    #[must_use]
+    pub fn primaries(&self) -> Vec<usize> {
+        let is_primary = |index: &usize| {
+            let node = &self.nodes[*index];
+            node.is_running() && node.myself().is_some_and(|line| line.contains("myself,master"))
+        };
+        (0..self.nodes.len()).filter(is_primary).collect()
+    }
+
+    /// Waits until all agree that all is well and every running replica is in step.
+    ///
+    /// # Panics
+    /// When that does not become so.
+    pub fn replicas_settle(&self) {
+        self.settles();
+        let replication = ["INFO", "replication"];
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            eventually("a node is a primary, or a replica in step", || {
+                node.says(&replication, "role:master") || node.says(&replication, "master_link_status:up")
+            });
+        }
+        eventually("each primary has a replica", || {
+            let primaries = self.primaries();
+            primaries.len() == PRIMARIES
+                && primaries
+                    .iter()
+                    .all(|&primary| self.nodes[primary].says(&replication, "state=online"))
+        });
     }
 
     /// A configuration that knows two of the nodes.
@@ -196,13 +277,10 @@ impl RedisServer {
     }
 
     fn owns(&self, slot: u16) -> bool {
-        let Value::BulkString(nodes) = self.ask(&["CLUSTER", "NODES"]) else {
+        let Some(mine) = self.myself() else {
             return false;
         };
-        let nodes = String::from_utf8_lossy(&nodes).into_owned();
-        let Some(mine) = nodes.lines().find(|line| line.contains("myself")) else {
-            return false;
-        };
+        // A replica has no slots, and a slot on its way has brackets around it.
         mine.split(' ').skip(8).any(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             match (first.parse::<u16>(), last.parse::<u16>()) {
@@ -210,5 +288,15 @@ impl RedisServer {
                 _ => false,
             }
         })
+    }
+
+    /// What it says of itself in `CLUSTER NODES`; `None` when it does not answer.
+    fn myself(&self) -> Option<String> {
+        let Ok(Value::BulkString(nodes)) = ask(self.port, &["CLUSTER", "NODES"]) else {
+            return None;
+        };
+        let nodes = String::from_utf8_lossy(&nodes).into_owned();
+        let mine = nodes.lines().find(|line| line.contains("myself"))?;
+        Some(mine.to_owned())
     }
 }

@@ -1,6 +1,7 @@
 //! A primary that changes, watched by real Sentinels.
 
 use std::{
+    collections::HashMap,
     fs,
     process::{Child, Command, Stdio},
 };
@@ -56,16 +57,67 @@ impl Watched {
     /// # Panics
     /// When they do not.
     pub fn fail_over(&self) {
+        let before = self.named();
         eventually("a Sentinel begins the failover", || {
             ask(self.watchers[0].port, &["SENTINEL", "FAILOVER", NAME]).is_ok()
         });
-        let new = self.replica.port().to_string();
+        eventually("the replica is the primary", || {
+            self.named().is_some_and(|now| Some(now) != before)
+        });
+    }
+
+    /// Which server all Sentinels name as the primary: 0, the first primary, or 1. `None` while they differ.
+    #[must_use]
+    pub fn named(&self) -> Option<usize> {
+        let named = |watcher: &Watcher| {
+            let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+            let answer = ask(watcher.port, &question).ok()?;
+            let (_, port): (String, String) = redis::from_redis_value(answer).ok()?;
+            let port: u16 = port.parse().ok()?;
+            [&self.primary, &self.replica]
+                .iter()
+                .position(|server| server.port() == port)
+        };
+        let first = named(self.watchers.first()?)?;
+        let all = self.watchers.iter().all(|watcher| named(watcher) == Some(first));
+        all.then_some(first)
+    }
+
+    /// One of the two servers: 0, the first primary, or 1.
+    #[must_use]
+    pub const fn server(&self, index: usize) -> &RedisServer {
+        if index == 0 { &self.primary } else { &self.replica }
+    }
+
+    /// The same, to be killed or started again.
+    pub const fn server_mut(&mut self, index: usize) -> &mut RedisServer {
+        if index == 0 {
+            &mut self.primary
+        } else {
+            &mut self.replica
+        }
+    }
+
+    /// Waits until the server that the Sentinels name is a primary, the other one is its replica and in step, and every
+    /// Sentinel would promote it.
+    ///
+    /// # Panics
+    /// When that does not become so.
+    pub fn settles(&self) {
+        eventually("one is the primary and the other its replica", || {
+            let Some(primary) = self.named() else {
+                return false;
+            };
+            let replication = ["INFO", "replication"];
+            self.server(primary).says(&replication, "role:master")
+                && self.server(primary).says(&replication, "state=online")
+                && self
+                    .server(1 - primary)
+                    .says(&replication, "master_link_status:up")
+        });
         for watcher in &self.watchers {
-            eventually("the replica is the primary", || {
-                let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
-                let answer =
-                    ask(watcher.port, &question).and_then(|answer| Ok(redis::from_redis_value(answer)?));
-                answer.is_ok_and(|(_, port): (String, String)| port == new)
+            eventually("a Sentinel knows the replica to be well", || {
+                watcher.would_promote()
             });
         }
     }
@@ -118,6 +170,18 @@ impl Watcher {
             process: command.spawn().expect("redis-server does not start"),
             _directory: directory,
         }
+    }
+
+    /// Whether it knows a replica that is well.
+    fn would_promote(&self) -> bool {
+        let answer = ask(self.port, &["SENTINEL", "REPLICAS", NAME]);
+        let replicas: Vec<HashMap<String, String>> = answer
+            .ok()
+            .and_then(|answer| redis::from_redis_value(answer).ok())
+            .unwrap_or_default();
+        replicas
+            .iter()
+            .any(|replica| replica.get("flags").is_some_and(|flags| flags == "slave"))
     }
 
     /// How many of something it knows of.

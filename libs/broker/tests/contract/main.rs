@@ -77,7 +77,8 @@ all! {
     a_stream_is_read_from_where_and_how_far_it_is_asked
     only_the_newest_publications_are_kept
     what_is_too_old_is_not_read
-    a_stream_that_nobody_has_used_begins_when_it_is_asked_for
+    a_stream_without_a_publication_has_a_provisional_position
+    a_read_ends_where_its_bytes_end_but_not_before_one_publication
     a_stream_that_was_removed_begins_anew_with_another_epoch
     a_repeated_publish_gets_the_first_answer_and_is_not_sent
     a_repeated_publish_of_what_is_not_kept_is_not_sent_either

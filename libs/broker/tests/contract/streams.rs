@@ -239,20 +239,67 @@ pub(crate) async fn what_is_too_old_is_not_read(node: impl Fn() -> Broker) {
     assert_eq!((after.offset, after.epoch), (4, before.epoch));
 }
 
-pub(crate) async fn a_stream_that_nobody_has_used_begins_when_it_is_asked_for(node: impl Fn() -> Broker) {
+pub(crate) async fn a_stream_without_a_publication_has_a_provisional_position(node: impl Fn() -> Broker) {
     let (one, two) = (node(), node());
     let name = channel("tasks:1");
     let read = one.streams().read(&name, PLENTY, ALL, None).await.unwrap();
     assert!(read.publications.is_empty());
-    assert_eq!(read.top.offset, 0);
-    assert!(!read.top.epoch.is_empty());
+    assert!(read.top.is_provisional(), "{:?}", read.top);
     assert_eq!(two.streams().read(&name, PLENTY, ALL, None).await.unwrap(), read);
     let published = fill(&two.publisher(), kept("tasks:1", PLENTY), 1).await;
-    let first = Position {
-        offset: 1,
-        ..read.top
+    let first = published.position.unwrap();
+    assert_eq!(first.offset, 1);
+    assert_ne!(first.epoch, read.top.epoch);
+    let after = one
+        .streams()
+        .read(&name, PLENTY, ALL, Some(&read.top))
+        .await
+        .unwrap();
+    assert_eq!(
+        after.top, first,
+        "a provisional position is no evidence of a loss"
+    );
+    assert!(after.is_of(&read.top) && after.is_of(&first));
+
+    one.streams().remove(&name).await.unwrap();
+    fill(&two.publisher(), kept("tasks:1", PLENTY), 1).await;
+    let anew = one.streams().read(&name, PLENTY, ALL, None).await.unwrap();
+    assert!(!anew.is_of(&read.top), "there was another stream in between");
+}
+
+pub(crate) async fn a_read_ends_where_its_bytes_end_but_not_before_one_publication(
+    node: impl Fn() -> Broker,
+) {
+    let node = node();
+    let data = "x".repeat(1000);
+    for _ in 0..40 {
+        let target = kept("tasks:1", PLENTY);
+        put(&node.publisher(), target, &publication(&format!("\"{data}\""))).await;
+    }
+    let read = async |query: Query| {
+        let name = channel("tasks:1");
+        places(&node.streams().read(&name, PLENTY, query, None).await.unwrap())
     };
-    assert_eq!(published.position, Some(first));
+    let budget = |bytes| Query {
+        bytes: NonZeroU32::new(bytes),
+        ..ALL
+    };
+    assert_eq!(read(budget(1)).await, [1]);
+    let some = read(budget(20_000)).await;
+    assert!((15..20).contains(&some.len()), "{some:?}");
+    assert_eq!(some, (1..=some.len() as u64).collect::<Vec<_>>());
+    let newest = read(Query {
+        reverse: true,
+        ..budget(5000)
+    });
+    let newest = newest.await;
+    assert!((3..5).contains(&newest.len()) && newest[0] == 40, "{newest:?}");
+    assert_eq!(read(budget(1 << 20)).await.len(), 40);
+    let limited = Query {
+        limit: 3,
+        ..budget(1 << 20)
+    };
+    assert_eq!(read(limited).await, [1, 2, 3]);
 }
 
 pub(crate) async fn a_stream_that_was_removed_begins_anew_with_another_epoch(node: impl Fn() -> Broker) {
@@ -380,11 +427,7 @@ pub(crate) async fn positions_are_those_of_all_channels_at_once(node: impl Fn() 
     let found = positions(&two).await;
     assert_eq!(found.first(), first.position.as_ref());
     assert_eq!(found.last(), last.position.as_ref());
-    assert!(
-        found[1..699]
-            .iter()
-            .all(|position| position.offset == 0 && !position.epoch.is_empty())
-    );
+    assert!(found[1..699].iter().all(Position::is_provisional));
     assert_eq!(positions(&one).await, found);
     assert!(one.streams().positions(&[]).await.is_empty());
 }

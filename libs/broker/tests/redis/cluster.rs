@@ -160,6 +160,103 @@ async fn what_is_published_while_a_slot_is_on_its_way_is_kept_and_published_once
     assert_eq!(there, [1].into_iter().chain(offsets).collect::<Vec<_>>());
 }
 
+/// Moves the keys of a channel to where its slot is on its way to, and does not end the move.
+fn move_keys(cluster: &RedisCluster, name: &str, from: usize, to: usize) {
+    let port = cluster.nodes[to].port().to_string();
+    let slot = cluster.slot(name).to_string();
+    let keys = cluster.nodes[from].ask(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+    for key in redis::from_redis_value::<Vec<String>>(keys).unwrap() {
+        cluster.nodes[from].ask(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_keys_have_moved_is_used_before_the_move_of_its_slot_has_ended() {
+    let Some(cluster) = cluster().await else { return };
+    let (broker, other) = (node(&cluster), node(&cluster));
+    up(&broker).await;
+    up(&other).await;
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("a:1").await;
+    let first = publish(&broker, "a:1").await.unwrap();
+    assert_eq!(hears(&mut listener, &first).await, [1].into());
+    let slot = cluster.slot("a:1");
+    let from = cluster.owner(slot);
+    let to = (from + 1) % 3;
+    let migration = cluster.begin_move(slot, to);
+    move_keys(&cluster, "a:1", from, to);
+
+    for number in 1..=3 {
+        let next = publish(&other, "a:1").await.unwrap();
+        assert_eq!(next.epoch, first.epoch, "nothing was lost");
+        assert!(
+            hears(&mut listener, &next).await.len() == 1,
+            "it is received at once"
+        );
+        let top = broker
+            .streams()
+            .positions(&[(&channel("a:1"), Some(&next))])
+            .await;
+        assert_eq!(top[0].as_ref().unwrap(), &next);
+        let query = Query {
+            limit: 10,
+            ..Query::default()
+        };
+        let read = broker
+            .streams()
+            .read(&channel("a:1"), RETENTION, query, None)
+            .await;
+        assert_eq!(read.unwrap().publications.len(), number + 1);
+    }
+    cluster.end_move(migration);
+    publish(&other, "a:1").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_never_published_is_used_while_its_slot_moves() {
+    let Some(cluster) = cluster().await else { return };
+    let broker = node(&cluster);
+    up(&broker).await;
+    let slot = cluster.slot("a:1");
+    let to = (cluster.owner(slot) + 1) % 3;
+    let migration = cluster.begin_move(slot, to);
+    let position = broker.streams().positions(&[(&channel("a:1"), None)]).await;
+    assert!(position[0].as_ref().unwrap().is_provisional());
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("a:1").await;
+    let first = publish(&broker, "a:1").await.unwrap();
+    assert_eq!(hears(&mut listener, &first).await, [1].into());
+    cluster.end_move(migration);
+    assert_eq!(publish(&broker, "a:1").await.unwrap().epoch, first.epoch);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_receives_on_after_its_slot_has_moved_there_and_back_at_once() {
+    let Some(cluster) = cluster().await else { return };
+    let broker = node(&cluster);
+    up(&broker).await;
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("n:1").await;
+    let slot = cluster.slot("n:1");
+    let from = cluster.owner(slot);
+    for number in 0..8 {
+        cluster.move_slot(slot, (from + 1) % 3);
+        tokio::time::sleep(std::time::Duration::from_millis(number * 5)).await;
+        cluster.move_slot(slot, from);
+        let received = async {
+            loop {
+                crate::common::publish(&broker.publisher(), "n:1", "x").await;
+                let next = timeout(std::time::Duration::from_millis(50), listener.next()).await;
+                if matches!(next, Ok(Incoming::Publication(..))) {
+                    return;
+                }
+            }
+        };
+        timeout(PATIENCE, received).await.expect("the subscriber is deaf");
+        listener.drain();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_gone_is_felt_by_its_own_slots_only() {
     let Some(mut cluster) = cluster().await else {

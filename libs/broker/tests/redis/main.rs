@@ -5,6 +5,8 @@
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod format;
+mod ordered;
 mod rollback;
 mod sentinel;
 mod streams;

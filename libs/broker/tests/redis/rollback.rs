@@ -35,6 +35,17 @@ async fn top(broker: &Broker) -> Position {
     tops.pop().unwrap().unwrap()
 }
 
+/// Where the stream is, once that can be asked.
+async fn top_if(broker: &Broker) -> Option<Position> {
+    let mut tops = broker.streams().positions(&[(&channel("a:1"), None)]).await;
+    tops.pop().unwrap().ok()
+}
+
+/// What a server says of its replication.
+fn info(server: &RedisServer) -> String {
+    redis::from_redis_value(server.ask(&["INFO", "replication"])).unwrap()
+}
+
 /// Where the entries of the stream are, and what each follows.
 async fn kept(broker: &Broker, retention: Retention) -> Vec<(u64, u64)> {
     let query = Query {
@@ -52,7 +63,11 @@ async fn kept(broker: &Broker, retention: Retention) -> Vec<(u64, u64)> {
 
 /// Whether the stream has another epoch than `before`, or soon will.
 async fn changes(broker: &Broker, before: &Position) {
-    eventually(async || top(broker).await.epoch != before.epoch).await;
+    eventually(async || {
+        let top = top_if(broker).await;
+        top.is_some_and(|top| top.epoch != before.epoch)
+    })
+    .await;
 }
 
 async fn lead(server: &RedisServer) {
@@ -198,7 +213,8 @@ async fn no_offset_is_given_twice_in_a_stream_that_lost_all_it_had() {
     replica.follow(&primary);
     lead(&replica).await;
     let lost = publish(&broker).await;
-    assert_eq!((lost.offset, &lost.epoch), (1, &begun.epoch));
+    assert!(begun.is_provisional());
+    assert_eq!(lost.offset, 1);
     primary.kill();
 
     let broker = node(&replica);
@@ -225,12 +241,221 @@ async fn what_is_known_of_a_stream_that_has_it_changes_nothing() {
         let asked = broker.streams().positions(&[(&news, Some(&known))]).await;
         assert_eq!(asked[0].as_ref().unwrap(), &top);
     }
-    let elsewhere = Position {
-        offset: 77,
-        epoch: "elsewhere".into(),
+}
+
+#[tokio::test]
+async fn evidence_of_an_unknown_epoch_changes_a_streams_epoch_once_however_many_gateways_have_it() {
+    let Some(server) = RedisServer::start() else {
+        return;
     };
-    let asked = broker.streams().positions(&[(&news, Some(&elsewhere))]).await;
-    assert_eq!(asked[0].as_ref().unwrap(), &top, "another life of the stream");
+    let broker = node(&server);
+    up(&broker).await;
+    let top = publish(&broker).await;
+    let news = channel("a:1");
+    let compare = async |offset, epoch: &str| -> Position {
+        let known = Position {
+            offset,
+            epoch: epoch.to_owned(),
+        };
+        let asked = broker.streams().positions(&[(&news, Some(&known))]).await;
+        asked.into_iter().next().unwrap().unwrap()
+    };
+    let changed = compare(77, "lost").await;
+    assert_eq!(changed.offset, top.offset, "what is there stays");
+    assert_ne!(changed.epoch, top.epoch);
+    for offset in [77, 1, 80] {
+        assert_eq!(compare(offset, "lost").await, changed);
+    }
+    assert_eq!(
+        compare(1, &top.epoch).await,
+        changed,
+        "the stream's own former epoch"
+    );
+    assert_eq!(compare(0, "other").await, changed, "nothing was given there");
+    let later = publish(&broker).await;
+    assert_eq!((later.offset, &later.epoch), (2, &changed.epoch));
+}
+
+#[tokio::test]
+async fn a_loss_is_noticed_by_its_publisher_after_two_crashes_between_two_snapshots() {
+    let Some(mut server) = RedisServer::start_with(&["--save", ""]) else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let snapshot = publish(&broker).await;
+    command(&server, &["SAVE"]).await;
+    let mut epochs = vec![snapshot.epoch.clone()];
+    for _ in 0..3 {
+        publish(&broker).await;
+        server.kill();
+        server.up();
+        eventually(async || {
+            let top = top_if(&broker).await;
+            top.is_some_and(|top| !epochs.contains(&top.epoch))
+        })
+        .await;
+        epochs.push(top(&broker).await.epoch);
+    }
+}
+
+#[tokio::test]
+async fn a_loss_is_noticed_after_a_crash_that_undid_the_removal_of_the_stream() {
+    let Some(mut server) = RedisServer::start_with(&["--save", ""]) else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let snapshot = publish(&broker).await;
+    command(&server, &["SAVE"]).await;
+    broker.streams().remove(&channel("a:1")).await.unwrap();
+    let lost = publish(&broker).await;
+    assert_eq!(lost.offset, 1);
+    server.kill();
+    server.up();
+    eventually(async || {
+        let top = top_if(&broker).await;
+        top.is_some_and(|top| top.epoch != snapshot.epoch && top.epoch != lost.epoch)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_channel_that_cannot_be_compared_keeps_no_loss_of_others_from_being_noticed() {
+    let Some(mut server) = RedisServer::start_with(&["--save", ""]) else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let other = Target {
+        retention: Some(RETENTION),
+        ..Target::from(channel("b:2"))
+    };
+    let published = broker.publisher().publish(&[other], &publication("x")).await;
+    published[0].as_ref().unwrap();
+    command(&server, &["SET", "tidings:top:{b:2}", "of another type"]).await;
+    let mut epochs = vec![publish(&broker).await.epoch];
+    command(&server, &["SAVE"]).await;
+    for _ in 0..2 {
+        publish(&broker).await;
+        server.kill();
+        server.up();
+        eventually(async || {
+            let top = top_if(&broker).await;
+            top.is_some_and(|top| !epochs.contains(&top.epoch))
+        })
+        .await;
+        epochs.push(top(&broker).await.epoch);
+    }
+}
+
+#[tokio::test]
+async fn a_redis_that_goes_back_to_one_snapshot_twice_gives_no_offset_twice() {
+    let Some(mut server) = RedisServer::start_with(&["--save", ""]) else {
+        return;
+    };
+    let first = node(&server);
+    up(&first).await;
+    let before = publish(&first).await;
+    command(&server, &["SAVE"]).await;
+    drop(first);
+    let mut given = vec![before];
+    for _ in 0..3 {
+        server.kill();
+        server.up();
+        // Nobody is left that knows of what was published after the snapshot.
+        let broker = node(&server);
+        up(&broker).await;
+        let next = publish(&broker).await;
+        assert!(!given.contains(&next), "{next:?} of {given:?}");
+        given.push(next);
+    }
+}
+
+#[tokio::test]
+async fn a_primary_that_forgets_whom_it_followed_makes_no_offset_jump() {
+    let (Some(primary), Some(replica)) = (RedisServer::start(), RedisServer::start()) else {
+        return;
+    };
+    replica.follow(&primary);
+    lead(&replica).await;
+    command(&replica, &["CONFIG", "SET", "repl-backlog-ttl", "1"]).await;
+    let (one, other) = (node(&replica), node(&replica));
+    up(&one).await;
+    up(&other).await;
+    let first = publish(&one).await;
+    assert_eq!(publish(&other).await.offset, first.offset + 1);
+    let zeros = "master_replid2:0000000000000000000000000000000000000000";
+    eventually(async || info(&replica).contains(zeros)).await;
+    // Both are busy all the time, and ask for the generation at different moments.
+    let busy = tokio::time::Instant::now();
+    let mut last = first.offset + 1;
+    while busy.elapsed() < Duration::from_millis(1500) {
+        for node in [&one, &other] {
+            let next = publish(node).await.offset;
+            assert_eq!(next, last + 1);
+            last = next;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_busy_connection_notices_that_its_primary_has_followed_another_meanwhile() {
+    let (Some(primary), Some(replica)) = (RedisServer::start(), RedisServer::start()) else {
+        return;
+    };
+    let broker = node(&primary);
+    up(&broker).await;
+    publish(&broker).await;
+    replica.follow(&primary);
+    lead(&replica).await;
+    let lost = publish(&broker).await;
+    primary.follow(&replica);
+    lead(&primary).await;
+    // Never idle: whatever is published meanwhile is evidence.
+    eventually(async || {
+        try_publish(&broker)
+            .await
+            .is_some_and(|now| now.epoch != lost.epoch)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_whose_offsets_come_to_their_end_begins_anew_under_another_epoch() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let before = publish(&broker).await;
+    let end = (1_u64 << 53) - 2;
+    command(
+        &server,
+        &["HSET", "tidings:top:{a:1}", "offset", &end.to_string()],
+    )
+    .await;
+    let last = publish(&broker).await;
+    assert_eq!((last.offset, &last.epoch), (end + 1, &before.epoch));
+    let anew = publish(&broker).await;
+    assert_eq!(anew.offset, 1);
+    assert_ne!(anew.epoch, before.epoch);
+    assert_eq!(kept(&broker, RETENTION).await, [(1, 0)]);
+}
+
+#[tokio::test]
+async fn a_channel_that_is_only_asked_for_leaves_nothing_in_redis() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    kept(&broker, RETENTION).await;
+    assert!(top(&broker).await.is_provisional());
+    assert_eq!(
+        server.ask(&["KEYS", "*"]),
+        redis::Value::Array(vec![redis::Value::BulkString(b"tidings:format".to_vec())])
+    );
 }
 
 #[tokio::test]

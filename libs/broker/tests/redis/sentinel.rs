@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use tidings_broker::{
     Broker, Incoming, Target,
     redis::{Config, RedisUrl, Sentinel, Verdict},
-    test_util::Watched,
+    test_util::{RedisServer, Watched},
 };
 use tidings_core::{Position, Publication};
 use tokio::time::timeout;
@@ -116,6 +116,67 @@ async fn a_primary_that_is_replaced_in_order_loses_its_connections_to_the_new_on
 }
 
 #[tokio::test]
+async fn nothing_goes_to_a_former_primary_that_takes_itself_for_the_primary_once_the_sentinels_have_named_another()
+ {
+    let Some(redis) = watched().await else {
+        return;
+    };
+    let broker = node(&redis);
+    up(&broker).await;
+    publish(&broker).await;
+    // The Sentinels cannot make it a replica, and end no connection to it: as if they did not reach it, where clients do.
+    redis
+        .primary
+        .ask(&["ACL", "SETUSER", "default", "-replicaof", "-slaveof", "-client"]);
+    redis.fail_over();
+    let length = |server: &RedisServer| -> u64 {
+        redis::from_redis_value(server.ask(&["XLEN", "tidings:stream:{a:1}"])).unwrap()
+    };
+    let plain = async || {
+        let target = Target::from(channel("n:1"));
+        broker
+            .publisher()
+            .publish(&[target], &publication("x"))
+            .await
+            .remove(0)
+    };
+    // Its connections are never idle.
+    eventually(async || {
+        let _ = (try_publish(&broker).await, plain().await);
+        length(&redis.replica) > length(&redis.primary)
+    })
+    .await;
+    let (before, calls) = (length(&redis.primary), publishes(&redis.primary));
+    for _ in 0..50 {
+        publish(&broker).await;
+        plain().await.unwrap();
+    }
+    assert_eq!(length(&redis.primary), before);
+    assert_eq!(publishes(&redis.primary), calls, "without history, too");
+    let mut pooled = broker.redis_pool().unwrap().get().await.unwrap();
+    let port: (String, String) = redis::cmd("CONFIG")
+        .arg(&["GET", "port"])
+        .query_async(&mut pooled)
+        .await
+        .unwrap();
+    assert_eq!(
+        port.1,
+        redis.replica.port().to_string(),
+        "what others keep goes there, too"
+    );
+}
+
+/// How often something was published at a server.
+fn publishes(server: &RedisServer) -> String {
+    let stats: String = redis::from_redis_value(server.ask(&["INFO", "commandstats"])).unwrap();
+    let publishes = stats.lines().find(|line| line.starts_with("cmdstat_publish:"));
+    publishes
+        .and_then(|line| line.split(',').next())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[tokio::test]
 async fn sentinels_that_cannot_say_where_the_primary_is_are_named() {
     let Some(redis) = watched().await else {
         return;
@@ -180,6 +241,7 @@ async fn a_look_at_redis_says_which_sentinels_answer_and_where_the_primary_is() 
     says(Verdict::Ok, &primary);
     says(Verdict::Warn, "Sentinel redis://127.0.0.1:1:");
     says(Verdict::Ok, "a primary with a replica in step");
+    says(Verdict::Warn, "min-replicas-to-write is 0");
     assert!(
         found.iter().all(|finding| finding.verdict != Verdict::Fail),
         "{found:#?}"

@@ -10,6 +10,10 @@ use tidings_broker::{
     Broker, Error, History, Once, Published, Query, Target, redis::Config, test_util::RedisServer,
 };
 use tidings_core::{Position, Retention};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+};
 
 use crate::{away, command, common, node, up};
 use common::{Listener, channel, eventually, publication};
@@ -51,16 +55,6 @@ async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
     redis::from_redis_value(command(server, words).await).unwrap()
 }
 
-/// How often Redis has run a command.
-async fn calls(server: &RedisServer, name: &str) -> u64 {
-    let stats: String = ask(server, &["INFO", "commandstats"]).await;
-    let calls = stats.lines().find_map(|line| {
-        let line = line.strip_prefix(&format!("cmdstat_{name}:calls="))?;
-        line.split(',').next()
-    });
-    calls.map_or(0, |calls| calls.parse().unwrap())
-}
-
 #[tokio::test]
 async fn a_stream_of_which_anything_was_lost_begins_anew() {
     let Some(server) = RedisServer::start() else {
@@ -95,7 +89,9 @@ async fn a_stream_of_which_anything_was_lost_begins_anew() {
         assert!(publications.is_empty(), "{lost:?}");
         assert_eq!(top.offset, 0, "{lost:?}");
         assert_ne!(top.epoch, before.epoch, "{lost:?}");
-        assert_eq!(place(&broker).await, Position { offset: 1, ..top }, "{lost:?}");
+        let now = place(&broker).await;
+        assert_eq!(now.offset, 1, "{lost:?}");
+        assert!(top.is_provisional() || top.epoch == now.epoch, "{lost:?}");
     }
 }
 
@@ -194,13 +190,13 @@ async fn what_is_kept_can_be_read_with_redis_cli() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_only_asked_for_is_forgotten_in_the_end() {
+async fn a_stream_that_is_asked_for_is_remembered_for_another_day() {
     let Some(server) = RedisServer::start() else {
         return;
     };
     let broker = node(&server);
     let expires = async || ask::<i64>(&server, &["PTTL", "tidings:top:{tasks:1}"]).await;
-    let asked = read(&broker).await.unwrap().top;
+    let asked = place(&broker).await;
     assert!(expires().await > 23 * 60 * 60 * 1000);
     command(&server, &["PEXPIRE", "tidings:top:{tasks:1}", "60000"]).await;
     assert_eq!(
@@ -264,14 +260,36 @@ async fn a_publish_asks_redis_for_nothing_else() {
     };
     let broker = node(&server);
     place(&broker).await;
-    let before = (calls(&server, "ping").await, calls(&server, "evalsha").await);
+    let mut monitor = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    monitor.write_all(b"MONITOR\r\n").await.unwrap();
+    let mut commands = BufReader::new(monitor).lines();
+    assert_eq!(commands.next_line().await.unwrap().as_deref(), Some("+OK"));
     for _ in 0..200 {
         place(&broker).await;
     }
-    assert_eq!(calls(&server, "evalsha").await, before.1 + 200);
-    let pings = calls(&server, "ping").await - before.0;
-    assert!(pings < 50, "{pings} pings for 200 publishes");
-    assert_eq!(calls(&server, "eval").await, 1, "the script's code");
+    command(&server, &["ECHO", "the end"]).await;
+    // Publishes are calls of a script with three keys. What the node asks for its own upkeep is a matter of time, not of
+    // publishes.
+    let (mut publishes, mut others) = (0, Vec::new());
+    loop {
+        let line = commands.next_line().await.unwrap().expect("Redis goes on");
+        if line.contains("\"the end\"") {
+            break;
+        }
+        let is_publish =
+            |line: &str| line.contains("\"EVALSHA\"") && line.contains("\"3\" \"tidings:top:{tasks:1}\"");
+        if is_publish(&line) {
+            publishes += 1;
+        } else if !line.contains(" lua] ") {
+            others.push(line);
+        }
+    }
+    assert_eq!(publishes, 200);
+    assert!(
+        others.len() < 50,
+        "{} other commands for 200 publishes: {others:#?}",
+        others.len()
+    );
 }
 
 #[tokio::test]
@@ -388,4 +406,35 @@ async fn what_redis_does_not_let_out_is_kept_once_however_often_it_is_asked_for(
     command(&server, &["ACL", "SETUSER", "default", "allchannels"]).await;
     let allowed = publish(&broker, keyed(channel("tasks:2").into())).await.unwrap();
     assert!(!allowed.duplicate);
+}
+
+#[tokio::test]
+async fn a_redis_that_refuses_writes_publishes_nothing_that_a_repeat_would_publish_again() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("n:1").await;
+    let target = Target {
+        once: Some(Once::new("an event")),
+        ..Target::from(channel("n:1"))
+    };
+    let publish = async || {
+        let targets = [target.clone()];
+        broker
+            .publisher()
+            .publish(&targets, &publication("x"))
+            .await
+            .remove(0)
+    };
+    command(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+    for _ in 0..5 {
+        assert!(publish().await.is_err(), "it is full");
+    }
+    command(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    assert!(!publish().await.unwrap().duplicate);
+    assert_eq!(listener.hear().await.1, "x");
+    assert!(listener.drain().is_empty(), "it was published once");
 }

@@ -22,17 +22,21 @@ pub(super) fn subscribed(terms: &Terms, place: Place) -> Result<Subscribed, Erro
     }
     // A client that wants to know when it misses something, even if nothing but its own wish makes it so, is not served
     // by a subscription that cannot know.
-    let Some(top) = place.position else {
+    let Some(top) = place.position.clone() else {
         return Err(Error::INTERNAL.because("the channel's stream cannot be read"));
     };
     let Some(since) = &terms.recover else {
         result.position = Some(top);
         return Ok(result);
     };
+    let same = place.is_of(since);
     let missed = if terms.cache {
-        latest(since, &top, place.publications)
-    } else {
+        let has = same && !since.epoch.is_empty() && since.offset == top.offset;
+        latest(has, &top, place.publications)
+    } else if same {
         all_since(since, &top, place.publications)
+    } else {
+        None
     };
     result.recovered = Some(missed.is_some());
     match missed {
@@ -53,11 +57,9 @@ pub(super) fn subscribed(terms: &Terms, place: Place) -> Result<Subscribed, Erro
     Ok(result)
 }
 
-/// All publications from the one after `since` to `top`, if that is what was read. Never some of them.
+/// All publications from the one after `since`, an offset of the same stream, to `top`, if that is what was read. Never
+/// some of them.
 fn all_since(since: &Position, top: &Position, read: Vec<Publication>) -> Option<Vec<Publication>> {
-    if !since.epoch.is_empty() && since.epoch != top.epoch {
-        return None;
-    }
     let mut reached = since.offset;
     for publication in &read {
         let next = publication.position.as_ref()?;
@@ -69,14 +71,13 @@ fn all_since(since: &Position, top: &Position, read: Vec<Publication>) -> Option
     (reached == top.offset).then_some(read)
 }
 
-/// The newest publication, unless the client has it.
-fn latest(since: &Position, top: &Position, read: Vec<Publication>) -> Option<Vec<Publication>> {
+/// The newest publication, unless the client `has` it.
+fn latest(has: bool, top: &Position, read: Vec<Publication>) -> Option<Vec<Publication>> {
     match read.into_iter().next_back() {
         Some(newest) if newest.position.as_ref() == Some(top) => {
-            let missed = if since == top { vec![] } else { vec![newest] };
-            Some(missed)
+            Some(if has { Vec::new() } else { vec![newest] })
         }
         Some(_) => None,
-        None => (since == top && top.offset > 0).then(Vec::new),
+        None => (has && top.offset > 0).then(Vec::new),
     }
 }

@@ -8,8 +8,9 @@ use http::HeaderMap;
 use tidings_auth::Key;
 use tidings_core::{Channel, Namespaces};
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, LookupRequest, LookupResponse, PresenceAck, StatsRequest,
-    StatsResponse, WatchRequest, WatchResponse, presence_client::PresenceClient, presence_server,
+    AnnouncedRequest, AnnouncedResponse, GatewayUpdate, ListRequest, ListResponse, LookupRequest,
+    LookupResponse, PresenceAck, StatsRequest, StatsResponse, WatchRequest, WatchResponse,
+    presence_client::PresenceClient, presence_server,
 };
 use tidings_telemetry::trace;
 use tonic::{Code, Request, Response, Status, Streaming, metadata::MetadataMap, transport};
@@ -43,6 +44,12 @@ impl presence_server::Presence for Reads {
     ) -> Result<Response<Self::AttachStream>, Status> {
         let message = "gateways attach to the presence service's own door, not to the backends'";
         Err(Status::unimplemented(message))
+    }
+
+    async fn announced(&self, _: Request<AnnouncedRequest>) -> Result<Response<AnnouncedResponse>, Status> {
+        Err(Status::unimplemented(
+            "what was announced is for gateways, at the internal API; `List` says who is there",
+        ))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {

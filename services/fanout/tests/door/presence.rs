@@ -6,9 +6,9 @@ use tidings_broker::Broker;
 use tidings_core::{Namespace, Namespaces};
 use tidings_fanout::Deps;
 use tidings_proto::presence::{
-    GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest, LookupResponse, Member, PresenceAck,
-    StatsRequest, StatsResponse, UserPresence, WatchRequest, WatchResponse, presence_client::PresenceClient,
-    presence_server, watch_response,
+    AnnouncedRequest, AnnouncedResponse, GatewayUpdate, ListRequest, ListResponse, Live, LookupRequest,
+    LookupResponse, Member, PresenceAck, StatsRequest, StatsResponse, UserPresence, WatchRequest,
+    WatchResponse, presence_client::PresenceClient, presence_server, watch_response,
 };
 use tidings_runtime::{Shutdown, serve};
 use tonic::{Code, Request, Response, Status, Streaming, codec::CompressionEncoding, transport};
@@ -36,6 +36,10 @@ impl presence_server::Presence for Echo {
         panic!("never passed on")
     }
 
+    async fn announced(&self, _: Request<AnnouncedRequest>) -> Result<Response<AnnouncedResponse>, Status> {
+        panic!("never passed on")
+    }
+
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let metadata = format!("{:?}", request.metadata());
         let request = request.into_inner();
@@ -47,6 +51,7 @@ impl presence_server::Presence for Echo {
         Ok(Response::new(ListResponse {
             members: vec![member],
             next_page_token: request.page_token,
+            incomplete: false,
         }))
     }
 

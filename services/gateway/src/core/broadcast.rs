@@ -27,7 +27,7 @@ impl Core {
             let hears = match member {
                 Member::In(hears) => hears,
                 Member::Entering(entering) => {
-                    entering.hold(delivery, self.node.outbox);
+                    entering.push(delivery, self.node.outbox);
                     continue;
                 }
             };
@@ -93,7 +93,7 @@ impl Core {
             .filter_map(|(key, member)| match member {
                 Member::In(hears) => hears.positioned.then_some(key),
                 Member::Entering(entering) => {
-                    entering.spilled = true;
+                    entering.overflowed = true;
                     None
                 }
             })

@@ -18,7 +18,7 @@ const STALL: Duration = Duration::from_secs(1);
 /// How long it then reads before it judges.
 const CATCH_UP: Duration = Duration::from_millis(200);
 
-/// How often a core looks for streams that have been quiet for long, and how long that is.
+/// How often a core looks for streams that have been idle for long, and how long that is.
 const CHECK: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(40));
 
 /// How often a draining core closes some more.
@@ -88,7 +88,8 @@ impl Core {
 
     /// Does everything that is due.
     pub(super) fn tick(&mut self, now: Instant) {
-        self.check_quiet_streams(now);
+        self.check_streams(now);
+        self.retry(now);
         if self.deadlines.first().is_none_or(|(at, _)| *at > now) {
             return self.drain_some(now);
         }
@@ -110,13 +111,13 @@ impl Core {
     }
 
     /// A publication that the bus lost is noticed by the next one. Where none comes, somebody has to ask.
-    fn check_quiet_streams(&mut self, now: Instant) {
+    fn check_streams(&mut self, now: Instant) {
         if self.check.is_none_or(|at| at > now) {
             return;
         }
         self.check = Some(now + CHECK.0);
         if let Some(before) = now.checked_sub(CHECK.1) {
-            self.check_streams(before, now);
+            self.check_idle_streams(before, now);
         }
     }
 
@@ -145,7 +146,13 @@ impl Core {
     pub(super) fn next_wake(&mut self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let drain = self.drain.as_ref().map(|drain| drain.next);
-        self.sleeps_until = deadline.into_iter().chain(drain).chain(self.check).min();
+        let retry = self.streams.retry.at;
+        self.sleeps_until = deadline
+            .into_iter()
+            .chain(drain)
+            .chain(self.check)
+            .chain(retry)
+            .min();
         self.sleeps_until
     }
 

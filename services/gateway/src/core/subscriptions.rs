@@ -5,18 +5,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use tidings_broker::Query;
-use tidings_core::{Channel, Position, Publication, Retention};
+use tidings_core::Channel;
 use tidings_protocol::Error;
 use tidings_session::{Action, Answer, Hears, Place, Read, Seen};
 
-use super::{Core, actions::sizes, stream::Waiting};
-use crate::{
-    delivery::Delivery,
-    inbox::{Address, Letter},
-    interest::Wanted,
-    reads::Outcome,
-};
+use super::{Core, stream::Waiting};
+use crate::{delivery::Delivery, inbox::Address, interest::Wanted, shrink::Shrink};
 
 /// A client in a channel.
 pub(super) enum Member {
@@ -29,20 +23,25 @@ pub(super) enum Member {
 /// What comes before a client has entered.
 #[derive(Default)]
 pub(super) struct Entering {
-    held: Vec<Arc<Delivery>>,
+    pub(super) buffered: Vec<Arc<Delivery>>,
     bytes: usize,
-    /// More came than is held: it cannot enter without missing something.
-    pub(super) spilled: bool,
+    /// The last that came, if it has a position, buffered or not.
+    pub(super) newest: Option<Arc<Delivery>>,
+    /// More came than is buffered: it cannot enter without missing something.
+    pub(super) overflowed: bool,
 }
 
 impl Entering {
-    pub(super) fn hold(&mut self, delivery: &Arc<Delivery>, limit: usize) {
+    pub(super) fn push(&mut self, delivery: &Arc<Delivery>, limit: usize) {
         self.bytes += delivery.size();
-        self.spilled |= self.bytes > limit;
-        if self.spilled {
-            self.held = Vec::new();
+        self.overflowed |= self.bytes > limit;
+        if delivery.publication.position.is_some() {
+            self.newest = Some(delivery.clone());
+        }
+        if self.overflowed {
+            self.buffered = Vec::new();
         } else {
-            self.held.push(delivery.clone());
+            self.buffered.push(delivery.clone());
         }
     }
 }
@@ -64,7 +63,9 @@ impl Core {
     /// The bus has answered: so are those who waited for it.
     pub(super) fn interest(&mut self, channel: &Channel, result: &Result<(), Error>, now: Instant) {
         let Err(error) = result else {
-            for waiting in self.awaited.remove(channel).unwrap_or_default() {
+            let waiting = self.awaited.remove(channel).unwrap_or_default();
+            self.awaited.shrink();
+            for waiting in waiting {
                 self.confirmed(channel, waiting, now);
             }
             return;
@@ -74,6 +75,7 @@ impl Core {
             self.answer_subscribe(waiting.from, waiting.id, channel, Err(error.clone()), now);
         }
         self.awaited.remove(channel);
+        self.awaited.shrink();
     }
 
     /// This core listens to the channel.
@@ -82,106 +84,6 @@ impl Core {
             Some(retention) => self.locate(channel, retention, waiting, now),
             None => self.answer_subscribe(waiting.from, waiting.id, channel, Ok(Place::default()), now),
         }
-    }
-
-    /// A client enters a stream whose members are at `heard`; first it is given what it missed, where it asks for that.
-    pub(super) fn admit(
-        &mut self,
-        channel: &Channel,
-        retention: Retention,
-        waiting: Waiting,
-        heard: Position,
-        now: Instant,
-    ) {
-        let Waiting { from, id, read } = waiting;
-        let Some(query) = missing(&read, &heard, self.node.rules.history) else {
-            let place = Place {
-                position: Some(heard),
-                publications: Vec::new(),
-            };
-            return self.place(from, id, channel, place, now);
-        };
-        if self.connection(from).is_none() {
-            return;
-        }
-        self.hub.join(channel, from.key, Member::Entering(Box::default()));
-        let (channel, reads) = (channel.clone(), self.node.reads.clone());
-        self.node.post(&self.inbox, async move {
-            let outcome = reads.recover(&channel, retention, query).await;
-            Letter::Recovered(from, id, channel, outcome)
-        });
-    }
-
-    /// What a client missed was read. Together with what came meanwhile it is what takes the client to where the members are.
-    pub(super) fn recovered(
-        &mut self,
-        from: Address,
-        id: u32,
-        channel: &Channel,
-        outcome: Outcome,
-        now: Instant,
-    ) {
-        if self.connection(from).is_none() {
-            return;
-        }
-        let heard = self.streams.heard(channel).cloned();
-        let held = match self.hub.member(channel, from.key) {
-            Some(Member::Entering(entering)) => std::mem::take(&mut entering.held),
-            // It has left since.
-            _ => return self.answer_subscribe(from, id, channel, Err(Error::INTERNAL), now),
-        };
-        let place = match (outcome, heard) {
-            (Ok(history), Some(heard)) => {
-                let publications = up_to(&heard, &history.publications, &history.top, &held);
-                self.affordable(from, heard, publications)
-            }
-            (Ok(_), None) => Ok(Place::default()),
-            (Err(error), _) => {
-                tracing::debug!(channel.name = %channel, %error, "what a client missed could not be read");
-                Err(Error::INTERNAL)
-            }
-        };
-        match place {
-            Ok(place) => self.place(from, id, channel, place, now),
-            Err(error) => self.answer_subscribe(from, id, channel, Err(error), now),
-        }
-    }
-
-    /// What a client missed, if it can be given all of it: more than half of its outbox is too much for one recovery, and
-    /// counts as not kept. What only does not fit beside what waits for the client can be had when that has left.
-    fn affordable(
-        &mut self,
-        from: Address,
-        heard: Position,
-        publications: Vec<Publication>,
-    ) -> Result<Place, Error> {
-        let most = self.node.outbox / 2;
-        let size = sizes(&publications);
-        let mut place = Place {
-            publications,
-            position: Some(heard),
-        };
-        let Some(connection) = self.connection(from) else {
-            return Ok(place);
-        };
-        // A client that connects gets what it missed in all its channels at once.
-        let entering = connection.session.is_entering();
-        let before = if entering {
-            connection.recovered as usize
-        } else {
-            connection.waiting()
-        };
-        let fits = before + size <= most;
-        if size > most || (entering && !fits) {
-            place.publications.clear();
-        } else if !fits {
-            return Err(
-                Error::TOO_MANY_REQUESTS.because("what was missed has to wait for what is on its way")
-            );
-        } else if entering {
-            connection.recovered += u32::try_from(size).unwrap_or(u32::MAX);
-        }
-        Ok(place)
     }
 
     /// Tells a client where it enters. What comes from now on is kept for it until it does.
@@ -219,7 +121,9 @@ impl Core {
         more: &mut Vec<Action>,
     ) {
         let positioned = hears.positioned;
+        let joins = hears.joins;
         let before = self.hub.join(channel, key, Member::In(hears));
+        self.follow(channel, joins, before.as_ref());
         self.node.metrics.subscribed();
         if let Some(seen) = seen {
             self.node.members.joined(channel, &seen);
@@ -227,14 +131,26 @@ impl Core {
         let Some(Member::Entering(entering)) = before else {
             return;
         };
-        if entering.spilled
+        if entering.overflowed
             && positioned
             && let Some(connection) = self.connections.get_mut(key)
         {
             return connection.session.insufficient(channel, more);
         }
-        for delivery in entering.held {
+        for delivery in entering.buffered {
             self.give(key, &delivery, more);
+        }
+    }
+
+    /// A client wants to be told of joins and leaves, or not, and did so `before`, or not. Where nothing is lost on the way to
+    /// here, nothing need be remembered.
+    fn follow(&self, channel: &Channel, joins: bool, before: Option<&Member>) {
+        let did = matches!(before, Some(Member::In(Hears { joins: true, .. })));
+        let followed = self.node.members.followed();
+        match (did, joins && self.node.deliver.is_shared()) {
+            (false, true) => followed.follow(channel),
+            (true, false) => followed.unfollow(channel),
+            _ => {}
         }
     }
 
@@ -251,9 +167,11 @@ impl Core {
         if matches!(released.member, Some(Member::In(_))) {
             self.node.metrics.unsubscribed();
         }
+        self.follow(channel, false, released.member.as_ref());
         let cancelled = self.cancel(channel, from);
         if released.last {
             self.awaited.remove(channel);
+            self.awaited.shrink();
             self.streams.remove(channel);
             self.node.interest.release(self.number, channel);
         }
@@ -284,46 +202,4 @@ impl Core {
         }
         self.streams.cancel(channel, from)
     }
-}
-
-/// What has to be read for a client that enters where the members are at `heard`; `None`: nothing.
-fn missing(read: &Read, heard: &Position, most: u32) -> Option<Query> {
-    match read {
-        Read::Nothing | Read::Position => None,
-        Read::Since(at) => {
-            let same = at.epoch.is_empty() || at.epoch == heard.epoch;
-            (same && at.offset < heard.offset).then_some(Query {
-                since: Some(at.offset),
-                limit: most,
-                reverse: false,
-                bytes: None,
-            })
-        }
-        Read::Latest => (heard.offset > 0).then_some(Query {
-            since: None,
-            limit: 1,
-            reverse: true,
-            bytes: None,
-        }),
-    }
-}
-
-/// What was read and what came meanwhile, up to where the members are.
-fn up_to(heard: &Position, read: &[Publication], top: &Position, held: &[Arc<Delivery>]) -> Vec<Publication> {
-    let within = |publication: &&Publication| {
-        publication
-            .position
-            .as_ref()
-            .is_some_and(|at| at.epoch == heard.epoch && at.offset <= heard.offset)
-    };
-    let later = held
-        .iter()
-        .map(|delivery| &delivery.publication)
-        .filter(|publication| {
-            publication
-                .position
-                .as_ref()
-                .is_some_and(|at| at.offset > top.offset)
-        });
-    read.iter().chain(later).filter(within).cloned().collect()
 }

@@ -4,7 +4,7 @@
 //! One update is under way at a time. What changes meanwhile goes with the next: the slower presence is, the
 //! larger the updates.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tidings_runtime::health::{Component, State};
@@ -22,6 +22,9 @@ const UPDATE_BYTES: usize = 1024 * 1024;
 
 /// Between two tries to attach, at most. Well below any lease, so that a short outage costs nobody anything.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// After how long presence is told again what a part of its store could not take.
+const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) struct Attach {
     gateway: String,
@@ -91,27 +94,29 @@ impl Attach {
     /// One attachment; `Ok` after goodbye. Sets `attached` once everyone is reported, and what changed
     /// meanwhile.
     async fn attach(&self, attached: &mut bool) -> Result<(), Lost> {
-        let mut stream = self.client.attach(self.lease / 2).await?;
-        stream
-            .tell(Update::Hello {
-                gateway: &self.gateway,
-                lease: self.lease,
-            })
-            .await?;
-        self.shared.with(Mirror::begin_snapshot);
-        self.report_everyone(&mut stream).await?;
+        let mut stream = self.client.attach(answer_within(self.lease)).await?;
+        let hello = Update::Hello {
+            gateway: &self.gateway,
+            lease: self.lease,
+        };
+        let store = stream.tell(hello).await?.store;
+        self.shared.with(|mirror| mirror.begin_snapshot(store));
+        let mut failed = BTreeSet::new();
+        self.report_everyone(&mut stream, &mut failed).await?;
         self.health.set(State::Up);
         // Where too much has changed meanwhile, everyone has to be reported again, and again a little later each time.
-        self.report_changes(&mut stream).await?;
+        self.report_changes(&mut stream, &mut failed).await?;
         *attached = true;
         tracing::info!(gateway.id = self.gateway, "attached to presence");
 
         let mut heartbeats = tokio::time::interval(self.lease / 3);
         heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         heartbeats.reset();
+        let mut again = tokio::time::interval(AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let leaving = self.goodbye.is_cancelled();
-            self.report_changes(&mut stream).await?;
+            self.report_changes(&mut stream, &mut failed).await?;
             if leaving {
                 stream.tell(Update::Goodbye).await?;
                 return Ok(());
@@ -119,35 +124,38 @@ impl Attach {
             tokio::select! {
                 () = self.shared.changed() => {}
                 () = self.goodbye.cancelled() => {}
-                _ = heartbeats.tick() => stream.tell(Update::Heartbeat).await?,
+                _ = heartbeats.tick() => drop(stream.tell(Update::Heartbeat).await?),
+                _ = again.tick(), if !failed.is_empty() => {
+                    let failed = std::mem::take(&mut failed);
+                    self.shared.with(|mirror| failed.into_iter().for_each(|id| mirror.note(id)));
+                }
                 error = stream.lost() => return Err(error.into()),
             }
         }
     }
 
-    async fn report_everyone(&self, stream: &mut Stream) -> Result<(), Lost> {
+    async fn report_everyone(&self, stream: &mut Stream, failed: &mut BTreeSet<Id>) -> Result<(), Lost> {
         let mut after: Option<Id> = None;
         loop {
             let mut room = Room::default();
             let members = self
                 .shared
                 .with(|mirror| mirror.part(after.as_ref(), |member| room.take(member.size())));
-            after = members
-                .last()
-                .map(|member| (member.channel.clone(), member.seen.info.client));
-            stream
-                .tell(Update::Snapshot {
-                    members,
-                    last: !room.ran_out,
-                })
-                .await?;
+            let ids: Vec<Id> = members
+                .iter()
+                .map(|member| (member.channel.clone(), member.seen.info.client))
+                .collect();
+            after = ids.last().cloned();
+            let last = !room.ran_out;
+            let ack = stream.tell(Update::Snapshot { members, last }).await?;
+            self.told(ids, &ack.failed, failed);
             if !room.ran_out {
                 return Ok(());
             }
         }
     }
 
-    async fn report_changes(&self, stream: &mut Stream) -> Result<(), Lost> {
+    async fn report_changes(&self, stream: &mut Stream, failed: &mut BTreeSet<Id>) -> Result<(), Lost> {
         let untold = self
             .shared
             .with(Mirror::take_untold)
@@ -155,19 +163,33 @@ impl Attach {
         let mut untold = untold.into_iter().peekable();
         while untold.peek().is_some() {
             let mut room = Room::default();
-            let changes: Vec<Change> = self.shared.with(|mirror| {
+            let (ids, changes): (Vec<Id>, Vec<Change>) = self.shared.with(|mirror| {
                 let next = || {
                     let change = mirror.change(untold.peek()?);
-                    room.take(change.size()).then(|| {
-                        untold.next();
-                        change
-                    })
+                    let fits = room.take(change.size());
+                    fits.then(|| untold.next()).flatten().map(|id| (id, change))
                 };
-                std::iter::from_fn(next).collect()
+                std::iter::from_fn(next).unzip()
             });
-            stream.tell(Update::Changes(changes)).await?;
+            let ack = stream.tell(Update::Changes(changes)).await?;
+            self.told(ids, &ack.failed, failed);
         }
         Ok(())
+    }
+
+    /// Presence has taken an update about these, but for those at the places `refused`, which become `failed`.
+    fn told(&self, ids: Vec<Id>, refused: &[u32], failed: &mut BTreeSet<Id>) {
+        let refused: BTreeSet<u32> = refused.iter().copied().collect();
+        let mut taken = Vec::with_capacity(ids.len());
+        for (at, id) in (0..).zip(ids) {
+            if refused.contains(&at) {
+                failed.insert(id);
+            } else {
+                taken.push(id);
+            }
+        }
+        self.shared
+            .with(|mirror| taken.iter().for_each(|id| mirror.told(id)));
     }
 }
 
@@ -179,6 +201,12 @@ enum Lost {
     /// More has changed than is kept: report everyone again.
     #[error("more changed than could be told")]
     TooManyChanges,
+}
+
+/// How long presence may take to answer: so short that a replica which stands still leaves time to go to another before the
+/// lease ends, and long enough for a Redis that is slow.
+fn answer_within(lease: Duration) -> Duration {
+    (lease / 4).max(Duration::from_secs(1)).min(lease / 2)
 }
 
 fn backoff() -> impl Iterator<Item = Duration> {

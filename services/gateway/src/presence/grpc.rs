@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tidings_core::{Channel, ClientId, ClientInfo};
-use tidings_proto::presence::{self as wire, change, gateway_update, presence_client::PresenceClient};
+use tidings_proto::presence::{
+    self as wire, PresenceAck, change, gateway_update, presence_client::PresenceClient,
+};
 use tidings_session::Seen;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -94,6 +96,25 @@ impl Client {
         }
     }
 
+    /// Whom the listeners of a channel have been told of.
+    pub(super) async fn announced(&self, channel: &Channel) -> Result<Announced, Error> {
+        let request = wire::AnnouncedRequest {
+            channel: channel.to_string(),
+        };
+        let wire::AnnouncedResponse {
+            members,
+            per_user,
+            large,
+            incomplete,
+        } = self.0.clone().announced(request).await?.into_inner();
+        Ok(Announced {
+            members: members.into_iter().map(info).collect::<Result<_, _>>()?,
+            per_user,
+            large,
+            complete: !incomplete,
+        })
+    }
+
     /// How many clients are in a channel, and how many different users.
     pub(super) async fn stats(&self, channel: &Channel) -> Result<(u32, u32), Error> {
         let request = wire::StatsRequest {
@@ -121,6 +142,18 @@ impl Client {
     }
 }
 
+/// Whom the listeners of a channel have been told of.
+#[derive(Debug)]
+pub(super) struct Announced {
+    pub(super) members: Vec<ClientInfo>,
+    /// Users are announced once, with all their clients.
+    pub(super) per_user: bool,
+    /// There are too many: none is named.
+    pub(super) large: bool,
+    /// No gateway's members are still missing.
+    pub(super) complete: bool,
+}
+
 /// An open stream of updates and acknowledgements; ends when dropped.
 pub(super) struct Stream {
     updates: mpsc::Sender<wire::GatewayUpdate>,
@@ -139,8 +172,8 @@ pub(super) enum Update<'a> {
 }
 
 impl Stream {
-    /// Sends an update and waits until it is stored.
-    pub(super) async fn tell(&mut self, update: Update<'_>) -> Result<(), Error> {
+    /// Sends an update and waits until it is stored, but for what is said to have failed.
+    pub(super) async fn tell(&mut self, update: Update<'_>) -> Result<PresenceAck, Error> {
         self.seq += 1;
         let update = wire::GatewayUpdate {
             seq: self.seq,
@@ -149,12 +182,12 @@ impl Stream {
         // When presence has hung up, its last word says why.
         let _ = self.updates.send(update).await;
         let ack = tokio::time::timeout(self.patience, self.ack()).await;
-        let seq = ack.map_err(|_| Error::TooSlow { after: self.patience })??;
-        if seq == self.seq {
-            Ok(())
+        let ack = ack.map_err(|_| Error::TooSlow { after: self.patience })??;
+        if ack.seq == self.seq {
+            Ok(ack)
         } else {
             Err(Error::OutOfOrder {
-                why: format!("acknowledgement of {seq} instead of {}", self.seq),
+                why: format!("acknowledgement of {} instead of {}", ack.seq, self.seq),
             })
         }
     }
@@ -162,16 +195,16 @@ impl Stream {
     /// Completes when the stream is lost, with the reason. Nothing else may come while nothing is told.
     pub(super) async fn lost(&mut self) -> Error {
         match self.ack().await {
-            Ok(seq) => Error::OutOfOrder {
-                why: format!("acknowledgement of {seq}, which was not due"),
+            Ok(ack) => Error::OutOfOrder {
+                why: format!("acknowledgement of {}, which was not due", ack.seq),
             },
             Err(error) => error,
         }
     }
 
-    async fn ack(&mut self) -> Result<u64, Error> {
+    async fn ack(&mut self) -> Result<PresenceAck, Error> {
         match self.acks.message().await? {
-            Some(wire::PresenceAck { seq }) => Ok(seq),
+            Some(ack) => Ok(ack),
             None => Err(Error::OutOfOrder {
                 why: "the stream has ended".to_owned(),
             }),
@@ -218,6 +251,7 @@ fn member(
         channel,
         seen: Seen { info, announced },
         joined_at_ms,
+        known,
     }: Member,
 ) -> wire::Member {
     wire::Member {
@@ -230,6 +264,7 @@ fn member(
         // Presence knows whose stream it is.
         gateway: String::new(),
         announced,
+        known,
     }
 }
 

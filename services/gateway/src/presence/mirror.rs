@@ -35,6 +35,8 @@ pub(super) struct Member {
     pub(super) seen: Seen,
     /// Unix milliseconds.
     pub(super) joined_at_ms: i64,
+    /// A store that has lost everything had it.
+    pub(super) known: bool,
 }
 
 /// What happened to a member, last.
@@ -110,6 +112,8 @@ impl Shared {
 pub(super) struct Mirror {
     members: BTreeMap<Id, Kept>,
     untold: Untold,
+    /// The store that presence has; 0: not known yet.
+    store: u64,
     /// How many members there are, for the metrics.
     count: Gauge,
 }
@@ -118,6 +122,8 @@ pub(super) struct Mirror {
 struct Kept {
     seen: Seen,
     joined_at_ms: i64,
+    /// The store that has it, or had it; 0: none.
+    told: u64,
 }
 
 #[derive(Debug, Default)]
@@ -164,6 +170,7 @@ impl Mirror {
                     Kept {
                         seen,
                         joined_at_ms: now_ms,
+                        told: 0,
                     },
                 );
             }
@@ -179,7 +186,8 @@ impl Mirror {
         }
     }
 
-    fn note(&mut self, id: Id) {
+    /// Presence has to be told about it, again perhaps.
+    pub(super) fn note(&mut self, id: Id) {
         if let Untold::These(ids) = &mut self.untold {
             ids.insert(id);
             if ids.len() > self.members.len() + UNTOLD_MAX {
@@ -188,9 +196,17 @@ impl Mirror {
         }
     }
 
-    /// A snapshot begins: from now on changes are noted, to be told after its last part.
-    pub(super) fn begin_snapshot(&mut self) {
+    /// A snapshot begins for this store: from now on changes are noted, to be told after its last part.
+    pub(super) fn begin_snapshot(&mut self, store: u64) {
         self.untold = Untold::These(BTreeSet::new());
+        self.store = store;
+    }
+
+    /// The store has a member, if it is still there.
+    pub(super) fn told(&mut self, id: &Id) {
+        if let Some(kept) = self.members.get_mut(id) {
+            kept.told = self.store;
+        }
     }
 
     /// The members after `after`, ordered by id, as many as `room` says yes to. Whoever joins or leaves between
@@ -199,7 +215,7 @@ impl Mirror {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let members = self.members.range::<Id, _>((from, Bound::Unbounded));
         members
-            .map(|(id, kept)| kept.member(id))
+            .map(|(id, kept)| kept.member(id, self.store))
             .take_while(|member| room(member))
             .collect()
     }
@@ -215,18 +231,19 @@ impl Mirror {
     /// How a member is now.
     pub(super) fn change(&self, id: &Id) -> Change {
         match self.members.get(id) {
-            Some(kept) => Change::Joined(kept.member(id)),
+            Some(kept) => Change::Joined(kept.member(id, self.store)),
             None => Change::Left(id.clone()),
         }
     }
 }
 
 impl Kept {
-    fn member(&self, (channel, _): &Id) -> Member {
+    fn member(&self, (channel, _): &Id, store: u64) -> Member {
         Member {
             channel: channel.clone(),
             seen: self.seen.clone(),
             joined_at_ms: self.joined_at_ms,
+            known: self.told != 0 && self.told != store,
         }
     }
 }
@@ -261,14 +278,15 @@ mod tests {
         let (mut mirror, tasks, ada, bob) = (Mirror::default(), channel("tasks"), someone(), someone());
         mirror.joined(&tasks, &ada, 1);
         assert_eq!(mirror.take_untold(), None);
-        mirror.begin_snapshot();
+        mirror.begin_snapshot(1);
         let everyone = mirror.part(None, |_| true);
         assert_eq!(
             everyone,
             [Member {
                 channel: tasks.clone(),
                 seen: ada.clone(),
-                joined_at_ms: 1
+                joined_at_ms: 1,
+                known: false
             }]
         );
         assert_eq!(untold(&mut mirror), []);
@@ -278,6 +296,7 @@ mod tests {
             channel: tasks.clone(),
             seen: bob,
             joined_at_ms: 2,
+            known: false,
         });
         assert_eq!(untold(&mut mirror), [joined]);
         mirror.left(&tasks, ada.info.client);
@@ -288,7 +307,7 @@ mod tests {
     #[test]
     fn only_the_last_of_a_members_changes_is_told() {
         let (mut mirror, tasks, ada) = (Mirror::default(), channel("tasks"), someone());
-        mirror.begin_snapshot();
+        mirror.begin_snapshot(1);
         for at in 0..1000 {
             mirror.joined(&tasks, &ada, at);
             mirror.left(&tasks, ada.info.client);
@@ -298,6 +317,7 @@ mod tests {
             channel: tasks,
             seen: ada,
             joined_at_ms: 1000,
+            known: false,
         });
         assert_eq!(untold(&mut mirror), [joined]);
     }
@@ -306,7 +326,7 @@ mod tests {
     fn how_it_is_seen_now_is_told_and_the_stay_goes_on() {
         let (mut mirror, tasks, ada) = (Mirror::default(), channel("tasks"), someone());
         mirror.joined(&tasks, &ada, 1);
-        mirror.begin_snapshot();
+        mirror.begin_snapshot(1);
         let renamed = Seen {
             info: ClientInfo {
                 conn_info: Bytes::from_static(b"{}"),
@@ -319,14 +339,37 @@ mod tests {
             channel: tasks,
             seen: renamed,
             joined_at_ms: 1,
+            known: false,
         });
         assert_eq!(untold(&mut mirror), [joined]);
     }
 
     #[test]
+    fn a_member_that_a_store_before_had_is_known_to_the_next_until_that_has_it() {
+        let (mut mirror, tasks, ada, bob) = (Mirror::default(), channel("tasks"), someone(), someone());
+        mirror.joined(&tasks, &ada, 1);
+        mirror.begin_snapshot(7);
+        let known = |mirror: &Mirror| mirror.part(None, |member| member.known).len();
+        assert_eq!(known(&mirror), 0);
+        mirror.told(&(tasks.clone(), ada.info.client));
+        mirror.begin_snapshot(7);
+        assert_eq!(known(&mirror), 0, "it has it");
+        mirror.begin_snapshot(8);
+        assert_eq!(known(&mirror), 1);
+        mirror.begin_snapshot(8);
+        assert_eq!(known(&mirror), 1, "nobody has said that it has it");
+        mirror.told(&(tasks.clone(), ada.info.client));
+        assert_eq!(known(&mirror), 0);
+        mirror.left(&tasks, ada.info.client);
+        mirror.told(&(tasks.clone(), ada.info.client));
+        mirror.joined(&tasks, &bob, 2);
+        assert_eq!(known(&mirror), 0, "nobody knows of who came since");
+    }
+
+    #[test]
     fn a_stranger_who_leaves_is_no_change() {
         let mut mirror = Mirror::default();
-        mirror.begin_snapshot();
+        mirror.begin_snapshot(1);
         mirror.left(&channel("tasks"), ClientId::random());
         assert_eq!(untold(&mut mirror), []);
     }
@@ -334,7 +377,7 @@ mod tests {
     #[test]
     fn what_presence_would_refuse_is_not_told() {
         let (mut mirror, tasks) = (Mirror::default(), channel("tasks"));
-        mirror.begin_snapshot();
+        mirror.begin_snapshot(1);
         let mut loud = someone();
         loud.info.user = "x".repeat(USER_MAX + 1).into();
         mirror.joined(&tasks, &loud, 1);
@@ -348,7 +391,8 @@ mod tests {
             [Change::Joined(Member {
                 channel: tasks,
                 seen: talkative,
-                joined_at_ms: 1
+                joined_at_ms: 1,
+                known: false
             })]
         );
     }
@@ -378,7 +422,7 @@ mod tests {
     #[test]
     fn more_untold_leaves_than_are_kept_become_a_snapshot() {
         let (mut mirror, tasks) = (Mirror::default(), channel("tasks"));
-        mirror.begin_snapshot();
+        mirror.begin_snapshot(1);
         for _ in 0..=UNTOLD_MAX {
             let passer_by = someone();
             mirror.joined(&tasks, &passer_by, 1);

@@ -7,6 +7,7 @@ mod control;
 mod emulation;
 mod hostile;
 mod http;
+mod losses;
 mod node;
 mod one_way;
 mod streams;

@@ -23,6 +23,7 @@ pub(crate) struct Node {
     pub(crate) publisher: Publisher,
     pub(crate) counter: Counter,
     pub(crate) registry: Registry,
+    pub(crate) health: Health,
     pub(crate) shutdown: Shutdown,
     pub(crate) running: tokio::task::JoinHandle<Option<()>>,
 }
@@ -56,6 +57,11 @@ pub(crate) fn start_in(
     start_whole(&Broker::memory(), "test", namespaces, verifier, change)
 }
 
+/// An open gateway on a bus, with these namespaces and no others.
+pub(crate) fn start_in_on(broker: &Broker, namespaces: Namespaces, change: impl FnOnce(&mut Config)) -> Node {
+    start_whole(broker, "test", namespaces, None, change)
+}
+
 fn start_whole(
     broker: &Broker,
     name: &str,
@@ -73,8 +79,15 @@ fn start_whole(
     config.check().expect("a valid configuration");
     let (shutdown, mut registry) = (Shutdown::new(), Registry::default());
     let nowhere = tonic::transport::Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-    let health = Health::new().component("presence");
-    let members = Members::start("test".into(), nowhere, Duration::from_secs(10), &shutdown, health);
+    let health = Health::new();
+    let presence = health.component("presence");
+    let members = Members::start(
+        "test".into(),
+        nowhere,
+        Duration::from_secs(10),
+        &shutdown,
+        presence,
+    );
     let deps = Deps {
         node: name.into(),
         broker: broker.clone(),
@@ -82,6 +95,7 @@ fn start_whole(
         subscription_verifier: verifier.clone(),
         verifier,
         members,
+        streams: health.component("streams"),
         drain_over: Duration::ZERO,
         shutdown: shutdown.clone(),
     };
@@ -91,6 +105,7 @@ fn start_whole(
         publisher: broker.publisher(),
         counter: gateway.counter(),
         registry,
+        health,
         running: shutdown.spawn(gateway.run()),
         shutdown,
     }

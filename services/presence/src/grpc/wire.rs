@@ -45,7 +45,7 @@ pub(super) fn update(update: wire::GatewayUpdate) -> Result<Update, Status> {
             let members = members
                 .into_iter()
                 .enumerate()
-                .map(|(at, member)| to_member(&format!("snapshot.members[{at}]"), member))
+                .map(|(at, member)| to_joined(&format!("snapshot.members[{at}]"), member))
                 .collect::<Result<_, _>>()?;
             Ok(Update::Snapshot { members, last })
         }
@@ -76,15 +76,23 @@ fn at_most_a_page(field: &str, len: usize) -> Result<(), Status> {
 
 fn to_change(field: &str, change: wire::Change) -> Result<Change, Status> {
     match change.change {
-        Some(change::Change::Joined(member)) => {
-            Ok(Change::Joined(to_member(&format!("{field}.joined"), member)?))
-        }
+        Some(change::Change::Joined(member)) => to_joined(&format!("{field}.joined"), member),
         Some(change::Change::Left(wire::Left { channel, client })) => Ok(Change::Left(MemberId {
             channel: channel_in(&format!("{field}.left.channel"), &channel)?,
             client: client_in(&format!("{field}.left.client"), &client)?,
         })),
         None => Err(invalid(field, "is neither joined nor left")),
     }
+}
+
+fn to_joined(field: &str, member: wire::Member) -> Result<Change, Status> {
+    let known = member.known;
+    let member = to_member(field, member)?;
+    Ok(if known {
+        Change::Known(member)
+    } else {
+        Change::Joined(member)
+    })
 }
 
 fn to_member(field: &str, member: wire::Member) -> Result<Member, Status> {
@@ -97,6 +105,7 @@ fn to_member(field: &str, member: wire::Member) -> Result<Member, Status> {
         joined_at_ms,
         gateway: _,
         announced,
+        known: _,
     } = member;
     for (name, len, max) in [
         ("user", user.len(), USER_MAX),
@@ -148,6 +157,20 @@ pub(super) fn from_member(member: &Member, gateway: &GatewayId) -> wire::Member 
         joined_at_ms: unix_ms(*joined_at),
         gateway: gateway.to_string(),
         announced: *announced,
+        known: false,
+    }
+}
+
+/// Somebody as others in a channel know it.
+pub(super) fn from_info(channel: &Channel, info: &ClientInfo) -> wire::Member {
+    wire::Member {
+        channel: channel.to_string(),
+        client: info.client.to_string(),
+        user: info.user.to_string(),
+        conn_info: info.conn_info.clone(),
+        chan_info: info.chan_info.clone(),
+        announced: true,
+        ..wire::Member::default()
     }
 }
 
@@ -202,6 +225,7 @@ mod tests {
             joined_at_ms: 1_700_000_000_123,
             gateway: "g1".to_owned(),
             announced: true,
+            known: false,
             ..wire::Member::default()
         }
     }

@@ -8,9 +8,9 @@ use std::{
 use bytes::Bytes;
 use redis::FromRedisValue;
 use tidings_broker::{
-    Broker,
+    Broker, Incoming,
     redis::Config,
-    test_util::{RedisCluster, RedisServer},
+    test_util::{Recorder, RedisCluster, RedisServer},
 };
 use tidings_core::{Channel, ClientId, ClientInfo};
 
@@ -19,7 +19,7 @@ use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 
 /// A lease that does not end in a test, and one that ends soon.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
-pub(crate) const SHORT: Duration = Duration::from_millis(50);
+pub(crate) const SHORT: Duration = Duration::from_millis(600);
 
 /// Makes each rule, which is given a bus and leaves nothing behind, a test of the memory store and a test of Redis, and all
 /// together one of a Cluster.
@@ -87,19 +87,29 @@ pub(crate) async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&s
         .unwrap()
 }
 
+/// All keys but the leases, of which nothing is left but when the store was asked and began.
 pub(crate) async fn keys(server: &RedisServer) -> Vec<String> {
-    command(server, &["KEYS", "*"]).await
+    let mut keys: Vec<String> = command(server, &["KEYS", "*"]).await;
+    for at in (0..keys.len()).rev() {
+        if keys[at].ends_with(":{leases}") {
+            let mut left: Vec<String> = command(server, &["HKEYS", &keys.swap_remove(at)]).await;
+            left.retain(|field| field != "answered" && field != "born");
+            keys.extend(left);
+        }
+    }
+    keys
 }
 
 pub(crate) async fn attach(store: &Store, gateway: &str, length: Duration) -> Lease {
-    store
+    let (lease, _) = store
         .attach(&GatewayId::parse(gateway).unwrap(), length)
         .await
-        .unwrap()
+        .unwrap();
+    lease
 }
 
 pub(crate) async fn until_ended(store: &Store, lease: &Lease) {
-    while !store.ended().await.unwrap().contains(lease) {
+    while !store.ended().await.unwrap().leases.contains(lease) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -178,4 +188,11 @@ pub(crate) fn named(cluster: &RedisCluster, prefix: &str) -> Config {
         prefix: prefix.to_owned(),
         ..cluster.config()
     }
+}
+
+/// How many joins and leaves were announced since the last call.
+pub(crate) async fn news(recorder: &Recorder) -> usize {
+    let heard = recorder.heard().await;
+    let news = |one: &&Incoming| matches!(one, Incoming::Join(..) | Incoming::Leave(..));
+    heard.iter().filter(news).count()
 }

@@ -221,7 +221,7 @@ async fn until_settled(store: &Store, broker: &Broker) {
     loop {
         store.settle().await.unwrap();
         let left: u64 = redis::cmd("ZCARD")
-            .arg("tidings:leaving")
+            .arg("tidings:{leases}:leaving")
             .query_async(&mut connection)
             .await
             .unwrap();
@@ -235,7 +235,7 @@ async fn until_settled(store: &Store, broker: &Broker) {
 async fn clear_list(broker: &Broker) {
     let mut connection = broker.redis_pool().unwrap().get().await.unwrap();
     redis::cmd("DEL")
-        .arg("tidings:leaving")
+        .arg("tidings:{leases}:leaving")
         .exec_async(&mut connection)
         .await
         .unwrap();

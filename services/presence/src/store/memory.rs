@@ -4,18 +4,21 @@
 //! caller wait; so nobody is stopped between a change and its announcement.
 
 mod channel;
+mod leases;
 mod log;
 mod state;
 
 use std::{ops::Bound, sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidings_broker::Publisher;
 use tidings_core::{Channel, ClientId};
-use tokio::time::Instant;
 
 use self::state::{News, State};
-use super::{Applied, Changes, Event, Options, Page, Position, Scan, Stats, Swept, Whereabouts, Which};
+use super::{
+    Announced, Applied, Changes, Ended, Epoch, Event, Options, Page, Position, Scan, Stats, Swept,
+    Whereabouts,
+};
 use crate::member::{GatewayId, Lease, Member};
 
 /// How many members one step of a scan gives.
@@ -45,26 +48,12 @@ impl Memory {
         }))
     }
 
-    pub(super) fn attach(&self, gateway: &GatewayId, length: Duration) -> Lease {
-        let mut state = self.0.state.lock();
-        state.last_serial += 1;
-        let lease = Lease {
-            gateway: gateway.clone(),
-            serial: state.last_serial,
-        };
-        state.leases.insert(lease.clone(), Instant::now() + length);
-        lease
+    pub(super) fn attach(&self, gateway: &GatewayId, length: Duration) -> (Lease, Epoch) {
+        self.0.state.lock().leases.attach(gateway, length)
     }
 
     pub(super) fn renew(&self, lease: &Lease, length: Duration) -> bool {
-        let now = Instant::now();
-        match self.0.state.lock().leases.get_mut(lease) {
-            Some(until) if *until > now => {
-                *until = now + length;
-                true
-            }
-            _ => false,
-        }
+        self.0.state.lock().leases.renew(lease, length)
     }
 
     pub(super) async fn apply(&self, lease: &Lease, changes: Changes) -> Applied {
@@ -87,30 +76,22 @@ impl Memory {
     }
 
     pub(super) fn supersede(&self, lease: &Lease) {
-        let oldest = Lease {
-            serial: 0,
-            ..lease.clone()
-        };
-        for (_, until) in self.0.state.lock().leases.range_mut(oldest..lease.clone()) {
-            *until = Instant::now();
-        }
+        self.0.state.lock().leases.supersede(lease);
     }
 
     pub(super) fn end(&self, lease: &Lease) {
-        self.0.state.lock().leases.insert(lease.clone(), Instant::now());
+        self.0.state.lock().leases.end(lease);
     }
 
-    pub(super) fn leases(&self, which: Which) -> Vec<Lease> {
-        let now = Instant::now();
-        let wanted = |until: &Instant| (*until > now) == (which == Which::Live);
-        self.0
-            .state
-            .lock()
-            .leases
-            .iter()
-            .filter(|(_, until)| wanted(until))
-            .map(|(lease, _)| lease.clone())
-            .collect()
+    pub(super) fn ended(&self) -> Ended {
+        self.0.state.lock().leases.ended()
+    }
+
+    /// The state, in which it is known which leases are live now.
+    fn judged(&self) -> MutexGuard<'_, State> {
+        let mut state = self.0.state.lock();
+        state.leases.judge();
+        state
     }
 
     pub(super) async fn sweep(&self, lease: &Lease) -> Swept {
@@ -122,22 +103,27 @@ impl Memory {
     }
 
     pub(super) fn members(&self, channel: &Channel, after: Option<ClientId>, limit: usize) -> Page {
-        let state = self.0.state.lock();
+        let state = self.judged();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut members = state.visible(channel, from);
         let page = members.by_ref().take(limit).collect();
         Page {
             members: page,
             more: members.next().is_some(),
+            complete: state.leases.is_complete(),
         }
     }
 
+    pub(super) fn announced(&self, channel: &Channel) -> Announced {
+        self.judged().announced(channel)
+    }
+
     pub(super) fn stats(&self, channel: &Channel) -> Stats {
-        self.0.state.lock().stats(channel)
+        self.judged().stats(channel)
     }
 
     pub(super) fn lookup(&self, users: &[Arc<str>], limit: usize) -> Vec<Whereabouts> {
-        let state = self.0.state.lock();
+        let state = self.judged();
         let mut room = limit;
         let mut found = Vec::with_capacity(users.len());
         for user in users {
@@ -149,7 +135,7 @@ impl Memory {
     }
 
     pub(super) fn scan(&self, scan: &mut Scan) -> Option<Vec<(Member, GatewayId)>> {
-        let state = self.0.state.lock();
+        let state = self.judged();
         let members = state.everyone(scan.after.as_ref(), SCANNED);
         scan.after = members.last().map(|(member, _)| member.id());
         (!members.is_empty()).then_some(members)

@@ -2,8 +2,8 @@
 //!
 //! | key | type | what |
 //! |---|---|---|
-//! | `tidings:gateways` | sorted set | each [`Lease`], by the time it ends in Unix milliseconds of Redis' own clock; 0: ended on purpose |
-//! | `tidings:gateway:{LEASE}:users` | set | `user:USER` and, of who has none, `client:CLIENT`, with members under the lease, to find these when it ends |
+//! | `tidings:{leases}` | hash | each [`Lease`] → when it ends in Unix milliseconds of Redis' own clock (0: ended on purpose), and its length; `answered`, `born` |
+//! | `tidings:{leases}:LEASE:users` | set | `user:USER` and, of who has none, `client:CLIENT`, with members under the lease, to find these when it ends; `at:CHANNEL CLIENT` where the user's own key could not be written |
 //! | `tidings:user:{USER}`, `tidings:client:{CLIENT}` | hash | `CHANNEL CLIENT` → serial of the lease; serial → how many; `seen` → when the last of them went |
 //! | `tidings:presence:{CHANNEL}` | hash | client id → serial of the lease, since when, `+` when it is announced; a line feed; the encoded info |
 //! | `tidings:presence:{CHANNEL}:leases`, `:users` | hash | serial, and user → how many members |
@@ -11,7 +11,7 @@
 //! | `tidings:presence:{CHANNEL}:announced` | hash | user → how many announced members, where users are announced once |
 //! | `tidings:presence:{CHANNEL}:leaving` | hash | whose leave is announced later: when, and the info |
 //! | `tidings:presence:{CHANNEL}:quiet` | set | who came when the channel was a crowd, and was not announced |
-//! | `tidings:leaving` | sorted set | `CHANNEL CLIENT` by when to look for leaves to announce in the channel |
+//! | `tidings:{leases}:leaving` | sorted set | `CHANNEL CLIENT` by when to look for leaves to announce in the channel |
 //! | `tidings:presence-log` | stream | the newest joins and leaves of all channels |
 //!
 //! Joins and leaves are announced in `tidings:ch:{CHANNEL}` by the script that writes and removes members, in the same
@@ -21,12 +21,15 @@
 //! newest writes may have a leave announced that is then made, and announced, again.
 //!
 //! But for the log, no command and no script touches two hash tags, so every key may live on another node of a Redis Cluster,
-//! where there is no log. What has to happen together is put in an order instead: a user is named in its lease's set, and the place among the
+//! where there is no log. Each primary fails alone: what belongs to one that is unavailable is reported as failed, member by
+//! member, and the rest is done. Only leases, and what finds their members again, have one slot for all; without it
+//! nothing can be written. What has to happen together is put in an order instead: a user is named in its lease's set, and the place among the
 //! user's, before the member is written, and these go after it. A crash in between leaves a name too many, which whoever
 //! looks a user up compares with the members and the sweep removes; never a
 //! member that nobody finds again, with one exception: a write that comes after its lease was swept, by a writer that
 //! then does not live to end the lease again. What it wrote is never visible, but stays.
 
+mod announced;
 mod entry;
 mod leaving;
 mod log;
@@ -37,11 +40,11 @@ mod write;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use redis::{FromRedisValue, Pipeline, Script};
+use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use tidings_broker::redis::{Pool, channel_name};
 use tidings_core::{Channel, ClientId};
 
-use super::{Error, Options, Which};
+use super::{Ended, Epoch, Error, Options};
 use crate::member::{GatewayId, Lease};
 
 /// How long one exchange may take, so that a Redis that hangs becomes an error while callers still wait.
@@ -70,8 +73,9 @@ struct Keys {
 }
 
 impl Keys {
-    fn gateways(&self) -> String {
-        format!("{}:gateways", self.prefix)
+    /// The leases. Everything under their hash tag is in one slot.
+    fn leases(&self) -> String {
+        format!("{}:{{leases}}", self.prefix)
     }
 
     fn presence(&self, channel: &Channel) -> String {
@@ -90,7 +94,7 @@ impl Keys {
 
     /// Who has members under a lease.
     fn users(&self, lease: &Lease) -> String {
-        format!("{}:gateway:{{{lease}}}:users", self.prefix)
+        format!("{}:{lease}:users", self.leases())
     }
 
     /// Where somebody is.
@@ -103,7 +107,7 @@ impl Keys {
 
     /// When to look for leaves to announce.
     fn leaving(&self) -> String {
-        format!("{}:leaving", self.prefix)
+        format!("{}:leaving", self.leases())
     }
 
     fn log(&self) -> String {
@@ -154,6 +158,7 @@ struct Scripts {
     apply: Script,
     places: Script,
     page: Script,
+    announced: Script,
     stats: Script,
     look: Script,
     due: Script,
@@ -161,10 +166,32 @@ struct Scripts {
     settle: Script,
 }
 
-/// The text of those that pipelines load by themselves.
-const APPLY: &str = concat!(include_str!("redis/field.lua"), include_str!("redis/apply.lua"));
-const PLACES: &str = include_str!("redis/places.lua");
-const SETTLE: &str = concat!(include_str!("redis/field.lua"), include_str!("redis/settle.lua"));
+/// Puts the text of `judge.lua`, or of another script that is not one by itself, before a script.
+macro_rules! script {
+    ($($file:literal),+) => {
+        Script::new(concat!($(include_str!(concat!("redis/", $file, ".lua"))),+))
+    };
+}
+
+impl Scripts {
+    fn new() -> Self {
+        Self {
+            attach: script!("judge", "attach"),
+            renew: script!("judge", "renew"),
+            supersede: script!("judge", "supersede"),
+            leases: script!("judge", "leases"),
+            apply: script!("field", "apply"),
+            places: script!("places"),
+            page: script!("page"),
+            announced: script!("announced"),
+            stats: script!("stats"),
+            look: script!("look"),
+            due: script!("due"),
+            looked: script!("looked"),
+            settle: script!("field", "settle"),
+        }
+    }
+}
 
 impl Redis {
     /// On a Cluster there is no log.
@@ -172,38 +199,29 @@ impl Redis {
         if pool.is_cluster() {
             options.log = 0;
         }
-        let scripts = Scripts {
-            attach: Script::new(include_str!("redis/attach.lua")),
-            renew: Script::new(include_str!("redis/renew.lua")),
-            supersede: Script::new(include_str!("redis/supersede.lua")),
-            leases: Script::new(include_str!("redis/leases.lua")),
-            apply: Script::new(APPLY),
-            places: Script::new(PLACES),
-            page: Script::new(include_str!("redis/page.lua")),
-            stats: Script::new(include_str!("redis/stats.lua")),
-            look: Script::new(include_str!("redis/look.lua")),
-            due: Script::new(include_str!("redis/due.lua")),
-            looked: Script::new(include_str!("redis/looked.lua")),
-            settle: Script::new(SETTLE),
-        };
         Self {
             pool,
             keys: Keys {
                 prefix: prefix.into(),
             },
-            scripts: Arc::new(scripts),
+            scripts: Arc::new(Scripts::new()),
             options,
         }
     }
 
-    pub(super) async fn attach(&self, gateway: &GatewayId, length: Duration) -> Result<Lease, Error> {
-        let serial = self
+    pub(super) async fn attach(
+        &self,
+        gateway: &GatewayId,
+        length: Duration,
+    ) -> Result<(Lease, Epoch), Error> {
+        let (serial, epoch) = self
             .on_leases(&self.scripts.attach, &[gateway.as_str(), &millis(length)])
             .await?;
-        Ok(Lease {
+        let lease = Lease {
             gateway: gateway.clone(),
             serial,
-        })
+        };
+        Ok((lease, Epoch(epoch)))
     }
 
     pub(super) async fn renew(&self, lease: &Lease, length: Duration) -> Result<bool, Error> {
@@ -217,36 +235,37 @@ impl Redis {
     }
 
     pub(super) async fn end(&self, lease: &Lease) -> Result<(), Error> {
-        let mut pipeline = redis::pipe();
-        pipeline
-            .cmd("ZADD")
-            .arg(self.keys.gateways())
-            .arg(0)
-            .arg(lease.to_string())
-            .ignore();
-        self.send(&pipeline).await
+        let mut end = redis::cmd("HSET");
+        end.arg(self.keys.leases()).arg(lease.to_string()).arg("0 0");
+        self.one(None, end).await
     }
 
-    pub(super) async fn leases(&self, which: Which) -> Result<Vec<Lease>, Error> {
-        let which = match which {
-            Which::Live => "live",
-            Which::Ended => "ended",
-        };
-        let leases: Vec<String> = self.on_leases(&self.scripts.leases, &[which]).await?;
-        Ok(leases.iter().filter_map(|text| Lease::parse(text)).collect())
+    pub(super) async fn ended(&self) -> Result<Ended, Error> {
+        let (leases, shortest, _) = self.leases("ended").await?;
+        Ok(Ended {
+            leases,
+            shortest: (shortest > 0).then(|| Duration::from_millis(shortest)),
+        })
     }
 
-    /// The gateways whose leases live, by the leases' serials.
-    async fn live(&self) -> Result<HashMap<u64, GatewayId>, Error> {
-        let live = self.leases(Which::Live).await?;
-        Ok(live
-            .into_iter()
-            .map(|lease| (lease.serial, lease.gateway))
-            .collect())
+    async fn leases(&self, which: &str) -> Result<(Vec<Lease>, u64, bool), Error> {
+        let (leases, shortest, complete): (Vec<String>, u64, bool) =
+            self.on_leases(&self.scripts.leases, &[which]).await?;
+        let leases = leases.iter().filter_map(|text| Lease::parse(text));
+        Ok((leases.collect(), shortest, complete))
+    }
+
+    async fn live(&self) -> Result<Live, Error> {
+        let (live, _, complete) = self.leases("live").await?;
+        let gateways = live.into_iter().map(|lease| (lease.serial, lease.gateway));
+        Ok(Live {
+            gateways: gateways.collect(),
+            complete,
+        })
     }
 
     async fn on_leases<T: FromRedisValue>(&self, script: &Script, args: &[&str]) -> Result<T, Error> {
-        self.run(script, &[self.keys.gateways()], args).await
+        self.run(script, &[self.keys.leases()], args).await
     }
 
     /// Runs one script.
@@ -256,22 +275,37 @@ impl Redis {
         keys: &[String],
         args: &[&str],
     ) -> Result<T, Error> {
-        let exchange = async {
-            let mut connection = self.pool.get().await.map_err(unavailable)?;
-            let mut call = script.prepare_invoke();
-            for key in keys {
-                call.key(key);
-            }
-            for arg in args {
-                call.arg(arg);
-            }
-            call.invoke_async(&mut connection).await.map_err(unavailable)
-        };
-        tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .map_err(unavailable)?
+        let mut call = script.call(keys);
+        call.arg(args);
+        self.one(Some(script), call).await
     }
 
+    /// Sends one command, which may be a call of a script.
+    async fn one<T: FromRedisValue>(&self, script: Option<&Script>, command: Cmd) -> Result<T, Error> {
+        let answers: Vec<Result<T, Error>> = self.each(script, &[command]).await;
+        answers
+            .into_iter()
+            .next()
+            .unwrap_or_else(|| Err(unavailable(std::io::Error::other("no answer"))))
+    }
+
+    /// Sends commands in one exchange, some of which may call a script, and gives the answer to each: in a Cluster those on
+    /// a primary that is unavailable fail alone.
+    async fn each<T: FromRedisValue>(
+        &self,
+        script: Option<&Script>,
+        commands: &[Cmd],
+    ) -> Vec<Result<T, Error>> {
+        let code = script.map(|script| script.code);
+        let answers = self.pool.each(commands, code, TIMEOUT).await;
+        let typed = |answer: Value| T::from_redis_value(answer).map_err(unavailable);
+        answers
+            .into_iter()
+            .map(|answer| answer.map_err(unavailable).and_then(typed))
+            .collect()
+    }
+
+    /// Sends what fails or succeeds together.
     async fn send<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, Error> {
         let exchange = async {
             let mut connection = self.pool.get().await.map_err(unavailable)?;
@@ -283,12 +317,32 @@ impl Redis {
     }
 }
 
-/// A pipeline that loads a script first: that costs microseconds a batch, and a Redis that was restarted needs no second
-/// exchange.
-fn loading(script: &str) -> Pipeline {
-    let mut pipeline = redis::pipe();
-    pipeline.cmd("SCRIPT").arg("LOAD").arg(script).ignore();
-    pipeline
+/// Whose leases live.
+struct Live {
+    /// By the leases' serials.
+    gateways: HashMap<u64, GatewayId>,
+    /// Every gateway has had time to report its members.
+    complete: bool,
+}
+
+/// A script, known to Redis by its hash once it has run there.
+struct Script {
+    code: &'static str,
+    hash: String,
+}
+
+impl Script {
+    fn new(code: &'static str) -> Self {
+        let hash = redis::Script::new(code).get_hash().to_owned();
+        Self { code, hash }
+    }
+
+    /// A call of it; the arguments follow.
+    fn call(&self, keys: &[String]) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.hash).arg(keys.len()).arg(keys);
+        call
+    }
 }
 
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {

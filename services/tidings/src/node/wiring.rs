@@ -1,6 +1,6 @@
 //! How a node's components are put together, one after the other.
 
-use std::{future::Future, io, pin::Pin, sync::Arc};
+use std::{future::Future, io, pin::Pin, sync::Arc, time::Duration};
 
 use tidings_broker::Broker;
 use tidings_fanout::{self as fanout, Fanout, source};
@@ -16,6 +16,9 @@ use tonic::transport::Channel;
 
 use super::{Addresses, Node, Plan, Service, reload, reports, roll, stages::Stages};
 use crate::{config::Config, failure::Failure, grpc};
+
+/// How often a connection to presence is tried, and how long the answer may take, at least and at most.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 
 /// A node in the making.
 pub(super) struct Wiring {
@@ -83,7 +86,15 @@ impl Wiring {
         let url = self.plan.config.presence.url.as_deref();
         let endpoint = url.map(grpc::endpoint).transpose();
         let endpoint = endpoint.map_err(|error| Failure::usage(format!("`presence.url`: {error}")))?;
-        Ok(endpoint.map(|endpoint| endpoint.connect_lazy()))
+        // A replica that stands still keeps its connections: they are given up while there is time to go to another.
+        let patience = (self.plan.config.presence.lease / 8).clamp(KEEP_ALIVE.0, KEEP_ALIVE.1);
+        Ok(endpoint.map(|endpoint| {
+            endpoint
+                .http2_keep_alive_interval(patience)
+                .keep_alive_timeout(patience)
+                .keep_alive_while_idle(true)
+                .connect_lazy()
+        }))
     }
 
     /// The gateway, which reports its members to `presence`.
@@ -108,6 +119,7 @@ impl Wiring {
             verifier: verifier.clone(),
             subscription_verifier: config.subscription_verifier()?.or(verifier),
             members,
+            streams: self.health.component("streams"),
             drain_over: config.drain.over,
             shutdown: self.stages.clients.clone(),
         };

@@ -1,65 +1,114 @@
--- One publication to one channel: once, into the stream, and to whoever listens.
+-- Publications of one caller to one channel, in their order: each once, into the stream, and to the subscribers.
 --
--- KEYS: 1 the top, 2 the stream, 3 the answer
--- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the envelope, 4 how long the answer is kept (0: it is not),
---       5 the most entries (0: no stream), 6 how old they may be, 7 how long the top outlives them, 8 an epoch that never
---       was, 9 the generation of this Redis, 10 and 11 an offset that was given, and its epoch ('': none), 12 and 13 a
---       version of 20 digits, and the row that it is in ('': none). Times are in milliseconds.
--- Returns whether nothing was done (1, 0), because it was or something as new, and the answer: "offset:epoch", or "0:" without a stream. An error when Redis
--- does not allow the channel: with a stream it is kept and none of the listeners has heard it.
-local top, stream, once = KEYS[1], KEYS[2], KEYS[3]
-local publish, channel, envelope = ARGV[1], ARGV[2], ARGV[3]
-local window, size, ttl = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local generation = ARGV[9]
+-- KEYS: 1 the top; and where a slot of a Cluster is not just on its way here, the others, so that they are known to be here.
+-- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the stream, 4 how long the top outlives its entries, 5 an epoch that
+--       never was, 6 the generation of this Redis, 7 evidence: "offset:epoch,…" of what was given in the stream; then 7 for each publication:
+--       its envelope, the most entries (0: no stream), how old they may be, the key of its answer ('': none) and how long that
+--       is kept, a version of 20 digits and its series ('': none). Times are in milliseconds.
+-- Returns for each publication: 0 published, 1 nothing was done, because it or something as new was published before, or 2
+-- Redis does not allow the channel: with a stream it is kept and has not reached the subscribers; and the answer:
+-- "offset:epoch", "0:" without a stream, or what Redis said.
+local top, stream = KEYS[1], ARGV[3]
+local command, channel, outlives, new_epoch = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
+local generation, evidence = ARGV[6], ARGV[7]
+local HEAD, FIELDS = 7, 7
 
 -- More than one channel gets between two looks at Redis, or between two snapshots of it: 2^36 is two days of all that a
--- Redis can do. 2^53, where numbers here stop being exact, is 131,072 of them.
-local LEAP = 68719476736
+-- Redis can do. By chance up to as much again: a Redis that goes back to one snapshot twice must not leap to where it was
+-- before, where other publications have been.
+local LEAP = 68719476736 + tonumber(string.sub(redis.sha1hex(new_epoch), 1, 9), 16)
 
--- The most seams that are remembered. Who comes back from before the oldest is told that it cannot recover.
-local SEAMS = 8
+-- Numbers stop being exact behind this one. A stream that gets here begins anew.
+local LAST = 9007199254740991
 
--- Appends the envelope to the stream; returns its offset, its epoch and, at a seam, the offset before it. Numbers are
--- formatted here because Redis would take three times as long.
-local function append()
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'expires', 'generation', 'seams')
-  local last, epoch, expires, seams = tonumber(known[1]) or 0, known[2], tonumber(known[4]) or 0, known[6] or ''
-  local offset, seam = last + 1, nil
+local now = clock()
 
-  if epoch == ARGV[11] and is_lost(tonumber(ARGV[10]), last, seams) then
-    -- Redis has lost what somebody was told is kept. What is there stays.
-    epoch, expires = ARGV[8], 0
-  elseif epoch and known[5] ~= generation then
+-- The stream as it is; `loaded` once it was looked at.
+local loaded, offset, epoch, kept_until, expires, generations, jumps, epochs, born, version, series
+-- The offset that the next publication follows, where some are left out.
+local jump
+
+-- The stream has lost something, or comes to its end. What is there stays, under another epoch.
+local function change_epoch()
+  if epoch then
+    epochs = remember(epochs, epoch, EPOCHS)
+  end
+  epoch, expires = new_epoch, 0
+end
+
+-- The generation of a process changes without any loss when it forgets whom it followed long ago.
+local function is_known()
+  local newest = string.match(generations, '^[^,]*')
+  return contains(generations, generation) or generation == string.match(newest, '^[^-]*')
+end
+
+local function load()
+  local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'expires', 'generation', 'seams', 'epochs',
+    'provisional', 'version', 'row')
+  loaded = true
+  offset, epoch, kept_until, expires = tonumber(known[1]) or 0, known[2], tonumber(known[3]) or 0, tonumber(known[4]) or 0
+  generations, jumps, epochs, born = known[5] or '', known[6] or '', known[7] or '', known[8] or ''
+  version, series = known[9], known[10]
+  local lost
+  lost, epochs = compare(evidence, offset, epoch, jumps, epochs)
+  if lost then
+    change_epoch()
+    born = ''
+  end
+  if not epoch then
+    epoch, expires = new_epoch, 0
+    born = provisional(now, 0) .. ',' .. provisional(now, 1)
+  end
+  if not known[2] then
+    generations = generation
+  elseif lost then
+    -- Nobody was given an offset under the new epoch.
+    generations = remember(generations, generation, GENERATIONS)
+  elseif not is_known() then
     -- Redis may have gone back in time: what comes next may have been given before. Nobody gets that again.
-    offset, seam, expires = last + LEAP, last, 0
-    local older = {string.format('%d:%d', last, offset)}
-    for entry in string.gmatch(seams, '%d+:%d+') do
-      if #older < SEAMS then
-        older[#older + 1] = entry
-      end
-    end
-    seams = table.concat(older, ',')
+    jump, offset, expires = offset, offset + LEAP - 1, 0
+    jumps = remember(jumps, string.format('%d:%d', jump, offset + 1), JUMPS)
+    generations = remember(generations, generation, GENERATIONS)
   end
-  local id = string.format('%d-%d', offset, now)
+end
 
-  local entry = {'publication', envelope}
-  if seam then
-    entry = {'publication', envelope, 'seam', string.format('%d', seam)}
+-- The stream begins again at 1.
+local function restart()
+  redis.call('DEL', stream)
+  change_epoch()
+  offset, jump, jumps, born = 0, nil, '', ''
+end
+
+-- Appends an envelope; returns its offset, and the one that it follows where some are left out. Numbers are formatted here
+-- because Redis would take three times as long.
+local function append(envelope, size)
+  if offset >= LAST then
+    restart()
   end
-  if not epoch or not redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', ARGV[5], id, unpack(entry)) then
-    -- One of the two is not there. Entries that are not old enough to have expired were lost; so is what has no top.
-    if not epoch or now < tonumber(known[3]) then
-      redis.call('DEL', top, stream)
-      offset, epoch, seam, seams = 1, ARGV[8], nil, ''
-      id = string.format('1-%d', now)
-      entry = {'publication', envelope}
+  local follows = jump
+  local entry = {'publication', envelope}
+  if follows then
+    entry = {'publication', envelope, 'seam', string.format('%d', follows)}
+  end
+  local id = string.format('%d-%d', offset + 1, now)
+  if offset == 0 or not redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', size, id, unpack(entry)) then
+    -- There is no stream. Entries that are not old enough to have expired were lost; what is left of a stream without a
+    -- top is not known to be whole.
+    if offset > 0 and now < kept_until then
+      restart()
+      follows, id, entry = nil, string.format('1-%d', now), {'publication', envelope}
+    elseif offset == 0 then
+      redis.call('DEL', stream)
     end
     redis.call('XADD', stream, id, unpack(entry))
     expires = 0
   end
+  offset, jump = offset + 1, nil
+  return offset, follows
+end
 
+-- Writes down where the stream is, after the last publication.
+local function save(ttl)
   redis.call('HSET', top, 'offset', string.format('%d', offset), 'until', string.format('%d', now + ttl))
   if expires < now + ttl or expires > now + 2 * ttl then
     -- Once in a ttl, and when that is another. All up to `mark` were there at `marked`, so that a ttl later all are too
@@ -71,12 +120,11 @@ local function append()
     end
     expires = now + 2 * ttl
     redis.call('PEXPIREAT', stream, string.format('%d', expires))
-    redis.call('HSET', top, 'epoch', epoch, 'generation', generation, 'seams', seams,
-      'expires', string.format('%d', expires), 'mark', string.format('%d', offset),
+    redis.call('HSET', top, 'epoch', epoch, 'generation', generations, 'seams', jumps, 'epochs', epochs,
+      'provisional', born, 'expires', string.format('%d', expires), 'mark', string.format('%d', offset),
       'marked', string.format('%d', now))
-    redis.call('PEXPIREAT', top, string.format('%d', expires + ARGV[7]))
+    redis.call('PEXPIREAT', top, string.format('%d', expires + outlives))
   end
-  return offset, epoch, seam
 end
 
 local function varint(number)
@@ -89,44 +137,67 @@ local function varint(number)
 end
 
 -- A position as protobuf, to be put behind the envelope: the fields `offset`, `epoch` and `seam` of its `publication`.
-local function encode(offset, epoch, seam)
-  local fields = string.char(48) .. varint(offset) .. string.char(58, #epoch) .. epoch
-  if seam then
-    fields = fields .. string.char(96) .. varint(seam)
+local function encode(at, follows)
+  local fields = string.char(48) .. varint(at) .. string.char(58, #epoch) .. epoch
+  if follows then
+    fields = fields .. string.char(96) .. varint(follows)
   end
   return string.char(10, #fields) .. fields
 end
 
-if window > 0 then
-  local first = redis.call('GET', once)
-  if first then
-    return {1, first}
+local first = {}
+for at = HEAD + 1, #ARGV, FIELDS do
+  local once = ARGV[at + 3]
+  if once ~= '' and first[once] == nil then
+    first[once] = redis.call('GET', once)
   end
 end
-local answer = '0:'
-if size > 0 and ARGV[12] ~= '' then
-  -- Versions are text of one length, because numbers here are not exact enough.
-  local known = redis.call('HMGET', top, 'version', 'row', 'offset', 'epoch')
-  if known[1] and known[2] == ARGV[13] and ARGV[12] <= known[1] then
-    return {1, known[3] .. ':' .. known[4]}
+
+local results, ttl = {}, 0
+for at = HEAD + 1, #ARGV, FIELDS do
+  local envelope, size, once, window = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 3], ARGV[at + 4]
+  local number, its_series = ARGV[at + 5], ARGV[at + 6]
+  local answer, is_old = '0:', false
+  if size > 0 and not loaded and not (once ~= '' and first[once]) then
+    load()
+  end
+  if size > 0 and number ~= '' and loaded then
+    -- Versions are text of one length, because numbers here are not exact enough.
+    is_old = version and series == its_series and number <= version
+  end
+  if once ~= '' and first[once] then
+    results[#results + 1] = {1, first[once]}
+  elseif is_old then
+    results[#results + 1] = {1, string.format('%d:%s', offset, epoch)}
+  else
+    if size > 0 then
+      local given, follows = append(envelope, size)
+      ttl = tonumber(ARGV[at + 2])
+      envelope = envelope .. encode(given, follows)
+      answer = string.format('%d:%s', given, epoch)
+      if number ~= '' then
+        version, series = number, its_series
+        redis.call('HSET', top, 'version', number, 'row', its_series)
+      end
+    end
+    -- All is written before anything is published: a Redis that is full, or a replica by now, refuses what writes, and what it
+    -- has published by then would be published again by each repeat.
+    if once ~= '' then
+      redis.call('SET', once, answer, 'PX', window)
+      first[once] = answer
+    end
+    -- Redis may not allow the channel. What is in the stream by then stays there, so that is done: a repeat must not append
+    -- again.
+    local received = redis.pcall(command, channel, envelope)
+    local refused = type(received) == 'table' and received.err
+    if refused and once ~= '' and size == 0 then
+      redis.call('DEL', once)
+      first[once] = false
+    end
+    results[#results + 1] = refused and {2, refused} or {0, answer}
   end
 end
-if size > 0 then
-  local offset, epoch, seam = append()
-  envelope = envelope .. encode(offset, epoch, seam)
-  answer = string.format('%d:%s', offset, epoch)
-  if ARGV[12] ~= '' then
-    redis.call('HSET', top, 'version', ARGV[12], 'row', ARGV[13])
-  end
+if ttl > 0 then
+  save(ttl)
 end
--- Redis may not allow the channel. What is in the stream by then stays there, so that is done: asking again must not append
--- again.
-local heard = redis.pcall(publish, channel, envelope)
-local refused = type(heard) == 'table' and heard.err
-if window > 0 and (size > 0 or not refused) then
-  redis.call('SET', once, answer, 'PX', window)
-end
-if refused then
-  return heard
-end
-return {0, answer}
+return results

@@ -1,44 +1,59 @@
--- A part of a stream, and where the stream is.
+-- A part of a stream, and where the stream is. Writes nothing, unless something was lost or the top would be forgotten.
 --
--- KEYS: 1 the top, 2 the stream
--- ARGV: 1 an epoch that never was, 2 the generation of this Redis, 3 how long the top is remembered, 4 and 5 an offset
---       that was given, and its epoch ('': none), 6 the most publications, 7 the offset to start next to ('': at an end),
---       8 whether in reverse (1, 0), 9 the most entries that count, 10 how old they may be. Times are in milliseconds.
---       When 6 is 0, what follows is not looked at.
--- Returns the offset, the epoch and the entries.
-local top, stream = KEYS[1], KEYS[2]
-local remembered, limit = tonumber(ARGV[3]), tonumber(ARGV[6])
+-- KEYS: 1 the top; and where a slot of a Cluster is not just on its way here, the stream, so that it is known to be here.
+-- ARGV: 1 the stream, 2 an epoch that never was, 3 the generation of this Redis, 4 how long the top is remembered,
+--       5 evidence: "offset:epoch,…" of what was given in the stream, 6 the most publications, 7 the offset to start next to
+--       ('': at an end), 8 whether in reverse (1, 0), 9 the most entries that count, 10 how old they may be, 11 the most bytes ('':
+--       no bound). Times are in milliseconds. When 6 is 0, what follows is not looked at.
+-- Returns the offset, the epoch, the provisional epochs that count as this one, and the entries.
+local top, stream, new_epoch, generation = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local remembered, evidence, limit = tonumber(ARGV[4]), ARGV[5], tonumber(ARGV[6])
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'seams')
-local offset, epoch, kept_until, seams = tonumber(known[1]), known[2], tonumber(known[3]), known[4] or ''
+-- Entries that are read at a time where there is a bound in bytes.
+local STEP = 16
 
--- Entries that are not old enough to have expired were lost when they are not there; so is what has no top.
-if not epoch or (now < kept_until and redis.call('EXISTS', stream) == 0) then
-  offset, epoch, kept_until = 0, ARGV[1], 0
-  redis.call('DEL', top, stream)
-  redis.call('HSET', top, 'offset', offset, 'epoch', epoch, 'until', kept_until, 'generation', ARGV[2])
-elseif epoch == ARGV[5] and is_lost(tonumber(ARGV[4]), offset, seams) then
-  -- Redis has lost what somebody was told is kept. What is there stays.
-  epoch = ARGV[1]
-  redis.call('HSET', top, 'epoch', epoch, 'generation', ARGV[2])
+local now = clock()
+local known = redis.call('HMGET', top, 'offset', 'epoch', 'until', 'seams', 'epochs', 'provisional', 'generation')
+local offset, epoch, kept_until = tonumber(known[1]) or 0, known[2], tonumber(known[3]) or 0
+local jumps, epochs, born = known[4] or '', known[5] or '', known[6] or ''
+
+local lost
+lost, epochs = compare(evidence, offset, epoch, jumps, epochs)
+if not epoch and not lost then
+  -- Nothing was ever published here, or so long ago that it is forgotten: nothing is kept for a channel that is only asked for.
+  return {0, provisional(now, 0), '', {}}
+end
+if epoch and now < kept_until and redis.call('EXISTS', stream) == 0 then
+  -- Entries that are not old enough to have expired were lost.
+  lost, offset, kept_until, jumps = true, 0, 0, ''
+end
+if lost then
+  -- What is there stays, under another epoch, under which nobody was given an offset.
+  if epoch then
+    epochs = remember(epochs, epoch, EPOCHS)
+  else
+    redis.call('DEL', stream)
+  end
+  epoch, born = new_epoch, ''
+  redis.call('HSET', top, 'offset', string.format('%d', offset), 'epoch', epoch, 'until',
+    string.format('%d', kept_until), 'seams', jumps, 'epochs', epochs, 'provisional', born,
+    'generation', remember(known[7] or '', generation, GENERATIONS))
 end
 -- Seldom, so that asking hardly ever writes.
 if redis.call('PTTL', top) < remembered / 2 then
   redis.call('PEXPIRE', top, remembered)
 end
 
--- Whether the entry at `offset`, or the next that is there, is too old. IDs are "offset-time".
-local function is_old(offset)
-  local entry = redis.call('XRANGE', stream, string.format('%d', offset), '+', 'COUNT', 1)[1]
+-- Whether the entry at `at`, or the next that is there, is too old. IDs are "offset-time".
+local function is_old(at)
+  local entry = redis.call('XRANGE', stream, string.format('%d', at), '+', 'COUNT', 1)[1]
   return entry and tonumber(string.match(entry[1], '%-(%d+)')) <= now - ARGV[10]
 end
 
--- The offset of the oldest of the `size` newest publications: offsets that a seam leaves out do not count.
+-- The offset of the oldest of the `size` newest publications: offsets that were left out do not count.
 local function oldest(size)
   local from = offset - size + 1
-  for last, first in string.gmatch(seams, '(%d+):(%d+)') do
+  for last, first in string.gmatch(jumps, '(%d+):(%d+)') do
     last, first = tonumber(last), tonumber(first)
     if from < first then
       from = from - (first - last - 1)
@@ -47,33 +62,69 @@ local function oldest(size)
   return math.max(1, from)
 end
 
+-- The first offset behind the entries that are too old. These are in front.
+local function skip_old(from, to)
+  if from > to or not is_old(from) then
+    return from
+  end
+  local low, high = from + 1, to + 1
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    if is_old(middle) then
+      low = middle + 1
+    else
+      high = middle
+    end
+  end
+  return low
+end
+
+-- At most `count` entries of a part.
+local function range(from, to, reverse, count)
+  local first, last = string.format('%d', from), string.format('%d', to)
+  if from > to then
+    return {}
+  elseif reverse then
+    return redis.call('XREVRANGE', stream, last, first, 'COUNT', count)
+  end
+  return redis.call('XRANGE', stream, first, last, 'COUNT', count)
+end
+
+-- As many entries of a part as fit into so many bytes, one at the least.
+local function within(bytes, from, to, reverse)
+  local entries = {}
+  while #entries < limit do
+    local part = range(from, to, reverse, math.min(STEP, limit - #entries))
+    for _, entry in ipairs(part) do
+      bytes = bytes - #entry[2][2]
+      if bytes < 0 and #entries > 0 then
+        return entries
+      end
+      entries[#entries + 1] = entry
+      local at = tonumber(string.match(entry[1], '^%d+'))
+      if reverse then
+        to = at - 1
+      else
+        from = at + 1
+      end
+    end
+    if #part == 0 then
+      return entries
+    end
+  end
+  return entries
+end
+
 local entries = {}
 if limit > 0 and now < kept_until then
-  local since, reverse = tonumber(ARGV[7]), ARGV[8] == '1'
+  local since, reverse, bytes = tonumber(ARGV[7]), ARGV[8] == '1', tonumber(ARGV[11])
   local from, to = oldest(tonumber(ARGV[9])), offset
   if since and reverse then
     to = math.min(to, since - 1)
   elseif since then
     from = math.max(from, since + 1)
   end
-  -- The old are in front. When there are any, the first young one is found by halving.
-  if from <= to and is_old(from) then
-    local low, high = from + 1, to + 1
-    while low < high do
-      local middle = math.floor((low + high) / 2)
-      if is_old(middle) then
-        low = middle + 1
-      else
-        high = middle
-      end
-    end
-    from = low
-  end
-  local first, last = string.format('%d', from), string.format('%d', to)
-  if from <= to and reverse then
-    entries = redis.call('XREVRANGE', stream, last, first, 'COUNT', limit)
-  elseif from <= to then
-    entries = redis.call('XRANGE', stream, first, last, 'COUNT', limit)
-  end
+  from = skip_old(from, to)
+  entries = bytes and within(bytes, from, to, reverse) or range(from, to, reverse, limit)
 end
-return {offset, epoch, entries}
+return {offset, epoch, born, entries}

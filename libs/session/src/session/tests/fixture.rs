@@ -223,6 +223,7 @@ pub(super) fn place(top: u64, read: &[u64]) -> Place {
     Place {
         position: Some(position(top, "e")),
         publications: read.iter().map(|offset| publication(*offset)).collect(),
+        provisional: String::new(),
     }
 }
 

@@ -59,6 +59,44 @@ fn a_recovery_is_never_partial() {
     lost(position(5, "e"), placeless);
 }
 
+/// Where a stream is to which nothing was ever published, under the provisional epoch `epoch`.
+fn unborn(epoch: &str) -> Place {
+    Place {
+        position: Some(position(0, epoch)),
+        ..Place::default()
+    }
+}
+
+#[test]
+fn a_provisional_position_is_recovered_whatever_its_epoch_while_nothing_was_published() {
+    let (since, now) = (position(0, "~41"), position(0, "~42"));
+    let same = recovered("kept:1", since, unborn("~42"));
+    assert_eq!(same, (true, vec![], now));
+    let gone = recovered("kept:1", position(3, "e"), unborn("~42"));
+    assert_eq!(
+        gone,
+        (false, vec![], position(0, "~42")),
+        "the stream was forgotten"
+    );
+}
+
+#[test]
+fn a_provisional_position_is_recovered_in_the_stream_that_knows_its_epoch_and_in_no_other() {
+    let born = |top, read: &[u64]| Place {
+        provisional: "~42,~41".to_owned(),
+        ..place(top, read)
+    };
+    let from_start = recovered("kept:1", position(0, "~41"), born(2, &[1, 2]));
+    assert_eq!(from_start, (true, vec![1, 2], position(0, "e")));
+    // A client that was subscribed when the stream began goes on to name the epoch that it was given.
+    let later = recovered("kept:1", position(5, "~42"), born(7, &[6, 7]));
+    assert_eq!(later, (true, vec![6, 7], position(5, "e")));
+    let too_old = recovered("kept:1", position(0, "~40"), born(2, &[1, 2]));
+    assert_eq!(too_old, (false, vec![], position(2, "e")));
+    let known = recovered("cached:1", position(7, "~42"), born(7, &[7]));
+    assert_eq!((known.0, known.1), (true, vec![]), "the client has the newest");
+}
+
 #[test]
 fn a_seam_is_crossed_by_who_was_before_it_and_by_nobody_who_heard_what_it_leaves_out() {
     let over = || {

@@ -10,7 +10,7 @@ use tidings_core::{ClientId, ClientInfo};
 use tokio::time::Instant;
 
 use super::{
-    super::{Options, Per},
+    super::{Coming, Options, Per},
     state::News,
 };
 use crate::member::{Lease, Member};
@@ -59,10 +59,11 @@ impl Room {
     pub(super) fn write(
         &mut self,
         lease: &Lease,
-        member: Member,
+        Coming { member, known }: Coming,
         options: &Options,
         news: &mut Vec<News>,
     ) -> Option<bool> {
+        let said = news.len();
         let kept = Kept {
             lease: lease.clone(),
             member: member.clone(),
@@ -82,6 +83,9 @@ impl Room {
             self.discount(old);
         }
         self.tell(old.map(|old| old.member), Some(member), options, news);
+        if is_new && known {
+            news.truncate(said);
+        }
         Some(is_new)
     }
 
@@ -123,6 +127,20 @@ impl Room {
         if let Some(new) = new {
             self.arrive(who(&new), new, options, news);
         }
+    }
+
+    /// Whom the channel's listeners know of.
+    pub(super) fn known(&self, per: Per) -> Vec<ClientInfo> {
+        let members = self.members.values().map(|kept| &kept.member);
+        let members = members.filter(|member| member.announced);
+        let mut known = BTreeMap::new();
+        for member in members.chain(self.leaving.values().map(|(_, member)| member)) {
+            let who = Who::new(&member.info, per);
+            if !self.quiet.contains(&who) {
+                known.entry(who).or_insert_with(|| member.info.clone());
+            }
+        }
+        known.into_values().collect()
     }
 
     /// How many are there, when who comes and who goes is counted, not announced.

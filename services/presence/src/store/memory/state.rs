@@ -11,8 +11,12 @@ use tidings_core::{Channel, ClientId, ClientInfo};
 use tokio::time::Instant;
 
 use super::{
-    super::{Applied, Changes, Event, Options, SWEEP_PAGE, Stats, Swept, Whereabouts},
+    super::{
+        ANNOUNCED_MAX, Announced, Applied, Changes, Coming, Event, Options, SWEEP_PAGE, Stats, Swept,
+        Whereabouts,
+    },
     channel::{Kept, Room},
+    leases::Leases,
     log::Log,
 };
 use crate::member::{GatewayId, Lease, Member, MemberId};
@@ -20,8 +24,7 @@ use crate::member::{GatewayId, Lease, Member, MemberId};
 #[derive(Debug)]
 pub(super) struct State {
     options: Options,
-    /// Until when each lease is good.
-    pub(super) leases: BTreeMap<Lease, Instant>,
+    pub(super) leases: Leases,
     channels: BTreeMap<Channel, Room>,
     /// What each lease has written, to find it again when the lease ends. May name members that are gone.
     written: HashMap<Lease, BTreeSet<MemberId>>,
@@ -31,7 +34,6 @@ pub(super) struct State {
     seen: HashMap<Arc<str>, (Instant, SystemTime)>,
     forgets: VecDeque<(Instant, Arc<str>)>,
     pub(super) log: Log,
-    pub(super) last_serial: u64,
 }
 
 /// Something to say on the bus.
@@ -46,13 +48,12 @@ impl State {
         Self {
             log: Log::new(options.log),
             options,
-            leases: BTreeMap::new(),
+            leases: Leases::new(),
             channels: BTreeMap::new(),
             written: HashMap::new(),
             users: HashMap::new(),
             seen: HashMap::new(),
             forgets: VecDeque::new(),
-            last_serial: 0,
         }
     }
 
@@ -69,8 +70,8 @@ impl State {
                     client,
                 };
                 match member {
-                    Some(member) => {
-                        if self.write(lease, member, news) {
+                    Some(coming) => {
+                        if self.write(lease, coming, news) {
                             applied.joined.push(id);
                         }
                     }
@@ -90,14 +91,22 @@ impl State {
         for _ in 0..SWEEP_PAGE {
             let Some(id) = self.written.get_mut(lease).and_then(BTreeSet::pop_first) else {
                 self.written.remove(lease);
-                self.leases.remove(lease);
-                return Swept { left, done: true };
+                self.leases.forget(lease);
+                return Swept {
+                    left,
+                    failed: false,
+                    done: true,
+                };
             };
             if self.remove(lease, &id, news) {
                 left.push(id);
             }
         }
-        Swept { left, done: false }
+        Swept {
+            left,
+            failed: false,
+            done: false,
+        }
     }
 
     pub(super) fn settle(&mut self, news: &mut Vec<News>) {
@@ -111,12 +120,12 @@ impl State {
     }
 
     /// Whether the member was not there before.
-    fn write(&mut self, lease: &Lease, member: Member, news: &mut Vec<News>) -> bool {
-        let id = member.id();
+    fn write(&mut self, lease: &Lease, coming: Coming, news: &mut Vec<News>) -> bool {
+        let id = coming.member.id();
         self.written.entry(lease.clone()).or_default().insert(id.clone());
-        let user = member.info.user.clone();
+        let user = coming.member.info.user.clone();
         let room = self.channels.entry(id.channel.clone()).or_default();
-        let Some(is_new) = room.write(lease, member, &self.options, news) else {
+        let Some(is_new) = room.write(lease, coming, &self.options, news) else {
             return false;
         };
         if is_new {
@@ -188,8 +197,9 @@ impl State {
     }
 
     fn gateway_of(&self, kept: &Kept) -> Option<GatewayId> {
-        let until = self.leases.get(&kept.lease)?;
-        (*until > Instant::now()).then(|| kept.lease.gateway.clone())
+        self.leases
+            .is_live(&kept.lease)
+            .then(|| kept.lease.gateway.clone())
     }
 
     pub(super) fn visible(
@@ -204,12 +214,25 @@ impl State {
             .filter_map(|(_, kept)| Some((kept.member.clone(), self.gateway_of(kept)?)))
     }
 
+    pub(super) fn announced(&self, channel: &Channel) -> Announced {
+        let room = self.channels.get(channel);
+        let large = room.is_some_and(|room| room.members.len() > ANNOUNCED_MAX);
+        Announced {
+            members: room
+                .filter(|_| !large)
+                .map(|room| room.known(self.options.per))
+                .unwrap_or_default(),
+            large,
+            complete: self.leases.is_complete(),
+            per: self.options.per,
+        }
+    }
+
     pub(super) fn stats(&self, channel: &Channel) -> Stats {
         let Some(room) = self.channels.get(channel) else {
             return Stats::default();
         };
-        let now = Instant::now();
-        let is_live = |lease: &Lease| self.leases.get(lease).is_some_and(|until| *until > now);
+        let is_live = |lease: &Lease| self.leases.is_live(lease);
         if room.leases.iter().all(|(lease, _)| is_live(lease)) {
             return Stats {
                 clients: room.leases.iter().map(|(_, clients)| clients).sum(),

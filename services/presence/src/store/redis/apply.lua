@@ -8,7 +8,8 @@
 -- KEYS: 1 the members, 2 leases, 3 users, 4 order, 5 announced, 6 leaving, 7 quiet, 8 the log, if there is one
 -- ARGV: 1 the lease's serial, 2 PUBLISH or SPUBLISH, 3 the channel in Redis, 4 the channel, 5 'user' or 'client': who is
 --       announced once, 6 for how long a leave is held, in ms, 7 the log's length, 8 how many members need no order,
---       9 more members than that are a crowd, 0: never, 10.. client, value, client, value, …
+--       9 more members than that are a crowd, 0: never, 10.. client, value, known, client, value, known, …
+--       known: 1 where listeners know of the member already, whom this Redis has lost: it is not announced as coming
 -- Returns for each: '+' it was not there, '-' and its user: it was there and is not, '' neither; and why Redis would not
 -- let an announcement out, or ''.
 local members, leases, users, order, announced, leaving, quiet, log = unpack(KEYS)
@@ -71,7 +72,7 @@ local function is_crowd()
   return crowd > 0 and size > crowd
 end
 
-local function arrive(client, user, value)
+local function arrive(client, user, value, known)
   if per_user and user ~= '' and count(announced, user, 1) > 1 then
     return
   end
@@ -81,7 +82,7 @@ local function arrive(client, user, value)
   end
   if is_crowd() then
     redis.call('SADD', quiet, who(client, user))
-  else
+  elseif not known then
     announce(JOIN, client, value)
   end
 end
@@ -108,8 +109,8 @@ end
 
 local ordered = redis.call('EXISTS', order) == 1
 local effects = {}
-for i = 10, #ARGV, 2 do
-  local client, value = ARGV[i], ARGV[i + 1]
+for i = 10, #ARGV, 3 do
+  local client, value, known = ARGV[i], ARGV[i + 1], ARGV[i + 2] == '1'
   local old = redis.call('HGET', members, client) or ''
   local holder = string.match(old, '^[^ \n]*')
   local new = old
@@ -150,7 +151,7 @@ for i = 10, #ARGV, 2 do
       depart(client, old_user, old)
     end
     if is and not (was and same) then
-      arrive(client, user, new)
+      arrive(client, user, new, known and old == '')
     end
     if log and effect ~= '' then
       local event, whose = effect == '+' and 'joined' or 'left', effect == '+' and user or old_user

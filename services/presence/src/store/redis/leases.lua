@@ -1,8 +1,16 @@
--- The leases that are live, or have ended, by Redis' own clock.
--- KEYS[1] leases  ARGV[1] 'live' or 'ended'
-local time = redis.call('TIME')
-local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-if ARGV[1] == 'live' then
-  return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')
+-- The leases that are live, or have ended, the length of the shortest that is live, or 0, and whether this Redis has known
+-- them for longer than the longest takes: 1, or 0.
+-- ARGV[1] 'live' or 'ended'
+local found, shortest, longest = {}, 0, 0
+for lease, ends in pairs(leases) do
+  local live = ends > now
+  if live == (ARGV[1] == 'live') then
+    found[#found + 1] = lease
+  end
+  if live and (shortest == 0 or lengths[lease] < shortest) then
+    shortest = lengths[lease]
+  end
+  longest = math.max(longest, lengths[lease])
 end
-return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)
+table.sort(found)
+return {found, shortest, now - born / 1000 >= longest and 1 or 0}

@@ -6,12 +6,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use redis::Cmd;
 use tidings_core::{Channel, ClientId};
 
-use super::{super::Error, Redis, SETTLE, TIMEOUT, entry, loading, millis};
+use super::{super::Error, Redis, TIMEOUT, entry, millis};
 
 /// How many entries one step looks at.
 const STEP: usize = 1_000;
+
+/// After how long a channel is looked at again that could not be.
+const AGAIN: Duration = Duration::from_secs(2);
 
 impl Redis {
     /// Before somebody is removed from these channels.
@@ -48,18 +52,28 @@ impl Redis {
             .iter()
             .filter_map(|name| Some(entry::parse_name(name.as_bytes())?.channel))
             .collect();
-        let mut pipeline = loading(SETTLE);
-        for channel in &channels {
-            pipeline
-                .cmd("EVALSHA")
-                .arg(self.scripts.settle.get_hash())
-                .arg(1)
-                .arg(self.keys.beside(channel, "leaving"))
-                .arg(self.pool.publish())
-                .arg(self.keys.bus(channel))
-                .ignore();
+        let calls = channels.iter().map(|channel| {
+            let mut call = self.scripts.settle.call(&[self.keys.beside(channel, "leaving")]);
+            call.arg(self.pool.publish()).arg(self.keys.bus(channel));
+            call
+        });
+        let calls: Vec<Cmd> = calls.collect();
+        let settled = self.each::<()>(Some(&self.scripts.settle), &calls).await;
+        // Those on a primary that is unavailable are looked at again, a little later: they must not stand before the others.
+        let failed: BTreeSet<&Channel> = channels
+            .iter()
+            .zip(settled)
+            .filter_map(|(channel, settled)| settled.is_err().then_some(channel))
+            .collect();
+        let failing = |name: &&String| {
+            entry::parse_name(name.as_bytes()).is_some_and(|id| failed.contains(&id.channel))
+        };
+        let again: Vec<&str> = names.iter().filter(failing).map(String::as_str).collect();
+        if !again.is_empty() {
+            let later = millis(AGAIN);
+            let args: Vec<&str> = std::iter::once(later.as_str()).chain(again).collect();
+            self.run::<()>(&self.scripts.look, &list, &args).await?;
         }
-        self.send::<()>(&pipeline).await?;
         let args: Vec<&str> = std::iter::once(&now).chain(&names).map(String::as_str).collect();
         self.run::<()>(&self.scripts.looked, &list, &args).await?;
         Ok(names.len() == STEP)

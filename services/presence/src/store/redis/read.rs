@@ -9,8 +9,8 @@ use std::{
 use tidings_core::{Channel, ClientId};
 
 use super::{
-    super::{Error, Page, Scan, Stats, Whereabouts, Which},
-    Redis, Who, entry,
+    super::{Error, Page, Scan, Stats, Whereabouts},
+    Live, Redis, Who, entry,
 };
 use crate::member::{GatewayId, Member, MemberId};
 
@@ -32,7 +32,7 @@ impl Redis {
     ) -> Result<Page, Error> {
         let mut after = after.map(|after| after.to_string()).unwrap_or_default();
         loop {
-            let live = self.live().await?;
+            let Live { gateways, complete } = self.live().await?;
             let (mut more, entries) = self.page(channel, &after, limit).await?;
             // Sorted as text, which is how client ids sort.
             let mut entries: BTreeMap<Vec<u8>, Vec<u8>> = entries.into_iter().collect();
@@ -46,13 +46,19 @@ impl Redis {
             let members = entries
                 .iter()
                 .filter_map(|(client, value)| entry::decode(channel, client, value));
-            let members = self.alive(live, members.collect()).await?;
+            let members = self.alive(gateways, members.collect()).await?;
             match last {
                 // All of them are a dead gateway's.
                 Some(last) if more && members.is_empty() => {
                     after = String::from_utf8_lossy(&last).into_owned();
                 }
-                _ => return Ok(Page { members, more }),
+                _ => {
+                    return Ok(Page {
+                        members,
+                        more,
+                        complete,
+                    });
+                }
             }
         }
     }
@@ -76,7 +82,7 @@ impl Redis {
     ) -> Result<Vec<(Member, GatewayId)>, Error> {
         if members.iter().any(|(_, lease)| !live.contains_key(lease)) {
             // A dead gateway's, or those of one that attached again between the two reads: they must not vanish.
-            live.extend(self.live().await?);
+            live.extend(self.live().await?.gateways);
         }
         let alive = members
             .into_iter()
@@ -86,11 +92,11 @@ impl Redis {
 
     /// From the counts, unless some of those counted are under a lease that has ended: these are left out one by one.
     pub(in super::super) async fn stats(&self, channel: &Channel) -> Result<Stats, Error> {
-        let mut live = self.live().await?;
+        let mut live = self.live().await?.gateways;
         let keys = ["leases", "users"].map(|what| self.keys.beside(channel, what));
         let (leases, users): (Vec<(u64, usize)>, usize) = self.run(&self.scripts.stats, &keys, &[]).await?;
         if !leases.iter().all(|(lease, _)| live.contains_key(lease)) {
-            live.extend(self.live().await?);
+            live.extend(self.live().await?.gateways);
         }
         if leases.iter().all(|(lease, _)| live.contains_key(lease)) {
             return Ok(Stats {
@@ -118,13 +124,14 @@ impl Redis {
         users: &[Arc<str>],
         limit: usize,
     ) -> Result<Vec<Whereabouts>, Error> {
-        let mut pipeline = redis::pipe();
-        for user in users {
-            pipeline
-                .cmd("HGETALL")
-                .arg(self.keys.places(&Who::User(user.clone())));
-        }
-        let all: Vec<HashMap<Vec<u8>, Vec<u8>>> = self.send(&pipeline).await?;
+        let all = users.iter().map(|user| {
+            let mut all = redis::cmd("HGETALL");
+            all.arg(self.keys.places(&Who::User(user.clone())));
+            all
+        });
+        let all: Vec<Result<HashMap<Vec<u8>, Vec<u8>>, Error>> =
+            self.each(None, &all.collect::<Vec<_>>()).await;
+        let all = all.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut found: Vec<Whereabouts> = Vec::with_capacity(users.len());
         let mut asked: Vec<(usize, MemberId)> = Vec::new();
         let mut room = limit;
@@ -146,7 +153,13 @@ impl Redis {
         }
         let owner: HashMap<MemberId, usize> = asked.iter().map(|(at, id)| (id.clone(), *at)).collect();
         let asked = asked.into_iter().map(|(_, id)| id).collect();
-        for (member, gateway) in self.of(asked).await? {
+        let (members, unread) = self.of(asked).await?;
+        for id in unread {
+            if let Some(at) = owner.get(&id) {
+                found[*at].truncated = true;
+            }
+        }
+        for (member, gateway) in members {
             // A place may be of an older stay.
             if let Some(at) = owner
                 .get(&member.id())
@@ -157,24 +170,31 @@ impl Redis {
         }
         Ok(found)
     }
-    /// Those of them that are there. A place is noted a moment before its member is, and may be of an older stay.
-    async fn of(&self, ids: Vec<MemberId>) -> Result<Vec<(Member, GatewayId)>, Error> {
-        let live = self.live().await?;
-        let mut members = Vec::new();
+
+    /// Those of them that are there, and those whose part of the store is unavailable. A place is noted a moment before its
+    /// member is, and may be of an older stay.
+    async fn of(&self, ids: Vec<MemberId>) -> Result<(Vec<(Member, GatewayId)>, Vec<MemberId>), Error> {
+        let live = self.live().await?.gateways;
+        let (mut members, mut unread) = (Vec::new(), Vec::new());
         for part in ids.chunks(ASKED) {
-            let mut pipeline = redis::pipe();
-            for MemberId { channel, client } in part {
-                pipeline
-                    .cmd("HGET")
-                    .arg(self.keys.presence(channel))
-                    .arg(client.to_string());
+            let gets = part.iter().map(|MemberId { channel, client }| {
+                let mut get = redis::cmd("HGET");
+                get.arg(self.keys.presence(channel)).arg(client.to_string());
+                get
+            });
+            let values: Vec<Result<Option<Vec<u8>>, Error>> =
+                self.each(None, &gets.collect::<Vec<_>>()).await;
+            for (id, value) in part.iter().zip(values) {
+                match value {
+                    Ok(value) => members.extend(value.and_then(|value| {
+                        entry::decode(&id.channel, id.client.to_string().as_bytes(), &value)
+                    })),
+                    Err(_) if self.pool.is_cluster() => unread.push(id.clone()),
+                    Err(error) => return Err(error),
+                }
             }
-            let values: Vec<Option<Vec<u8>>> = self.send(&pipeline).await?;
-            members.extend(part.iter().zip(values).filter_map(|(id, value)| {
-                entry::decode(&id.channel, id.client.to_string().as_bytes(), &value?)
-            }));
         }
-        self.alive(live, members).await
+        Ok((self.alive(live, members).await?, unread))
     }
 
     pub(in super::super) async fn scan(
@@ -183,7 +203,7 @@ impl Redis {
     ) -> Result<Option<Vec<(Member, GatewayId)>>, Error> {
         let leases = match &mut scan.leases {
             Some(leases) => leases,
-            none => none.insert(self.leases(Which::Live).await?),
+            none => none.insert(self.leases("live").await?.0),
         };
         let Some(lease) = leases.last().cloned() else {
             return Ok(None);
@@ -201,7 +221,11 @@ impl Redis {
             leases.pop();
         }
         let who: Vec<Who> = names.iter().filter_map(|name| Who::parse(name)).collect();
-        let places = self.places_under(&lease, &who).await?;
-        self.of(places.into_iter().flatten().collect()).await.map(Some)
+        let places = self.places_under(&lease, &who).await;
+        let places = places.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (members, _) = self
+            .of(places.into_iter().flat_map(|placed| placed.under).collect())
+            .await?;
+        Ok(Some(members))
     }
 }

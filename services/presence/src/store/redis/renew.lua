@@ -1,10 +1,13 @@
--- Makes a lease that is still good last longer; 0 when it has ended.
--- KEYS[1] leases  ARGV[1] lease  ARGV[2] length in ms
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local ends = redis.call('ZSCORE', KEYS[1], ARGV[1])
-if not ends or tonumber(ends) <= now then
+-- Makes a lease that is still live last longer, and with it the gateway's older ones, which hold the members that it has
+-- not reported again yet. 0 when the lease has ended.
+-- ARGV[1] lease  ARGV[2] length in ms
+local ends, length = leases[ARGV[1]], tonumber(ARGV[2])
+if not ends or ends <= now then
   return 0
 end
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+for lease, other in pairs(leases) do
+  if other > now and lease <= ARGV[1] and gateway_of(lease) == gateway_of(ARGV[1]) then
+    keep(lease, now + length, length)
+  end
+end
 return 1

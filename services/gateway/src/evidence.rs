@@ -1,0 +1,286 @@
+//! What this node knows to have been given in each stream: evidence, should Redis forget it.
+//!
+//! Redis that lost its newest writes cannot know that. The gateways that received them can: every read of a stream
+//! carries the newest position that this node received or was told of, whichever core asks and for whom. A stream that
+//! does not have it gets another epoch by being asked, which is how all its subscribers are told.
+//!
+//! Evidence is never replaced by older evidence, nor by newer that says nothing of it. It moves on with each publication
+//! that follows it, and with each answer to a read that carried it, because then the stream knows of it. What was received
+//! beyond a gap joins it when the gap was read. A position of another epoch is a *rival*: it is asked about first, and what
+//! was known then. A provisional position is no evidence: there is nothing to lose before the first publication.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tidings_core::{Channel, Position, Publication};
+use tokio::time::Instant;
+
+use crate::shrink::Shrink;
+
+/// Locks that the table is spread over.
+const SHARDS: usize = 64;
+
+/// Epochs beside the known one that a channel's evidence may have before any of them was asked about.
+const RIVALS: usize = 4;
+
+/// How long evidence outlives the last member of this node, and for how many channels of each shard: 16,384 in all.
+const RETAINED: Duration = Duration::from_secs(600);
+const RETAINED_CHANNELS: usize = 256;
+
+/// The evidence of a node, by channel.
+pub(crate) struct Evidence {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<Channel, Entry>,
+    /// Channels without members that have evidence, oldest first. A channel that has members again leaves a stale line.
+    retained: VecDeque<(Instant, Channel)>,
+}
+
+#[derive(Default)]
+struct Entry {
+    /// Cores that keep the stream for their members.
+    cores: u32,
+    known: Option<Position>,
+    /// What was received after a gap, in the epoch of `known`.
+    beyond: Option<Beyond>,
+    /// Positions of other epochs than `known`, one of each, the last received last.
+    rivals: Vec<Rival>,
+    /// Since when no core keeps the stream.
+    since: Option<Instant>,
+    /// Without members: the bus may have lost something since it was compared.
+    unconfirmed: bool,
+}
+
+/// Publications that follow each other, from the one after the first offset to the second.
+struct Beyond {
+    after: u64,
+    to: u64,
+}
+
+struct Rival {
+    position: Position,
+    /// The stream has it, as far as it was asked.
+    is_current: bool,
+}
+
+impl Entry {
+    /// What to ask about next: rivals that the stream was not asked about, then what is known.
+    fn newest(&self) -> Option<&Position> {
+        let mut rivals = self.rivals.iter().rev();
+        let open = rivals.find(|rival| !rival.is_current);
+        open.map(|rival| &rival.position).or(self.known.as_ref())
+    }
+
+    fn received(&mut self, position: &Position, follows: u64) {
+        match &mut self.known {
+            None => self.known = Some(position.clone()),
+            Some(known) if known.epoch != position.epoch => self.dispute(position),
+            Some(known) if position.offset <= known.offset => {}
+            Some(known) if follows == known.offset => known.offset = position.offset,
+            Some(_) => match &mut self.beyond {
+                Some(beyond) if follows == beyond.to => beyond.to = position.offset,
+                _ => {
+                    self.beyond = Some(Beyond {
+                        after: follows,
+                        to: position.offset,
+                    });
+                }
+            },
+        }
+    }
+
+    /// The stream has to be asked about a position that what is known says nothing of.
+    fn dispute(&mut self, position: &Position) {
+        let mut rivals = self.rivals.iter_mut();
+        if let Some(rival) = rivals.find(|rival| rival.position.epoch == position.epoch) {
+            rival.position.offset = rival.position.offset.max(position.offset);
+            return;
+        }
+        if self.rivals.len() == RIVALS {
+            self.rivals.remove(0);
+        }
+        self.rivals.push(Rival {
+            position: position.clone(),
+            is_current: false,
+        });
+    }
+
+    /// The stream has what was known, and is at `top`.
+    fn move_on(&mut self, top: &Position) {
+        if self.known.as_ref().is_none_or(|known| known.epoch != top.epoch) {
+            self.beyond = None;
+        }
+        self.known = (top.offset > 0).then(|| top.clone());
+        let Some(known) = &mut self.known else {
+            return;
+        };
+        self.rivals.retain(|Rival { position, .. }| {
+            let same = position.epoch == known.epoch;
+            known.offset = known.offset.max(if same { position.offset } else { 0 });
+            !same
+        });
+        if let Some(beyond) = self.beyond.take_if(|beyond| beyond.after <= known.offset) {
+            known.offset = known.offset.max(beyond.to);
+        }
+    }
+}
+
+impl Evidence {
+    pub(crate) fn new() -> Self {
+        Self {
+            shards: std::iter::repeat_with(Mutex::default).take(SHARDS).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// A core begins to keep the stream of a channel. Undone by [`close`](Self::close).
+    pub(crate) fn open(&self, channel: &Channel) {
+        let mut shard = self.shard(channel).lock();
+        let entry = shard.entries.entry(channel.clone()).or_default();
+        entry.cores += 1;
+        entry.since = None;
+    }
+
+    /// A core keeps the stream no more. What is known is retained for a while, a stream without publications is forgotten.
+    pub(crate) fn close(&self, channel: &Channel) {
+        let now = Instant::now();
+        let mut shard = self.shard(channel).lock();
+        if let Some(entry) = shard.entries.get_mut(channel) {
+            entry.cores = entry.cores.saturating_sub(1);
+            if entry.cores == 0 && entry.newest().is_some() {
+                entry.since = Some(now);
+                shard.retained.push_back((now, channel.clone()));
+            } else if entry.cores == 0 {
+                shard.entries.remove(channel);
+            }
+        }
+        shard.sweep(now);
+    }
+
+    /// A publication was received, if it is one of a stream that a core keeps.
+    pub(crate) fn received(&self, channel: &Channel, publication: &Publication) {
+        let (Some(position), Some(follows)) = (&publication.position, publication.follows()) else {
+            return;
+        };
+        if let Some(entry) = self.shard(channel).lock().entries.get_mut(channel) {
+            entry.received(position, follows);
+        }
+    }
+
+    /// A stream lacks a position that was received of it: the next read asks about that.
+    pub(crate) fn lacks(&self, channel: &Channel, position: &Position) {
+        if let Some(entry) = self.shard(channel).lock().entries.get_mut(channel) {
+            entry.dispute(position);
+            for rival in &mut entry.rivals {
+                rival.is_current &= rival.position.epoch != position.epoch;
+            }
+        }
+    }
+
+    /// What a read of the channel has to carry.
+    pub(crate) fn of(&self, channel: &Channel) -> Option<Position> {
+        let shard = self.shard(channel).lock();
+        shard.entries.get(channel)?.newest().cloned()
+    }
+
+    /// A stream answered that it is at `top` to a question that carried `carried`. False when the answer proves nothing,
+    /// because it names another epoch than what is known and was not asked about that: then ask again.
+    pub(crate) fn answered(&self, channel: &Channel, carried: Option<&Position>, top: &Position) -> bool {
+        let mut shard = self.shard(channel).lock();
+        let Some(entry) = shard.entries.get_mut(channel) else {
+            return true;
+        };
+        let about = |position: &Position| {
+            carried.is_some_and(|it| it.epoch == position.epoch && it.offset <= position.offset)
+        };
+        entry.rivals.retain_mut(|Rival { position, is_current }| {
+            let has = position.epoch == top.epoch;
+            *is_current = has && (*is_current || about(position));
+            // A stream of another epoch that was asked about it has changed its own, or knows of it.
+            has || !about(position)
+        });
+        match &entry.known {
+            None => entry.move_on(top),
+            // What was received since is newer than the answer.
+            Some(known) if known.epoch == top.epoch && (carried.is_none() || about(known)) => {
+                if carried.is_some_and(|it| it == known) {
+                    entry.move_on(top);
+                }
+            }
+            Some(known) if about(known) => entry.move_on(top),
+            Some(_) => return false,
+        }
+        true
+    }
+
+    /// The bus may have lost something: what is retained of channels without members has to be compared.
+    pub(crate) fn doubt(&self) {
+        for shard in &self.shards {
+            for entry in shard.lock().entries.values_mut() {
+                entry.unconfirmed = entry.cores == 0;
+            }
+        }
+    }
+
+    /// Channels without members whose evidence has to be compared.
+    pub(crate) fn doubted(&self) -> Vec<Channel> {
+        let mut doubted = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            let unconfirmed = |(_, entry): &(&Channel, &Entry)| entry.unconfirmed && entry.cores == 0;
+            doubted.extend(
+                shard
+                    .entries
+                    .iter()
+                    .filter(unconfirmed)
+                    .map(|(channel, _)| channel.clone()),
+            );
+        }
+        doubted
+    }
+
+    /// The evidence of a channel without members was compared.
+    pub(crate) fn confirmed(&self, channel: &Channel) {
+        if let Some(entry) = self.shard(channel).lock().entries.get_mut(channel) {
+            entry.unconfirmed = false;
+        }
+    }
+
+    fn shard(&self, channel: &Channel) -> &Mutex<Shard> {
+        let hash = self.hasher.hash_one(channel);
+        &self.shards[usize::try_from(hash % SHARDS as u64).unwrap_or_default()]
+    }
+}
+
+impl Shard {
+    /// Forgets what was retained for long enough, and what is too much.
+    fn sweep(&mut self, now: Instant) {
+        while let Some((since, channel)) = self.retained.front() {
+            let stale = self
+                .entries
+                .get(channel)
+                .is_none_or(|entry| entry.since != Some(*since));
+            let over = *since + RETAINED <= now || self.retained.len() > RETAINED_CHANNELS;
+            if !stale && !over {
+                break;
+            }
+            if !stale {
+                self.entries.remove(channel);
+            }
+            self.retained.pop_front();
+        }
+        self.entries.shrink();
+        self.retained.shrink();
+    }
+}
+
+#[cfg(test)]
+mod tests;
