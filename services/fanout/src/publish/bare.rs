@@ -76,7 +76,7 @@ impl Publish {
             order: None,
             span,
         };
-        let sent = future::join_all(self.send(targets, sending)).await;
+        let sent = future::join_all(self.send(targets, &sending)).await;
         let mut sent = sent.into_iter().flatten();
         let outcomes: Vec<Outcome> = asked
             .into_iter()

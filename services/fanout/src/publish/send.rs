@@ -74,7 +74,7 @@ impl Publish {
                 order,
                 span,
             };
-            sent.extend(self.send(first(&mut rest, run.len()), sending));
+            sent.extend(self.send(first(&mut rest, run.len()), &sending));
         }
         let (publish, span) = (self.clone(), span.clone());
         async move {
@@ -91,13 +91,13 @@ impl Publish {
     pub(super) fn send(
         &self,
         targets: Vec<broker::Target>,
-        sending: Sending<'_>,
+        sending: &Sending<'_>,
     ) -> Vec<impl Future<Output = Vec<Result<Published, broker::Error>>> + Send + use<>> {
         let mut sent = Vec::with_capacity(1);
         if trace::enabled() && targets.len() <= MAX_SPANS {
             for target in targets {
                 let name = target.channel.to_string();
-                sent.push(self.send_traced(vec![target], &name, &sending));
+                sent.push(self.send_traced(vec![target], &name, sending));
             }
             return sent;
         }
@@ -108,7 +108,7 @@ impl Publish {
         while let Some(run) = rest.as_slice().chunk_by(alike).next().map(<[_]>::len) {
             let run = first(&mut rest, run);
             let name = format!("({} channels)", run.len());
-            sent.push(self.send_traced(run, &name, &sending));
+            sent.push(self.send_traced(run, &name, sending));
         }
         sent
     }

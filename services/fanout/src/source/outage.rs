@@ -73,7 +73,7 @@ async fn came_up(status: &mut watch::Receiver<Status>) {
         }
     }
     // The broker is gone, and the process about to be.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn backoff() -> ExponentialBackoff {

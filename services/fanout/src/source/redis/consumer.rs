@@ -155,7 +155,7 @@ impl Consumer {
             self.stream.acknowledge(connection, &self.hand.done).await?;
             self.hand.done.clear();
         }
-        while let Some(dead) = self.hand.dead.last_mut() {
+        while let Some(dead) = self.hand.dead.front_mut() {
             self.stream.set_aside(connection, dead).await?;
             self.mouth.metrics.count(&self.mouth.name, Tried::SetAside, 1);
             tracing::warn!(
@@ -165,7 +165,7 @@ impl Consumer {
                 reason = dead.why,
                 "an entry was set aside"
             );
-            self.hand.dead.pop();
+            self.hand.dead.pop_front();
         }
         Ok(())
     }
@@ -281,7 +281,7 @@ impl Consumer {
     }
 
     fn set_aside(&mut self, entry: Entry, why: String, tried: u32) {
-        self.hand.dead.push(Dead {
+        self.hand.dead.push_back(Dead {
             entry,
             why,
             tried,

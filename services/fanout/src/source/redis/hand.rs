@@ -4,7 +4,7 @@
 //! and nothing else. What waits so is bounded; the bound keeps new entries from being read, and never one of these from being
 //! tried again.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use tidings_core::Channel;
 use tokio::time::Instant;
@@ -25,7 +25,7 @@ const MAX_BYTES: usize = 32 << 20;
 pub(super) struct Hand {
     pub(super) open: BTreeMap<EntryId, Open>,
     pub(super) done: Vec<String>,
-    pub(super) dead: Vec<Dead>,
+    pub(super) dead: VecDeque<Dead>,
 }
 
 /// An entry that is not published yet.
