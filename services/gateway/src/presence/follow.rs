@@ -293,3 +293,131 @@ fn note(known: &mut HashMap<Who, ClientInfo>, per_user: bool, event: Event, info
         Event::Leave => known.remove(&who).is_some(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// What a gateway remembers of one channel, and what it has told.
+    struct Scene {
+        followed: Followed,
+        told: RefCell<Vec<(ClientId, Event)>>,
+    }
+
+    impl Scene {
+        /// Its subscribers know of these.
+        fn with(known: &[&ClientInfo]) -> Self {
+            let scene = Self {
+                followed: Followed::default(),
+                told: RefCell::default(),
+            };
+            scene.followed.follow(&channel());
+            scene.ask();
+            scene.answer(known, true);
+            assert_eq!(scene.told(), []);
+            scene
+        }
+
+        fn ask(&self) {
+            assert_eq!(self.followed.state.lock().take(AT_ONCE), [channel()]);
+        }
+
+        fn answer(&self, members: &[&ClientInfo], complete: bool) {
+            let answer = Announced {
+                members: members.iter().copied().cloned().collect(),
+                per_user: false,
+                large: false,
+                complete,
+            };
+            self.followed
+                .answered(channel(), Ok(answer), &|_, info, event| self.tell(&info, event));
+        }
+
+        fn incoming(&self, info: &ClientInfo, event: Event) {
+            let tell = |_, info: ClientInfo, event| self.tell(&info, event);
+            self.followed.incoming(channel(), info.clone(), event, tell);
+        }
+
+        fn tell(&self, info: &ClientInfo, event: Event) {
+            self.told.borrow_mut().push((info.client, event));
+        }
+
+        fn told(&self) -> Vec<(ClientId, Event)> {
+            self.told.take()
+        }
+    }
+
+    fn channel() -> Channel {
+        Channel::parse("tasks").unwrap()
+    }
+
+    fn somebody() -> ClientInfo {
+        ClientInfo {
+            user: "ada".into(),
+            client: ClientId::random(),
+            conn_info: Bytes::new(),
+            chan_info: Bytes::new(),
+        }
+    }
+
+    #[test]
+    fn joins_and_leaves_that_a_gap_swallowed_are_told_once_and_those_that_come_twice_once() {
+        let (stays, leaves, comes) = (somebody(), somebody(), somebody());
+        let scene = Scene::with(&[&stays, &leaves]);
+        scene.followed.gap();
+        scene.ask();
+        scene.answer(&[&stays, &comes], true);
+        let missed = [(leaves.client, Event::Leave), (comes.client, Event::Join)];
+        assert_eq!(scene.told(), missed);
+        // They were only late, or Redis went back in time.
+        scene.incoming(&leaves, Event::Leave);
+        scene.incoming(&comes, Event::Join);
+        scene.incoming(&stays, Event::Join);
+        assert_eq!(scene.told(), []);
+        scene.incoming(&comes, Event::Leave);
+        assert_eq!(scene.told(), [(comes.client, Event::Leave)]);
+    }
+
+    #[test]
+    fn what_comes_while_presence_is_asked_is_newer_than_its_answer() {
+        let (comes, leaves) = (somebody(), somebody());
+        let scene = Scene::with(&[&leaves]);
+        scene.followed.gap();
+        scene.ask();
+        scene.incoming(&comes, Event::Join);
+        scene.incoming(&leaves, Event::Leave);
+        assert_eq!(scene.told().len(), 2);
+        scene.answer(&[&leaves], true);
+        assert_eq!(scene.told(), []);
+    }
+
+    #[test]
+    fn nobody_leaves_by_an_answer_in_which_some_gateways_are_missing() {
+        let (stays, comes) = (somebody(), somebody());
+        let scene = Scene::with(&[&stays]);
+        scene.followed.gap();
+        scene.ask();
+        scene.answer(&[&comes], false);
+        assert_eq!(scene.told(), [(comes.client, Event::Join)]);
+        assert_eq!(
+            scene.followed.state.lock().later,
+            [channel()],
+            "it is asked again"
+        );
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_channel_that_nobody_follows_any_more() {
+        let scene = Scene::with(&[&somebody(), &somebody()]);
+        scene.followed.follow(&channel());
+        scene.followed.unfollow(&channel());
+        assert_eq!(scene.followed.state.lock().members, 2);
+        scene.followed.unfollow(&channel());
+        let state = scene.followed.state.lock();
+        assert_eq!((state.members, state.channels.len()), (0, 0));
+    }
+}
