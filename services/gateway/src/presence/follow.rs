@@ -38,6 +38,9 @@ const MEMBERS: usize = 200_000;
 /// The most joins and leaves that are remembered while a channel is compared; with more, it is compared again.
 const MEANWHILE: usize = 2_000;
 
+/// For how long something that was announced may be on its way; a bus that is slower is cut, which is a gap.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
+
 /// Whoever is announced once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
@@ -78,11 +81,26 @@ struct Followers {
     /// How many want to be told.
     count: usize,
     /// Whom they know of; `None`: that is not known.
-    known: Option<HashMap<Who, ClientInfo>>,
+    known: Option<Known>,
     per_user: bool,
     queued: bool,
     /// What came since presence was asked; `None`: it is not being asked.
     meanwhile: Option<Vec<(Event, ClientInfo)>>,
+}
+
+/// Whom the subscribers of a channel know of.
+#[derive(Debug)]
+struct Known {
+    members: HashMap<Who, Member>,
+    since: Instant,
+}
+
+/// Somebody whom they know of.
+#[derive(Debug, Clone)]
+struct Member {
+    info: ClientInfo,
+    /// They were told; otherwise it was there when the channel began to be followed, and its join may still be on its way.
+    told: bool,
 }
 
 impl Followed {
@@ -137,9 +155,9 @@ impl Followed {
                 meanwhile.push((event, info.clone()));
             }
             if let Some(known) = &mut followers.known {
-                let before = known.len();
-                let news = note(known, followers.per_user, event, &info);
-                state.members = state.members + known.len() - before;
+                let before = known.members.len();
+                let news = known.note(followers.per_user, event, &info);
+                state.members = state.members + known.members.len() - before;
                 if !news {
                     return;
                 }
@@ -211,16 +229,26 @@ impl Followed {
             .filter(|_| followers.per_user == per_user)
         else {
             // The beginning: what came meanwhile, some of which may be older than the answer, leads to what is now.
-            let mut known = announced;
+            let members = announced.into_iter();
+            let mut known = Known {
+                members: members
+                    .map(|(who, info)| (who, Member { info, told: false }))
+                    .collect(),
+                since: Instant::now(),
+            };
             for (event, info) in &meanwhile {
-                note(&mut known, per_user, *event, info);
+                known.note(per_user, *event, info);
             }
-            let now = known.len();
-            let before = followers.known.replace(known).map_or(0, |known| known.len());
+            let now = known.members.len();
+            let before = followers
+                .known
+                .replace(known)
+                .map_or(0, |known| known.members.len());
             followers.per_user = per_user;
             state.members = state.members + now - before;
             return;
         };
+        let known = &mut known.members;
         // Of whom something came meanwhile, all comes.
         let settled: HashSet<Who> = meanwhile
             .iter()
@@ -237,12 +265,21 @@ impl Followed {
             let gone = |who: &Who| !announced.contains_key(who) && !settled.contains(who);
             left.extend(known.extract_if(|who, _| gone(who)));
         }
-        known.extend(came.iter().cloned());
+        let told = |(who, info): &(Who, ClientInfo)| {
+            (
+                who.clone(),
+                Member {
+                    info: info.clone(),
+                    told: true,
+                },
+            )
+        };
+        known.extend(came.iter().map(told));
         state.members = state.members + known.len() - before;
         if !answer.complete {
             state.later.push(channel.clone());
         }
-        for (_, info) in left {
+        for (_, Member { info, .. }) in left {
             tell(channel.clone(), info, Event::Leave);
         }
         for (_, info) in came {
@@ -280,17 +317,25 @@ impl State {
     fn forget(&mut self, channel: &Channel) {
         let followers = self.channels.get_mut(channel);
         let known = followers.and_then(|followers| followers.known.take());
-        self.members -= known.map_or(0, |known| known.len());
+        self.members -= known.map_or(0, |known| known.members.len());
     }
 }
 
-/// Remembers that somebody came or left; whether that is news.
-fn note(known: &mut HashMap<Who, ClientInfo>, per_user: bool, event: Event, info: &ClientInfo) -> bool {
-    let who = Who::new(info, per_user);
-    match event {
-        Event::Join if known.contains_key(&who) => false,
-        Event::Join => known.insert(who, info.clone()).is_none(),
-        Event::Leave => known.remove(&who).is_some(),
+impl Known {
+    /// Remembers that somebody came or left; whether that is news.
+    fn note(&mut self, per_user: bool, event: Event, info: &ClientInfo) -> bool {
+        let who = Who::new(info, per_user);
+        match event {
+            Event::Join => {
+                let member = Member {
+                    info: info.clone(),
+                    told: true,
+                };
+                self.members.insert(who, member).is_none_or(|before| !before.told)
+            }
+            // Who left just before the channel began to be followed is not known here, but to those who were there.
+            Event::Leave => self.members.remove(&who).is_some() || self.since.elapsed() < ON_ITS_WAY,
+        }
     }
 }
 
@@ -319,6 +364,13 @@ mod tests {
             scene.ask();
             scene.answer(known, true);
             assert_eq!(scene.told(), []);
+            scene
+        }
+
+        /// Likewise, and nothing of before is on its way any more.
+        async fn settled(known: &[&ClientInfo]) -> Self {
+            let scene = Self::with(known);
+            tokio::time::advance(ON_ITS_WAY).await;
             scene
         }
 
@@ -364,10 +416,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn joins_and_leaves_that_a_gap_swallowed_are_told_once_and_those_that_come_twice_once() {
+    #[tokio::test(start_paused = true)]
+    async fn joins_and_leaves_that_a_gap_swallowed_are_told_once_and_those_that_come_twice_once() {
         let (stays, leaves, comes) = (somebody(), somebody(), somebody());
-        let scene = Scene::with(&[&stays, &leaves]);
+        let scene = Scene::settled(&[&stays, &leaves]).await;
         scene.followed.gap();
         scene.ask();
         scene.answer(&[&stays, &comes], true);
@@ -376,16 +428,15 @@ mod tests {
         // They were only late, or Redis went back in time.
         scene.incoming(&leaves, Event::Leave);
         scene.incoming(&comes, Event::Join);
-        scene.incoming(&stays, Event::Join);
         assert_eq!(scene.told(), []);
         scene.incoming(&comes, Event::Leave);
         assert_eq!(scene.told(), [(comes.client, Event::Leave)]);
     }
 
-    #[test]
-    fn what_comes_while_presence_is_asked_is_newer_than_its_answer() {
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_while_presence_is_asked_is_newer_than_its_answer() {
         let (comes, leaves) = (somebody(), somebody());
-        let scene = Scene::with(&[&leaves]);
+        let scene = Scene::settled(&[&leaves]).await;
         scene.followed.gap();
         scene.ask();
         scene.incoming(&comes, Event::Join);
@@ -395,10 +446,10 @@ mod tests {
         assert_eq!(scene.told(), []);
     }
 
-    #[test]
-    fn nobody_leaves_by_an_answer_in_which_some_gateways_are_missing() {
+    #[tokio::test(start_paused = true)]
+    async fn nobody_leaves_by_an_answer_in_which_some_gateways_are_missing() {
         let (stays, comes) = (somebody(), somebody());
-        let scene = Scene::with(&[&stays]);
+        let scene = Scene::settled(&[&stays]).await;
         scene.followed.gap();
         scene.ask();
         scene.answer(&[&comes], false);
@@ -410,14 +461,31 @@ mod tests {
         );
     }
 
-    #[test]
-    fn nothing_is_remembered_of_a_channel_that_nobody_follows_any_more() {
-        let scene = Scene::with(&[&somebody(), &somebody()]);
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_remembered_of_a_channel_that_nobody_follows_any_more() {
+        let scene = Scene::settled(&[&somebody(), &somebody()]).await;
         scene.followed.follow(&channel());
         scene.followed.unfollow(&channel());
         assert_eq!(scene.followed.state.lock().members, 2);
         scene.followed.unfollow(&channel());
         let state = scene.followed.state.lock();
         assert_eq!((state.members, state.channels.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_on_its_way_when_a_channel_began_to_be_followed_is_told_once() {
+        let (came, left) = (somebody(), somebody());
+        let scene = Scene::with(&[&came]);
+        scene.incoming(&came, Event::Join);
+        scene.incoming(&left, Event::Leave);
+        assert_eq!(
+            scene.told(),
+            [(came.client, Event::Join), (left.client, Event::Leave)]
+        );
+        scene.incoming(&came, Event::Join);
+        assert_eq!(scene.told(), []);
+        tokio::time::advance(ON_ITS_WAY).await;
+        scene.incoming(&left, Event::Leave);
+        assert_eq!(scene.told(), []);
     }
 }
