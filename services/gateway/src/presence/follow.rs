@@ -93,6 +93,8 @@ struct Followers {
 struct Known {
     members: HashMap<Who, Member>,
     since: Instant,
+    /// Those who left by a comparison soon after that: their own leaves may be on their way, too.
+    gone: HashSet<Who>,
 }
 
 /// Somebody whom they know of.
@@ -235,6 +237,7 @@ impl Followed {
                     .map(|(who, info)| (who, Member { info, told: false }))
                     .collect(),
                 since: Instant::now(),
+                gone: HashSet::new(),
             };
             for (event, info) in &meanwhile {
                 known.note(per_user, *event, info);
@@ -248,7 +251,9 @@ impl Followed {
             state.members = state.members + now - before;
             return;
         };
-        let known = &mut known.members;
+        let Known {
+            members: known, gone, ..
+        } = known;
         // Of whom something came meanwhile, all comes.
         let settled: HashSet<Who> = meanwhile
             .iter()
@@ -262,8 +267,9 @@ impl Followed {
             }
         }
         if answer.complete {
-            let gone = |who: &Who| !announced.contains_key(who) && !settled.contains(who);
-            left.extend(known.extract_if(|who, _| gone(who)));
+            let missing = |who: &Who| !announced.contains_key(who) && !settled.contains(who);
+            left.extend(known.extract_if(|who, _| missing(who)));
+            *gone = left.iter().map(|(who, _)| who.clone()).collect();
         }
         let told = |(who, info): &(Who, ClientInfo)| {
             (
@@ -331,10 +337,14 @@ impl Known {
                     info: info.clone(),
                     told: true,
                 };
+                self.gone.remove(&who);
                 self.members.insert(who, member).is_none_or(|before| !before.told)
             }
             // Who left just before the channel began to be followed is not known here, but to those who were there.
-            Event::Leave => self.members.remove(&who).is_some() || self.since.elapsed() < ON_ITS_WAY,
+            Event::Leave => {
+                let late = || self.since.elapsed() < ON_ITS_WAY && !self.gone.contains(&who);
+                self.members.remove(&who).is_some() || late()
+            }
         }
     }
 }
@@ -484,6 +494,11 @@ mod tests {
         );
         scene.incoming(&came, Event::Join);
         assert_eq!(scene.told(), []);
+        scene.followed.gap();
+        scene.ask();
+        scene.answer(&[], true);
+        scene.incoming(&came, Event::Leave);
+        assert_eq!(scene.told(), [(came.client, Event::Leave)], "once");
         tokio::time::advance(ON_ITS_WAY).await;
         scene.incoming(&left, Event::Leave);
         assert_eq!(scene.told(), []);
