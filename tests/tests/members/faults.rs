@@ -8,7 +8,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::scene::Scene;
 
 /// So long that a gateway on a busy machine keeps it.
-pub(crate) const LEASE: &str = "5s";
+pub(crate) const LEASE: &str = "6s";
 
 /// One thousand clients at a time are enough for a machine.
 pub(crate) async fn turn() -> MutexGuard<'static, ()> {

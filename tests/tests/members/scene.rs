@@ -32,6 +32,8 @@ pub(crate) struct Scene {
     pub(crate) redis: Redis,
     pub(crate) replicas: Vec<Tidings>,
     pub(crate) gateways: Vec<Tidings>,
+    /// Nothing has happened that may cost the first two gateways their leases.
+    pub(crate) all_stay: bool,
     balancer: Balancer,
     roam: watch::Sender<bool>,
     rooms: Vec<String>,
@@ -95,6 +97,7 @@ impl Scene {
             redis,
             replicas,
             gateways,
+            all_stay: true,
             balancer,
             roam,
             rooms,

@@ -94,7 +94,7 @@ impl Attach {
     /// One attachment; `Ok` after goodbye. Sets `attached` once everyone is reported, and what changed
     /// meanwhile.
     async fn attach(&self, attached: &mut bool) -> Result<(), Lost> {
-        let mut stream = self.client.attach(answer_within(self.lease)).await?;
+        let mut stream = self.client.attach(self.lease / 2).await?;
         let hello = Update::Hello {
             gateway: &self.gateway,
             lease: self.lease,
@@ -201,12 +201,6 @@ enum Lost {
     /// More has changed than is kept: report everyone again.
     #[error("more changed than could be told")]
     TooManyChanges,
-}
-
-/// How long presence may take to answer: so short that a replica which stands still leaves time to go to another before the
-/// lease ends, and long enough for a Redis that is slow.
-fn answer_within(lease: Duration) -> Duration {
-    (lease / 4).max(Duration::from_secs(1)).min(lease / 2)
 }
 
 fn backoff() -> impl Iterator<Item = Duration> {

@@ -38,6 +38,9 @@ const MEMBERS: usize = 200_000;
 /// The most joins and leaves that are remembered while a channel is compared; with more, it is compared again.
 const MEANWHILE: usize = 2_000;
 
+/// For how long something that was announced may be on its way; a bus that is slower is cut, which is a gap.
+const ON_ITS_WAY: Duration = Duration::from_secs(10);
+
 /// Whoever is announced once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Who {
@@ -78,11 +81,27 @@ struct Followers {
     /// How many want to be told.
     count: usize,
     /// Whom they know of; `None`: that is not known.
-    known: Option<HashMap<Who, ClientInfo>>,
+    known: Option<Known>,
     per_user: bool,
     queued: bool,
     /// What came since presence was asked; `None`: it is not being asked.
     meanwhile: Option<Vec<(Event, ClientInfo)>>,
+}
+
+/// Whom the subscribers of a channel know of.
+#[derive(Debug)]
+struct Known {
+    members: HashMap<Who, Member>,
+    /// Until when a leave of before may be on its way; a gap ends that.
+    leaves_until: Instant,
+}
+
+/// Somebody whom they know of.
+#[derive(Debug, Clone)]
+struct Member {
+    info: ClientInfo,
+    /// They were told; otherwise it was there when the channel began to be followed, and its join may still be on its way.
+    told: bool,
 }
 
 impl Followed {
@@ -116,6 +135,10 @@ impl Followed {
         let channels: Vec<Channel> = state.channels.keys().cloned().collect();
         for channel in &channels {
             state.enqueue(channel);
+            if let Some(known) = state.channels.get_mut(channel).and_then(|it| it.known.as_mut()) {
+                // What comes from now on may be of those whose coming was lost.
+                known.leaves_until = Instant::now();
+            }
         }
         self.work.notify_one();
     }
@@ -137,9 +160,9 @@ impl Followed {
                 meanwhile.push((event, info.clone()));
             }
             if let Some(known) = &mut followers.known {
-                let before = known.len();
-                let news = note(known, followers.per_user, event, &info);
-                state.members = state.members + known.len() - before;
+                let before = known.members.len();
+                let news = known.note(followers.per_user, event, &info);
+                state.members = state.members + known.members.len() - before;
                 if !news {
                     return;
                 }
@@ -211,16 +234,26 @@ impl Followed {
             .filter(|_| followers.per_user == per_user)
         else {
             // The beginning: what came meanwhile, some of which may be older than the answer, leads to what is now.
-            let mut known = announced;
+            let members = announced.into_iter();
+            let mut known = Known {
+                members: members
+                    .map(|(who, info)| (who, Member { info, told: false }))
+                    .collect(),
+                leaves_until: Instant::now() + ON_ITS_WAY,
+            };
             for (event, info) in &meanwhile {
-                note(&mut known, per_user, *event, info);
+                known.note(per_user, *event, info);
             }
-            let now = known.len();
-            let before = followers.known.replace(known).map_or(0, |known| known.len());
+            let now = known.members.len();
+            let before = followers
+                .known
+                .replace(known)
+                .map_or(0, |known| known.members.len());
             followers.per_user = per_user;
             state.members = state.members + now - before;
             return;
         };
+        let known = &mut known.members;
         // Of whom something came meanwhile, all comes.
         let settled: HashSet<Who> = meanwhile
             .iter()
@@ -234,15 +267,24 @@ impl Followed {
             }
         }
         if answer.complete {
-            let gone = |who: &Who| !announced.contains_key(who) && !settled.contains(who);
-            left.extend(known.extract_if(|who, _| gone(who)));
+            let missing = |who: &Who| !announced.contains_key(who) && !settled.contains(who);
+            left.extend(known.extract_if(|who, _| missing(who)));
         }
-        known.extend(came.iter().cloned());
+        let told = |(who, info): &(Who, ClientInfo)| {
+            (
+                who.clone(),
+                Member {
+                    info: info.clone(),
+                    told: true,
+                },
+            )
+        };
+        known.extend(came.iter().map(told));
         state.members = state.members + known.len() - before;
         if !answer.complete {
             state.later.push(channel.clone());
         }
-        for (_, info) in left {
+        for (_, Member { info, .. }) in left {
             tell(channel.clone(), info, Event::Leave);
         }
         for (_, info) in came {
@@ -280,16 +322,179 @@ impl State {
     fn forget(&mut self, channel: &Channel) {
         let followers = self.channels.get_mut(channel);
         let known = followers.and_then(|followers| followers.known.take());
-        self.members -= known.map_or(0, |known| known.len());
+        self.members -= known.map_or(0, |known| known.members.len());
     }
 }
 
-/// Remembers that somebody came or left; whether that is news.
-fn note(known: &mut HashMap<Who, ClientInfo>, per_user: bool, event: Event, info: &ClientInfo) -> bool {
-    let who = Who::new(info, per_user);
-    match event {
-        Event::Join if known.contains_key(&who) => false,
-        Event::Join => known.insert(who, info.clone()).is_none(),
-        Event::Leave => known.remove(&who).is_some(),
+impl Known {
+    /// Remembers that somebody came or left; whether that is news.
+    fn note(&mut self, per_user: bool, event: Event, info: &ClientInfo) -> bool {
+        let who = Who::new(info, per_user);
+        match event {
+            Event::Join => {
+                let member = Member {
+                    info: info.clone(),
+                    told: true,
+                };
+                self.members.insert(who, member).is_none_or(|before| !before.told)
+            }
+            // Who left just before the channel began to be followed is not known here, but to those who were there.
+            Event::Leave => self.members.remove(&who).is_some() || Instant::now() < self.leaves_until,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use bytes::Bytes;
+
+    use super::*;
+
+    /// What a gateway remembers of one channel, and what it has told.
+    struct Scene {
+        followed: Followed,
+        told: RefCell<Vec<(ClientId, Event)>>,
+    }
+
+    impl Scene {
+        /// Its subscribers know of these.
+        fn with(known: &[&ClientInfo]) -> Self {
+            let scene = Self {
+                followed: Followed::default(),
+                told: RefCell::default(),
+            };
+            scene.followed.follow(&channel());
+            scene.ask();
+            scene.answer(known, true);
+            assert_eq!(scene.told(), []);
+            scene
+        }
+
+        /// Likewise, and nothing of before is on its way any more.
+        async fn settled(known: &[&ClientInfo]) -> Self {
+            let scene = Self::with(known);
+            tokio::time::advance(ON_ITS_WAY).await;
+            scene
+        }
+
+        fn ask(&self) {
+            assert_eq!(self.followed.state.lock().take(AT_ONCE), [channel()]);
+        }
+
+        fn answer(&self, members: &[&ClientInfo], complete: bool) {
+            let answer = Announced {
+                members: members.iter().copied().cloned().collect(),
+                per_user: false,
+                large: false,
+                complete,
+            };
+            self.followed
+                .answered(channel(), Ok(answer), &|_, info, event| self.tell(&info, event));
+        }
+
+        fn incoming(&self, info: &ClientInfo, event: Event) {
+            let tell = |_, info: ClientInfo, event| self.tell(&info, event);
+            self.followed.incoming(channel(), info.clone(), event, tell);
+        }
+
+        fn tell(&self, info: &ClientInfo, event: Event) {
+            self.told.borrow_mut().push((info.client, event));
+        }
+
+        fn told(&self) -> Vec<(ClientId, Event)> {
+            self.told.take()
+        }
+    }
+
+    fn channel() -> Channel {
+        Channel::parse("tasks").unwrap()
+    }
+
+    fn somebody() -> ClientInfo {
+        ClientInfo {
+            user: "ada".into(),
+            client: ClientId::random(),
+            conn_info: Bytes::new(),
+            chan_info: Bytes::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn joins_and_leaves_that_a_gap_swallowed_are_told_once_and_those_that_come_twice_once() {
+        let (stays, leaves, comes) = (somebody(), somebody(), somebody());
+        let scene = Scene::settled(&[&stays, &leaves]).await;
+        scene.followed.gap();
+        scene.ask();
+        scene.answer(&[&stays, &comes], true);
+        let missed = [(leaves.client, Event::Leave), (comes.client, Event::Join)];
+        assert_eq!(scene.told(), missed);
+        // They were only late, or Redis went back in time.
+        scene.incoming(&leaves, Event::Leave);
+        scene.incoming(&comes, Event::Join);
+        assert_eq!(scene.told(), []);
+        scene.incoming(&comes, Event::Leave);
+        assert_eq!(scene.told(), [(comes.client, Event::Leave)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_while_presence_is_asked_is_newer_than_its_answer() {
+        let (comes, leaves) = (somebody(), somebody());
+        let scene = Scene::settled(&[&leaves]).await;
+        scene.followed.gap();
+        scene.ask();
+        scene.incoming(&comes, Event::Join);
+        scene.incoming(&leaves, Event::Leave);
+        assert_eq!(scene.told().len(), 2);
+        scene.answer(&[&leaves], true);
+        assert_eq!(scene.told(), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_leaves_by_an_answer_in_which_some_gateways_are_missing() {
+        let (stays, comes) = (somebody(), somebody());
+        let scene = Scene::settled(&[&stays]).await;
+        scene.followed.gap();
+        scene.ask();
+        scene.answer(&[&comes], false);
+        assert_eq!(scene.told(), [(comes.client, Event::Join)]);
+        assert_eq!(
+            scene.followed.state.lock().later,
+            [channel()],
+            "it is asked again"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_remembered_of_a_channel_that_nobody_follows_any_more() {
+        let scene = Scene::settled(&[&somebody(), &somebody()]).await;
+        scene.followed.follow(&channel());
+        scene.followed.unfollow(&channel());
+        assert_eq!(scene.followed.state.lock().members, 2);
+        scene.followed.unfollow(&channel());
+        let state = scene.followed.state.lock();
+        assert_eq!((state.members, state.channels.len()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_on_its_way_when_a_channel_began_to_be_followed_is_told_once() {
+        let (came, left) = (somebody(), somebody());
+        let scene = Scene::with(&[&came]);
+        scene.incoming(&came, Event::Join);
+        scene.incoming(&left, Event::Leave);
+        assert_eq!(
+            scene.told(),
+            [(came.client, Event::Join), (left.client, Event::Leave)]
+        );
+        scene.incoming(&came, Event::Join);
+        assert_eq!(scene.told(), []);
+        scene.followed.gap();
+        scene.ask();
+        scene.answer(&[], true);
+        scene.incoming(&came, Event::Leave);
+        assert_eq!(scene.told(), [(came.client, Event::Leave)], "once");
+        scene.incoming(&left, Event::Leave);
+        assert_eq!(scene.told(), [], "perhaps it came within the gap");
     }
 }

@@ -87,7 +87,7 @@ impl Wiring {
         let endpoint = url.map(grpc::endpoint).transpose();
         let endpoint = endpoint.map_err(|error| Failure::usage(format!("`presence.url`: {error}")))?;
         // A replica that stands still keeps its connections: they are given up while there is time to go to another.
-        let patience = (self.plan.config.presence.lease / 8).clamp(KEEP_ALIVE.0, KEEP_ALIVE.1);
+        let patience = (self.plan.config.presence.lease / 4).clamp(KEEP_ALIVE.0, KEEP_ALIVE.1);
         Ok(endpoint.map(|endpoint| {
             endpoint
                 .http2_keep_alive_interval(patience)

@@ -129,8 +129,9 @@ impl Redis {
             all.arg(self.keys.places(&Who::User(user.clone())));
             all
         });
-        let all: Vec<Result<HashMap<Vec<u8>, Vec<u8>>, Error>> =
-            self.each(None, &all.collect::<Vec<_>>()).await;
+        let all = self
+            .each::<HashMap<Vec<u8>, Vec<u8>>>(None, &all.collect::<Vec<_>>())
+            .await;
         let all = all.into_iter().collect::<Result<Vec<_>, _>>()?;
         let mut found: Vec<Whereabouts> = Vec::with_capacity(users.len());
         let mut asked: Vec<(usize, MemberId)> = Vec::new();

@@ -309,8 +309,9 @@ impl Redis {
             all.arg(self.keys.places(who));
             all
         });
-        let all: Vec<Result<Vec<(Vec<u8>, Vec<u8>)>, Error>> =
-            self.each(None, &all.collect::<Vec<_>>()).await;
+        let all = self
+            .each::<Vec<(Vec<u8>, Vec<u8>)>>(None, &all.collect::<Vec<_>>())
+            .await;
         let sort = |places: Vec<(Vec<u8>, Vec<u8>)>| {
             let mut placed = Placed::default();
             for (name, held) in places {
