@@ -94,9 +94,7 @@ impl History {
     /// publication, which clients keep while they receive.
     #[must_use]
     pub fn is_of(&self, position: &Position) -> bool {
-        let is_provisional = position.epoch.starts_with(Position::PROVISIONAL);
-        position.epoch == self.top.epoch
-            || (is_provisional && self.provisional.split(',').any(|it| it == position.epoch))
+        position.is_in(&self.top.epoch, &self.provisional)
     }
 }
 

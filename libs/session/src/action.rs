@@ -248,19 +248,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Whether `at` is a position in the stream that the client enters. It is when it has the stream's epoch, or names
-    /// none; when nothing was ever published then or now; and when it was given shortly before the first publication.
-    /// A client that was subscribed by then still names the provisional epoch after it, with higher offsets.
+    /// Whether `at` is a position in the stream that the client enters ([`Position::is_in`]), or names no epoch.
     #[must_use]
     pub fn is_of(&self, at: &Position) -> bool {
         let Some(top) = &self.position else {
             return false;
         };
-        at.epoch.is_empty()
-            || at.epoch == top.epoch
-            || (at.is_provisional() && top.is_provisional())
-            || (at.epoch.starts_with(Position::PROVISIONAL)
-                && self.provisional.split(',').any(|epoch| epoch == at.epoch))
+        at.epoch.is_empty() || at.is_in(&top.epoch, &self.provisional)
     }
 }
 

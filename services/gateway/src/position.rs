@@ -15,10 +15,7 @@ pub(crate) fn is_same(one: &Position, other: &Position) -> bool {
 /// Whether a position was given in the stream that was read. A client that was subscribed before the first publication
 /// names the provisional epoch with any offset.
 pub(crate) fn is_of(at: &Position, history: &History) -> bool {
-    at.epoch == history.top.epoch
-        || (at.is_provisional() && history.top.is_provisional())
-        || (at.epoch.starts_with(Position::PROVISIONAL)
-            && history.provisional.split(',').any(|epoch| epoch == at.epoch))
+    (at.is_provisional() && history.top.is_provisional()) || history.is_of(at)
 }
 
 /// Whether a live publication is the next one for members who are at `at`.

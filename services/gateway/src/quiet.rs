@@ -105,6 +105,22 @@ mod tests {
     async fn what_one_core_has_found_is_not_asked_for_by_another_for_a_while() {
         let (broker, found, now) = (Broker::memory(), Found::default(), clock::now());
         let streams = broker.streams();
+        let target = tidings_broker::Target {
+            retention: Some(tidings_core::Retention {
+                size: std::num::NonZeroU32::MIN,
+                ttl: Duration::from_secs(60),
+            }),
+            ..tidings_broker::Target::from(Channel::parse("a").unwrap())
+        };
+        let data = bytes::Bytes::from_static(b"1");
+        let publication = tidings_core::Publication::new(
+            data,
+            tidings_core::Format::Json,
+            std::time::SystemTime::UNIX_EPOCH,
+        );
+        broker.publisher().publish(&[target], &publication).await[0]
+            .as_ref()
+            .unwrap();
         let first = found.positions(&streams, &[quiet("a", None)], now).await;
         let here = first[0].clone().unwrap();
         // The stream is another one by now, which only who asks can know.
@@ -119,7 +135,7 @@ mod tests {
         };
         assert_eq!(ask(&here, FRESH / 2).await, here, "known");
         let elsewhere = Position {
-            offset: 1,
+            offset: here.offset + 1,
             ..here.clone()
         };
         assert_ne!(

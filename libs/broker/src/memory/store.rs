@@ -208,7 +208,7 @@ impl Store {
     fn provisional(&mut self, ago: u64, now: Instant) -> String {
         let begun = *self.begun.get_or_insert(now);
         let half_days = (now - begun).as_secs() / HALF_DAY + 1;
-        format!("{}{}{:x}", Position::PROVISIONAL, self.name, half_days - ago)
+        format!("{}{:x}-{}", Position::PROVISIONAL, half_days - ago, self.name)
     }
 
     fn sweep(&mut self, now: Instant) {

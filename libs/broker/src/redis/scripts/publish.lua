@@ -57,7 +57,7 @@ local function load()
   end
   if not epoch then
     epoch, expires = new_epoch, 0
-    born = provisional(now, 0) .. ',' .. provisional(now, 1)
+    born = provisional(now, 0, generation) .. ',' .. provisional(now, 1, generation)
   end
   if not known[2] then
     generations = generation

@@ -21,7 +21,7 @@ local lost
 lost, epochs = compare(evidence, offset, epoch, jumps, epochs)
 if not epoch and not lost then
   -- Nothing was ever published here, or so long ago that it is forgotten: nothing is kept for a channel that is only asked for.
-  return {0, provisional(now, 0), '', {}}
+  return {0, provisional(now, 0, generation), '', {}}
 end
 if epoch and now < kept_until and redis.call('EXISTS', stream) == 0 then
   -- Entries that are not old enough to have expired were lost.

@@ -5,11 +5,11 @@
 -- oldest jump is told that it cannot recover.
 local JUMPS, GENERATIONS, EPOCHS = 8, 8, 16
 
--- Provisional epochs, of streams without a publication, are named after the half day in which they were given.
+-- Provisional epochs, of streams without a publication, are named after the half day and the Redis in which they were given.
 local HALF_DAY = 43200000
 
-local function provisional(now, ago)
-  return string.format('~%x', math.floor(now / HALF_DAY) - ago)
+local function provisional(now, ago, generation)
+  return string.format('~%x.%s', math.floor(now / HALF_DAY) - ago, string.sub(redis.sha1hex(generation), 1, 6))
 end
 
 local function clock()
