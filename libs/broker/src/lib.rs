@@ -329,8 +329,8 @@ impl OrderedPublisher {
                 ready(published.unwrap_or_default()).boxed()
             }
             Order::Redis(ordered) => {
-                let envelope = envelope::publication(publication).into();
-                ordered.publish(targets, envelope, deadline)
+                let envelope: Bytes = envelope::publication(publication).into();
+                ordered.publish(targets, &envelope, deadline)
             }
         }
     }

@@ -67,7 +67,7 @@ impl Evidence {
     pub(super) fn of(&self, channel: &Channel) -> String {
         let halves = self.0.lock();
         let marks = halves.young.get(channel).or_else(|| halves.old.get(channel));
-        marks.map(|marks| joined(marks)).unwrap_or_default()
+        marks.map(joined).unwrap_or_default()
     }
 
     /// Every channel of which something is remembered.

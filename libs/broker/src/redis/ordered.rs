@@ -23,6 +23,7 @@ use futures_util::{
 use parking_lot::Mutex;
 use tidings_core::Channel;
 use tokio::{
+    runtime::Handle,
     sync::{Notify, oneshot},
     time::Instant,
 };
@@ -102,7 +103,8 @@ impl Ordered {
             ready: Notify::new(),
         });
         Self {
-            _driver: AbortOnDropHandle::new(tokio::spawn(drive(shared.clone()))),
+            // The handle is what tracks it.
+            _driver: AbortOnDropHandle::new(Handle::current().spawn(drive(shared.clone()))),
             shared,
         }
     }
@@ -111,7 +113,7 @@ impl Ordered {
     pub(crate) fn publish(
         &self,
         targets: &[Target],
-        envelope: Bytes,
+        envelope: &Bytes,
         deadline: Option<Instant>,
     ) -> BoxFuture<'static, Vec<Answer>> {
         let deadline = deadline.unwrap_or_else(|| Instant::now() + self.shared.bus.timeout);

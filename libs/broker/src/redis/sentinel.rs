@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use tidings_core::Secret;
 use tokio::{
     sync::watch,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{RedisUrl, examine::Findings, peer::Peer, url};
@@ -154,7 +154,7 @@ impl Sentinels {
             }
             if let Some(before) = known.replace(now.clone()) {
                 tracing::info!(redis.from = %shown(&before), redis.to = %shown(now), "the Sentinels have named another primary");
-                *self.switched.lock() = Some(std::time::Instant::now());
+                *self.switched.lock() = Some(Instant::now().into_std());
                 self.switches.fetch_add(1, Release);
             }
             true

@@ -101,7 +101,7 @@ fn again_and_again(
     commands: &'static [&'static [&'static str]],
 ) -> tokio::task::JoinHandle<()> {
     let url = server.url();
-    tokio::spawn(async move {
+    tokio::runtime::Handle::current().spawn(async move {
         let client = redis::Client::open(url).unwrap();
         loop {
             for words in commands {
@@ -152,7 +152,7 @@ async fn the_order_is_kept_while_redis_hangs_and_is_restarted() {
     };
     let broker = node(&server);
     up(&broker).await;
-    let work = tokio::spawn(publish_all(broker.clone(), 3));
+    let work = tokio::runtime::Handle::current().spawn(publish_all(broker.clone(), 3));
     let trouble = tokio::task::spawn_blocking(move || {
         server.pause();
         std::thread::sleep(Duration::from_millis(2500));
@@ -194,7 +194,7 @@ async fn the_order_is_kept_while_slots_of_a_cluster_move() {
     };
     let broker = Broker::redis(&cluster.config()).unwrap();
     up(&broker).await;
-    let work = tokio::spawn(publish_all(broker.clone(), 4));
+    let work = tokio::runtime::Handle::current().spawn(publish_all(broker.clone(), 4));
     let moving = tokio::task::spawn_blocking(move || {
         for name in CHANNELS {
             let slot = cluster.slot(name);

@@ -116,7 +116,7 @@ impl Model {
         }
         assert!(!self.past_epochs.contains(&found.epoch), "an epoch came back");
         assert!(published || self.life.is_some(), "nothing was ever published");
-        let (epoch, remembered, top) = self.life.get_or_insert_with(|| (None, end, 0));
+        let (epoch, remembered, top) = self.life.get_or_insert((None, end, 0));
         let epoch = epoch.get_or_insert_with(|| found.epoch.clone());
         *top += u64::from(published);
         *remembered = (*remembered).max(end);
