@@ -15,8 +15,8 @@ use crate::{
 
 const FAULTS: usize = 3;
 
-/// Seeds of every run, each for a reason.
-const SEEDS: &[u64] = &[1];
+/// Seeds of every run, each for a reason. 9: gateways that gave up on a busy presence too soon lost their leases.
+const SEEDS: &[u64] = &[9];
 
 #[derive(Debug, Clone, Copy)]
 enum Fault {
