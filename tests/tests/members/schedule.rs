@@ -106,7 +106,8 @@ async fn run(seed: u64) {
 }
 
 fn seeds() -> Vec<u64> {
-    let Ok(wanted) = std::env::var("TIDINGS_PRESENCE_SEEDS") else {
+    let wanted = std::env::var_os("TIDINGS_PRESENCE_SEEDS").and_then(|wanted| wanted.into_string().ok());
+    let Some(wanted) = wanted else {
         return SEEDS.to_vec();
     };
     match wanted.split_once("..") {
