@@ -49,6 +49,7 @@ impl presence_server::Presence for Echo {
             ..Member::default()
         };
         Ok(Response::new(ListResponse {
+            incomplete: false,
             members: vec![member],
             next_page_token: request.page_token,
             incomplete: false,
