@@ -52,7 +52,6 @@ impl presence_server::Presence for Echo {
             incomplete: false,
             members: vec![member],
             next_page_token: request.page_token,
-            incomplete: false,
         }))
     }
 
