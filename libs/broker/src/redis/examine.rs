@@ -451,9 +451,11 @@ mod tests {
         let look = |info: &Info, found: &mut Findings| replication(info, Kind::Watched, found);
         let info =
             "role:master\r\nconnected_slaves:1\r\nslave0:ip=::1,port=1,state=wait_bgsave,offset=0,lag=0";
-        assert_eq!(found(info, look), [Verdict::Warn]);
+        assert_eq!(found(info, look), [Verdict::Warn, Verdict::Warn]);
         let info = "role:master\r\nconnected_slaves:1\r\nslave0:ip=::1,port=1,state=online,offset=0,lag=0";
-        assert_eq!(found(info, look), [Verdict::Ok]);
+        assert_eq!(found(info, look), [Verdict::Warn, Verdict::Ok]);
+        let bounded = format!("{info}\r\nmin_slaves_good_slaves:1");
+        assert_eq!(found(&bounded, look), [Verdict::Ok]);
         assert_eq!(found("role:master\r\nconnected_slaves:0", look), [Verdict::Warn]);
     }
 }

@@ -10,7 +10,7 @@ use crate::Error;
 /// +sunsubscribe` only in a Cluster.)
 pub const PERMISSIONS: &str = "+@connection +info +role +cluster|info +cluster|slots +spublish +ssubscribe +sunsubscribe +eval +evalsha +script|load +unwatch +publish +subscribe +unsubscribe \
     +time +exists +del +get +set +pexpire +pexpireat +persist +pttl +hget +hmget +hset +hdel +hgetall +hincrby +hkeys \
-    +hlen +xadd +xtrim +xrange +xrevrange +xlen +sadd +srem +sscan +srandmember +zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore";
+    +hlen +xadd +xtrim +xrange +xrevrange +xlen +sadd +srem +sscan +smembers +srandmember +zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore";
 
 /// What is done to keys. No key has the type that a command is for, or there is none: an answer
 /// that says so is as good as one that works.
@@ -37,6 +37,7 @@ const ON_KEYS: &[(&str, &[&str])] = &[
     ("XREVRANGE", &["+", "-", "COUNT", "1"]),
     ("XLEN", &[]),
     ("SADD", &["x"]),
+    ("SMEMBERS", &[]),
     ("SRANDMEMBER", &[]),
     ("SSCAN", &["0"]),
     ("SREM", &["x"]),
