@@ -91,7 +91,7 @@ pub(crate) async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&s
 pub(crate) async fn keys(server: &RedisServer) -> Vec<String> {
     let mut keys: Vec<String> = command(server, &["KEYS", "*"]).await;
     // The format is said by every node, whatever it keeps.
-    keys.retain(|key| key != "tidings:format");
+    keys.retain(|key| !key.ends_with(":format"));
     for at in (0..keys.len()).rev() {
         if keys[at].ends_with(":{leases}") {
             let mut left: Vec<String> = command(server, &["HKEYS", &keys.swap_remove(at)]).await;
