@@ -204,8 +204,9 @@ mod tests {
             for service in &file.service {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    // Gateways attach, and not here.
-                    assert_eq!(method_of(&path).is_none(), method.name() == "Attach", "{path}");
+                    // Those are for gateways, and not here.
+                    let internal = matches!(method.name(), "Attach" | "Announced");
+                    assert_eq!(method_of(&path).is_none(), internal, "{path}");
                     calls += 1;
                 }
             }
