@@ -133,7 +133,7 @@ pub(crate) fn plan(
     key: Option<Arc<Key>>,
     trace: Option<trace::Context>,
     window: Duration,
-) -> Result<(String, Plan), Status> {
+) -> Result<(String, Box<Plan>), Status> {
     let accepted = SystemTime::now();
     let checked = event::check(request, key.as_deref().map(Key::name), accepted);
     let event::Accepted {

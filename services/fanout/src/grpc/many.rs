@@ -19,9 +19,9 @@ use super::{
     Answer, Fanout,
     answers::{Answers, Gate},
     call::Call,
-    meant, status, traced,
+    meant, response, status, traced,
 };
-use crate::publish::{Plan, Publish, Ready};
+use crate::publish::{self, Plan, Publish, Ready};
 
 const BATCH: &str = "tidings.fanout.v1.Fanout/PublishBatch";
 const STREAM: &str = "tidings.fanout.v1.Fanout/PublishStream";
@@ -39,7 +39,7 @@ const MAX_UNDER_WAY: usize = 256;
 pub(crate) type StreamAnswers = Answers<Result<proto::PublishResponse, Status>>;
 
 /// An event that is decided about, or why it is refused.
-type Planned = Result<(String, Plan, Span), (String, Status)>;
+type Planned = Result<(String, Box<Plan>, Span), (String, Status)>;
 
 /// An event that is ready to go out, or the answer of one that is not.
 type Begun = Result<(String, Ready, Span), proto::PublishResponse>;
@@ -159,8 +159,13 @@ impl Way {
     fn start(&self, begun: Begun) -> impl Future<Output = proto::PublishResponse> + Send + use<> {
         match begun {
             Ok((id, ready, span)) => {
-                let started = super::start(&self.publish, id.clone(), ready, Some(&self.order), &span);
-                Either::Left(async move { started.await.unwrap_or_else(|status| refused(id, &status)) })
+                let started = self.publish.start(ready, Some(&self.order), &span);
+                Either::Left(async move {
+                    match publish::whole(started.await) {
+                        Ok(results) => response(id, results),
+                        Err(error) => refused(id, &status::of(&error)),
+                    }
+                })
             }
             Err(refused) => Either::Right(ready(refused)),
         }
