@@ -1,10 +1,12 @@
 //! `tidings.fanout.v1.Fanout`: a request becomes an event, what becomes of it becomes an answer or a status.
 //!
 //! With its modules this is all of fanout, beside the door, that knows gRPC: [`call`] is what a call brings beside its
-//! message, [`many`] takes many events in one call, [`event`] and [`order`] check what came and
+//! message, [`many`] takes many events in one call and
+//! [`answers`] gives those of a stream, [`event`] and [`order`] check what came and
 //! [`wrong`] notes what is wrong with it, [`control`] has gateways carry out orders, [`survey`] asks nodes about themselves,
 //! [`guard`] asks for an API key, [`status`] says no, [`presence`] answers who is there.
 
+mod answers;
 mod call;
 pub(crate) mod control;
 pub(crate) mod event;
@@ -82,12 +84,12 @@ impl proto::fanout_server::Fanout for Fanout {
         self.batch(request).await
     }
 
-    type PublishStreamStream = many::Answers;
+    type PublishStreamStream = many::StreamAnswers;
 
     async fn publish_stream(
         &self,
         request: Request<Streaming<proto::PublishRequest>>,
-    ) -> Answer<many::Answers> {
+    ) -> Answer<many::StreamAnswers> {
         self.stream(request)
     }
 
@@ -131,7 +133,7 @@ pub(crate) fn plan(
     key: Option<Arc<Key>>,
     trace: Option<trace::Context>,
     window: Duration,
-) -> Result<(String, Plan), Status> {
+) -> Result<(String, Box<Plan>), Status> {
     let accepted = SystemTime::now();
     let checked = event::check(request, key.as_deref().map(Key::name), accepted);
     let event::Accepted {

@@ -81,7 +81,7 @@ pub(crate) struct Plan {
 
 /// A plan with room for its event among all that are under way.
 pub(crate) struct Ready {
-    plan: Plan,
+    plan: Box<Plan>,
     room: OwnedSemaphorePermit,
 }
 
@@ -167,7 +167,7 @@ impl Publish {
     }
 
     /// Decides all that there is to decide about an event; nothing is sent yet.
-    pub(crate) fn plan(&self, request: Request) -> Result<Plan, Error> {
+    pub(crate) fn plan(&self, request: Request) -> Result<Box<Plan>, Error> {
         let key = request.key.clone();
         self.decide(request).inspect_err(|error| {
             self.metrics.event(match error {
@@ -184,7 +184,7 @@ impl Publish {
     }
 
     /// Waits until there is room for an event among all that are under way; it has it until it is published, or dropped.
-    pub(crate) fn room(&self, plan: Plan) -> impl Future<Output = Ready> + Send + use<> {
+    pub(crate) fn room(&self, plan: Box<Plan>) -> impl Future<Output = Ready> + Send + use<> {
         let room = self.room.clone().acquire_many_owned(plan.size());
         async move {
             let room = room.await.expect("the semaphore is never closed");
@@ -241,7 +241,7 @@ impl Publish {
             })
     }
 
-    fn decide(&self, request: Request) -> Result<Plan, Error> {
+    fn decide(&self, request: Request) -> Result<Box<Plan>, Error> {
         let begun = Instant::now();
         let Request {
             event,
@@ -275,7 +275,8 @@ impl Publish {
             .iter()
             .map(|target| self.broker_target(target, once.as_ref(), window, key))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Plan {
+        // On the heap, because it passes through many hands.
+        Ok(Box::new(Plan {
             deadline: None,
             begun,
             event,
@@ -283,7 +284,7 @@ impl Publish {
             trace,
             targets,
             broker_targets,
-        })
+        }))
     }
 
     /// Explicit channels get the whole event, as a route that does not say otherwise would give it.

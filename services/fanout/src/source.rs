@@ -161,7 +161,7 @@ impl Mouth {
     }
 
     /// Decides about an event as about any backend's.
-    fn plan(&self, event: proto::Event) -> Result<Plan, Outcome> {
+    fn plan(&self, event: proto::Event) -> Result<Box<Plan>, Outcome> {
         let trace = grpc::own_trace(&event);
         let request = proto::PublishRequest { event: Some(event) };
         let key = Some(self.key.clone());

@@ -4,25 +4,24 @@
 //! Events go through three steps: a plan and room among all that are under way, one event after the other; the start, which
 //! gives the event its place in the order; and the wait for the answers, of many at a time.
 
-use std::{future::ready, pin::Pin, sync::Arc};
+use std::{future::ready, sync::Arc};
 
-use futures_util::{Stream, StreamExt as _, future::Either, stream};
+use futures_util::{FutureExt as _, Stream, StreamExt as _, future::Either, stream};
 use tidings_broker::{OrderedPublisher, WINDOW};
 use tidings_proto::fanout as proto;
 use tidings_telemetry::trace;
-use tokio::{
-    sync::{
-        mpsc::{self, OwnedPermit},
-        watch,
-    },
-    task::JoinSet,
-};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_types::FieldViolation;
 use tracing::Span;
 
-use super::{Answer, Fanout, call::Call, meant, status, traced};
-use crate::publish::{Plan, Publish, Ready};
+use super::{
+    Answer, Fanout,
+    answers::{Answers, Gate},
+    call::Call,
+    meant, response, status, traced,
+};
+use crate::publish::{self, Plan, Publish, Ready};
 
 const BATCH: &str = "tidings.fanout.v1.Fanout/PublishBatch";
 const STREAM: &str = "tidings.fanout.v1.Fanout/PublishStream";
@@ -33,14 +32,14 @@ const MAX_BATCH: usize = 1000;
 /// The most channels that the events of one batch reach together: each has its line in the answer.
 const MAX_BATCH_CHANNELS: usize = 100_000;
 
-/// The most events of one call that wait for the bus, or whose answers wait for their caller.
+/// The most events of one call that wait for the bus at a time.
 const MAX_UNDER_WAY: usize = 256;
 
 /// The answers to a stream, in the order of its events.
-pub(super) type Answers = Pin<Box<dyn Stream<Item = Result<proto::PublishResponse, Status>> + Send>>;
+pub(crate) type StreamAnswers = Answers<Result<proto::PublishResponse, Status>>;
 
 /// An event that is decided about, or why it is refused.
-type Planned = Result<(String, Plan, Span), (String, Status)>;
+type Planned = Result<(String, Box<Plan>, Span), (String, Status)>;
 
 /// An event that is ready to go out, or the answer of one that is not.
 type Begun = Result<(String, Ready, Span), proto::PublishResponse>;
@@ -89,30 +88,30 @@ impl Fanout {
         traced(span.clone(), Box::pin(within.within(work))).await
     }
 
-    pub(super) fn stream(&self, request: Request<Streaming<proto::PublishRequest>>) -> Answer<Answers> {
+    pub(super) fn stream(&self, request: Request<Streaming<proto::PublishRequest>>) -> Answer<StreamAnswers> {
         let call = Call::of(&request)?;
         let span = trace::server(STREAM, call.trace.as_ref());
-        let requests = until(request.into_inner(), &call, self.leaving.clone());
-        let way = self.way(call, STREAM, &span);
-        let (answers, answered) = mpsc::channel(MAX_UNDER_WAY);
-        // A task of its own, because what is under way takes room from all others until it is done: it must go on, whether or
-        // not the caller reads its answers.
-        let mut carrying = JoinSet::new();
-        carrying.spawn(carry(way, requests, answers));
-        Ok(Response::new(Box::pin(stream::unfold(
-            (answered, carrying),
-            |(mut answered, mut carrying)| async move {
-                let answer = match answered.recv().await {
-                    Some(answer) => answer,
-                    // The task has ended; a second time there is none.
-                    None => match carrying.join_next().await? {
-                        Ok(()) => return None,
-                        Err(why) => Err(Status::internal(format!("the stream was given up: {why}"))),
-                    },
-                };
-                Some((answer, (answered, carrying)))
-            },
-        ))))
+        let gate = Gate::default();
+        let requests = gate.before(until(request.into_inner(), &call, self.leaving.clone()));
+        let way = Arc::new(self.way(call, STREAM, &span));
+        let begin = {
+            let way = way.clone();
+            move |request: Result<proto::PublishRequest, Status>| {
+                let begun = request.map(|request| way.room(way.plan(request.event)));
+                async move {
+                    match begun {
+                        Ok(begun) => Ok(begun.await),
+                        Err(status) => Err(status),
+                    }
+                }
+            }
+        };
+        let start = move |begun: Result<Begun, Status>| match begun {
+            Ok(begun) => Either::Left(way.start(begun).map(Ok)),
+            Err(status) => Either::Right(ready(Err(status))),
+        };
+        let answers = requests.then(begin).map(start).buffered(MAX_UNDER_WAY);
+        Ok(Response::new(Answers::new(answers, gate)))
     }
 
     fn way(&self, call: Call, method: &'static str, span: &Span) -> Way {
@@ -124,41 +123,6 @@ impl Fanout {
             order: self.publish.ordered(),
         }
     }
-}
-
-/// Publishes the events of a stream. A place for the answer is reserved before a request is read, so that sending it never
-/// waits.
-async fn carry(
-    way: Way,
-    requests: impl Stream<Item = Result<proto::PublishRequest, Status>> + Send,
-    answers: mpsc::Sender<Result<proto::PublishResponse, Status>>,
-) {
-    let places = stream::unfold(answers, |answers| async {
-        let place = answers.clone().reserve_owned().await.ok()?;
-        Some((place, answers))
-    });
-    let begun = places.zip(requests).then(|(place, request)| {
-        let begun = request.map(|request| way.room(way.plan(request.event)));
-        async move {
-            let begun = match begun {
-                Ok(begun) => Ok(begun.await),
-                Err(status) => Err(status),
-            };
-            (place, begun)
-        }
-    });
-    let started = begun.map(|(place, begun)| match begun {
-        Ok(begun) => {
-            let started = way.start(begun);
-            Either::Left(async move { (place, Ok(started.await)) })
-        }
-        Err(status) => Either::Right(ready((place, Err(status)))),
-    });
-    let answer = |(place, answer): (OwnedPermit<_>, _)| {
-        place.send(answer);
-        ready(())
-    };
-    started.buffered(MAX_UNDER_WAY).for_each(answer).await;
 }
 
 impl Way {
@@ -195,8 +159,13 @@ impl Way {
     fn start(&self, begun: Begun) -> impl Future<Output = proto::PublishResponse> + Send + use<> {
         match begun {
             Ok((id, ready, span)) => {
-                let started = super::start(&self.publish, id.clone(), ready, Some(&self.order), &span);
-                Either::Left(async move { started.await.unwrap_or_else(|status| refused(id, &status)) })
+                let started = self.publish.start(ready, Some(&self.order), &span);
+                Either::Left(async move {
+                    match publish::whole(started.await) {
+                        Ok(results) => response(id, results),
+                        Err(error) => refused(id, &status::of(&error)),
+                    }
+                })
             }
             Err(refused) => Either::Right(ready(refused)),
         }

@@ -132,7 +132,7 @@ async fn answer(
 }
 
 /// An event that is decided about, or what became of it.
-type Planned = Result<(String, Plan, Span), Outcome>;
+type Planned = Result<(String, Box<Plan>, Span), Outcome>;
 
 /// An event that is ready to go out, or what became of it.
 type Begun = Result<(String, Ready, Span), Outcome>;

@@ -62,7 +62,7 @@ impl Publish {
             trace,
             targets,
             broker_targets,
-        } = plan;
+        } = *plan;
         // Neighbours of one form are sent together; nearly always that is all of them.
         let mut rest = broker_targets.into_iter();
         let mut sent = Vec::with_capacity(1);
@@ -77,11 +77,12 @@ impl Publish {
             sent.extend(self.send(first(&mut rest, run.len()), &sending));
         }
         let (publish, span) = (self.clone(), span.clone());
+        let event_id = event.id;
         async move {
             let sent = future::join_all(sent).await.into_iter().flatten();
             let channels = targets.into_iter().map(|target| target.channel);
             let results: Results = channels.zip(sent).collect();
-            note(&publish.metrics, &results, &event.id, begun.elapsed(), &span);
+            note(&publish.metrics, &results, &event_id, begun.elapsed(), &span);
             drop(room);
             results
         }

@@ -396,7 +396,7 @@ impl Consumer {
     }
 }
 
-fn plan(mouth: &Mouth, entry: &Entry, stream: &str) -> Result<Plan, Outcome> {
+fn plan(mouth: &Mouth, entry: &Entry, stream: &str) -> Result<Box<Plan>, Outcome> {
     match entry.event(stream) {
         Ok(event) => mouth.plan(event),
         Err(why) => {
