@@ -16,7 +16,9 @@ local HEAD, FIELDS = 7, 7
 -- More than one channel gets between two looks at Redis, or between two snapshots of it: 2^36 is two days of all that a
 -- Redis can do. By chance up to as much again: a Redis that goes back to one snapshot twice must not leap to where it was
 -- before, where other publications have been.
-local LEAP = 68719476736 + tonumber(string.sub(redis.sha1hex(new_epoch), 1, 9), 16)
+local function leap()
+  return 68719476736 + tonumber(string.sub(redis.sha1hex(new_epoch), 1, 9), 16)
+end
 
 -- Numbers stop being exact behind this one. A stream that gets here begins anew.
 local LAST = 9007199254740991
@@ -66,7 +68,7 @@ local function load()
     generations = remember(generations, generation, GENERATIONS)
   elseif not is_known() then
     -- Redis may have gone back in time: what comes next may have been given before. Nobody gets that again.
-    jump, offset, expires = offset, offset + LEAP - 1, 0
+    jump, offset, expires = offset, offset + leap() - 1, 0
     jumps = remember(jumps, string.format('%d:%d', jump, offset + 1), JUMPS)
     generations = remember(generations, generation, GENERATIONS)
   end
