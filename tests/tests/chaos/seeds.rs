@@ -18,22 +18,14 @@ pub(crate) const FIXED: &[Seed] = &[
     // Joins and leaves that a gateway missed while its bus was gone; order of a source; repeats in channels without history
     // while no memory is left.
     Seed(World::Aof, 1, 4, ""),
-    // Two publishers that see the replication history at different times: 39 offset jumps where there is one cause.
+    // Publishers that see the replication history at different times.
     Seed(World::Aof, 2, 1, "ReadOnly"),
     // Order of a stream and a source through a hang that is longer than a lease.
     Seed(World::Aof, 2, 3, "Hang"),
-    // Evidence under an epoch that was itself lost.
-    Seed(World::Rdb, 2, 2, "RestartTwice"),
-    // Evidence that gateways alone have; two notices for one loss; members that are listed and long gone.
-    Seed(World::Rdb, 4, 2, "RestartWithoutFanouts"),
     Seed(World::Rdb, 7, 4, ""),
     Seed(World::Volatile, 2, 4, ""),
-    // Two primaries for a while: more notices than losses, members that are not listed.
-    Seed(World::Sentinel, 1, 1, "HandOver"),
     Seed(World::Sentinel, 1, 2, ""),
     // Order while a slot moves, which takes seconds.
     Seed(World::Cluster, 1, 2, "MoveSlot"),
-    // One dead shard stops what the others have.
-    Seed(World::Cluster, 3, 1, "KillShard"),
     Seed(World::Cluster, 1, 2, ""),
 ];
