@@ -76,7 +76,7 @@ impl Pool {
 
     /// Sends commands in one exchange, and gives the answer to each. Those of a Cluster whose primary is unavailable fail
     /// alone, and all that have no answer after `timeout`. `script`: the code of the script that the `EVALSHA` among them
-    /// call; it is sent to whoever does not know it.
+    /// call; it is sent to a node that does not know it.
     pub async fn each(
         &self,
         commands: &[Cmd],

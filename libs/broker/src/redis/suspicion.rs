@@ -1,5 +1,5 @@
-//! That Redis may have lost something: raised by whoever gets a new connection or sees another generation, awaited by the
-//! comparison of what was acknowledged (`audit`).
+//! The suspicion that Redis may have lost something: raised with each new connection and each other generation, awaited by
+//! the comparison of what was acknowledged (`audit`).
 
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire};
 
