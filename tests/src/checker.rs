@@ -4,11 +4,14 @@
 //! Publishers number what they publish. Every client writes down what happened to it ([`Moment`]), publishers what
 //! was acknowledged; beside that the checker is told what the stream holds in the end, and looks at nothing else.
 
+mod provisional;
+
 use std::{
     collections::{BTreeMap, HashMap},
-    ops::{Bound::Excluded, Range},
+    ops::Bound::Excluded,
 };
 
+pub use provisional::Epochs;
 use tokio::time::Instant;
 
 /// A place in a stream.
@@ -79,65 +82,6 @@ impl Place {
     }
 }
 
-impl History {
-    /// The same with the stream's epoch wherever the client knows only the provisional one that it was given before the first
-    /// publication. `places`: where numbers are known to be.
-    #[must_use]
-    pub fn resolved(mut self, places: &HashMap<u64, Place>) -> Self {
-        let mut after: Option<String> = None;
-        for subscription in subscriptions(&self.moments).into_iter().rev() {
-            let moments = &mut self.moments[subscription];
-            let epoch = moments.iter().find_map(|moment| epoch_of(moment, places));
-            let epoch = epoch.or_else(|| after.take());
-            for moment in &mut *moments {
-                if let (Moment::Subscribed { at, .. } | Moment::Heard { at, .. }, Some(epoch)) =
-                    (moment, &epoch)
-                    && at.is_provisional()
-                {
-                    at.epoch.clone_from(epoch);
-                }
-            }
-            // Of a subscription without a publication, only the next one can tell, where it goes on from it.
-            after = match moments.first() {
-                Some(Moment::Subscribed {
-                    at,
-                    recovered: Some(true),
-                }) if !at.is_provisional() => Some(at.epoch.clone()),
-                _ => None,
-            };
-        }
-        self
-    }
-}
-
-/// Each subscription, with what came by it.
-fn subscriptions(moments: &[Moment]) -> Vec<Range<usize>> {
-    let begins = |at: &usize| matches!(moments[*at], Moment::Subscribed { .. });
-    let mut begun: Vec<usize> = (0..moments.len()).filter(begins).collect();
-    if begun.first() != Some(&0) {
-        begun.insert(0, 0);
-    }
-    let ends = begun.iter().copied().skip(1).chain([moments.len()]);
-    begun
-        .iter()
-        .copied()
-        .zip(ends)
-        .map(|(from, to)| from..to)
-        .collect()
-}
-
-/// The stream's epoch by a publication.
-fn epoch_of(moment: &Moment, places: &HashMap<u64, Place>) -> Option<String> {
-    let Moment::Heard { at, number } = moment else {
-        return None;
-    };
-    if !at.is_provisional() {
-        return Some(at.epoch.clone());
-    }
-    let place = places.get(number).filter(|place| place.offset == at.offset)?;
-    Some(place.epoch.clone())
-}
-
 /// A number that names its publisher: the `n`th of `publisher`.
 #[must_use]
 pub fn numbered(publisher: u32, n: u32) -> u64 {
@@ -172,9 +116,9 @@ impl Checker {
 
     /// Looks at one client. `top`: where the stream is, and the client, which is still connected, must be.
     pub fn look(&mut self, history: &History, top: &Place) {
-        let known = self.acknowledged.iter().chain(&self.kept);
-        let places = known.map(|(place, number)| (*number, place.clone())).collect();
-        let history = &history.clone().resolved(&places);
+        let known = |(place, number): (&Place, &u64)| (place.clone(), *number);
+        let epochs = Epochs::new(self.acknowledged.iter().map(known), self.kept.iter().map(known));
+        let history = &history.clone().resolved(&epochs);
         let mut reached: Option<Place> = None;
         // A notice makes the next place any place.
         let mut excused = true;

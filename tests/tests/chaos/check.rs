@@ -128,7 +128,7 @@ impl<'a> Channel<'a> {
 }
 
 /// A publication that a client got.
-fn heard(moment: &Moment) -> Option<(&Place, u64)> {
+pub(crate) fn heard(moment: &Moment) -> Option<(&Place, u64)> {
     match moment {
         Moment::Heard { at, number } => Some((at, *number)),
         _ => None,

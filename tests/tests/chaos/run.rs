@@ -1,22 +1,18 @@
 //! One run: everything starts, the schedule is carried out, everything comes to rest, and then it is looked at.
 
+mod facts;
 mod leftovers;
 mod members;
 
 use std::{
-    collections::HashMap,
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use serde_json::{Value, json};
 use tidings_tests::{
-    Client as Reader, Tidings,
     checker::{Moment, Place, numbered},
-    event, eventually,
-    roamer::number,
-    token,
+    event,
 };
 use tokio::{
     sync::watch,
@@ -26,11 +22,11 @@ use tokio::{
 
 use crate::{
     apply::apply,
-    check::{self, Facts, Findings, Kept, Seen},
+    check::Findings,
     clients::{Clients, Habit, Kind},
     ledger::{Accepted, Ledger},
     nodes::Nodes,
-    plan::{CHANNELS, Fault, PUBLISHERS, Plan, World},
+    plan::{CHANNELS, Fault, PUBLISHERS, Plan},
     publishers::{Desk, Publisher, Queue, Way},
     servers::Servers,
 };
@@ -372,96 +368,4 @@ impl<'a> Run<'a> {
         }
         late
     }
-
-    /// What everybody wrote down.
-    async fn look(&mut self) {
-        let mut kept = Vec::new();
-        for name in self.channels.iter() {
-            kept.push(if name.starts_with("live") {
-                None
-            } else {
-                let mut kept = stream(&self.nodes.gateways()[0], name).await;
-                if self.plan.world != World::Memory {
-                    kept.numbers = block_in_place(|| self.servers.numbers(name));
-                }
-                Some(kept)
-            });
-        }
-        let dead = self.queue.dead();
-        if !dead.is_empty() {
-            println!("    {} entries of the source were dead-lettered", dead.len());
-        }
-        let mut from_source = self.queue.added().clone();
-        from_source.retain(|it| !dead.contains(&it.number));
-        let accepted = self.ledger.all().clone();
-        let places: Vec<_> = (0..kept.len())
-            .map(|channel| places(channel, &accepted, kept[channel].as_ref()))
-            .collect();
-        let clients = self.clients.clients.iter().map(|client| Seen {
-            channel: client.channel,
-            kind: client.kind,
-            history: client.history().resolved(&places[client.channel]),
-        });
-        let facts = Facts {
-            plan: self.plan,
-            channels: &self.channels,
-            accepted,
-            from_source,
-            kept,
-            clients: clients.collect(),
-        };
-        let mut findings = check::check(&facts);
-        for (invariant, faults) in std::mem::take(&mut self.findings.faults) {
-            findings.faults.entry(invariant).or_default().extend(faults);
-        }
-        self.findings = findings;
-    }
-}
-
-/// Where a stream is, and which number is where in it, as far as a client may read it.
-async fn stream(node: &Tidings, channel: &str) -> Kept {
-    let mut client = Reader::connect(&node.websocket(), &token("reader")).await;
-    let mut numbers = std::collections::BTreeMap::new();
-    let mut since = Value::Null;
-    loop {
-        let mut query = json!({ "channel": channel, "limit": 300 });
-        if since.is_object() {
-            query["since"] = since.clone();
-        }
-        let history = eventually("the stream can be read", async || {
-            let mut reply = client.ask("history", query.clone()).await;
-            Some(reply["history"].take()).filter(Value::is_object)
-        })
-        .await;
-        let list = history["publications"].as_array().unwrap();
-        for publication in list {
-            numbers.insert(publication["offset"].as_u64().unwrap(), number(publication));
-        }
-        match list.last() {
-            Some(last) if last["offset"] != history["offset"] => {
-                since = json!({ "offset": last["offset"], "epoch": history["epoch"] });
-            }
-            _ => {
-                let top = Place {
-                    epoch: history["epoch"].as_str().unwrap().to_owned(),
-                    offset: history["offset"].as_u64().unwrap(),
-                };
-                return Kept { top, numbers };
-            }
-        }
-    }
-}
-
-/// Where numbers are known to be in a channel.
-fn places(channel: usize, accepted: &[Accepted], kept: Option<&Kept>) -> HashMap<u64, Place> {
-    let accepted = accepted.iter().filter(|it| it.channel == channel);
-    let accepted = accepted.filter_map(|it| Some((it.number, it.at.clone()?)));
-    let kept = kept.into_iter().flat_map(|kept| {
-        kept.numbers.iter().map(|(offset, number)| {
-            let epoch = kept.top.epoch.clone();
-            let offset = *offset;
-            (*number, Place { epoch, offset })
-        })
-    });
-    kept.chain(accepted).collect()
 }

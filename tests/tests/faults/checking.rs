@@ -1,6 +1,6 @@
 //! The checker itself: it must find what it is for.
 
-use tidings_tests::checker::{Checker, History, Moment, Place};
+use tidings_tests::checker::{Checker, Epochs, History, Moment, Place};
 
 fn at(offset: u64) -> Place {
     Place {
@@ -143,4 +143,47 @@ fn a_place_that_was_given_twice_and_a_number_that_is_there_twice_are_found() {
     ] {
         assert!(faults.contains(fault), "{faults}");
     }
+}
+
+/// A client that subscribed before the first publication, and received these numbers, each at its own offset.
+fn early(numbers: &[u64]) -> History {
+    let place = |offset| Place {
+        epoch: "~1.a".to_owned(),
+        offset,
+    };
+    let subscribed = Moment::Subscribed {
+        at: place(0),
+        recovered: None,
+    };
+    let received = numbers.iter().map(|&number| Moment::Heard {
+        at: place(number),
+        number,
+    });
+    History {
+        moments: [subscribed].into_iter().chain(received).collect(),
+        ..History::default()
+    }
+}
+
+/// Publications 1 to 4 were acknowledged in `lost`, whose last two are gone: `found` goes on from the others with 5.
+#[test]
+fn a_client_from_before_the_first_publication_is_in_the_epoch_of_what_it_received_last() {
+    let place = |epoch: &str, offset| Place {
+        epoch: epoch.to_owned(),
+        offset,
+    };
+    let kept = [1, 2, 5].map(|number| (place("found", number), number));
+    let of_a_publisher = [1, 2, 3, 4].map(|number| (place("lost", number), number));
+    let of_a_source = [3, 4].map(|number| (place("lost", number), number));
+    let resolved = |told: &[(Place, u64)], numbers: &[u64]| {
+        let epochs = Epochs::new(told.iter().cloned(), kept.clone());
+        match early(numbers).resolved(&epochs).moments.last() {
+            Some(Moment::Heard { at, .. }) => at.epoch.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(resolved(&of_a_publisher, &[1, 2]), "lost");
+    assert_eq!(resolved(&of_a_publisher, &[1, 2, 5]), "found");
+    assert_eq!(resolved(&of_a_source, &[1, 2]), "found");
+    assert_eq!(resolved(&of_a_source, &[1, 2, 3, 4]), "lost");
 }
