@@ -8,7 +8,8 @@
 //!
 //! - where Redis is: [`Config`] and [`RedisUrl`], `place`, `sentinel`; `servers`, which is one `node` or a `cluster` of them, of which
 //!   `slots` and `topology` say which has what;
-//! - what is in it: `streams`, `keys`, `script` and `scripts/`, `format`; [`Pool`], for others that keep something there;
+//! - what is in it: `streams`, `keys`, `script` and `scripts/`, `format`; [`Pool`], for others that keep something there, and `primaries`, its
+//!   processes one by one;
 //! - what it may have lost: `generation`, `suspicion`, `evidence` and `audit`;
 //! - commands: `commands`, the pool, and `line`, how many callers share one connection of it; `waiting`, publications while Redis is
 //!   unavailable; `ordered`, those of one caller in order;
@@ -35,6 +36,7 @@ mod node;
 mod ordered;
 mod peer;
 mod place;
+mod primaries;
 mod reader;
 mod script;
 mod sentinel;
@@ -83,6 +85,7 @@ pub use connection::{Connection, Pool};
 pub use examine::{Finding, PERMISSIONS, Verdict, examine};
 pub use keys::channel_name;
 pub(crate) use ordered::Ordered;
+pub use primaries::KeyScan;
 pub use sentinel::Sentinel;
 pub use url::RedisUrl;
 

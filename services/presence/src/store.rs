@@ -9,6 +9,8 @@
 //! - A lease that has ended stays ended. Its gateway has to attach again and report everyone.
 //! - A lease ends once its time has passed while the store answered. An outage of more than a third of a lease is counted out:
 //!   the lease, if it was live before, lasts its full length from the store's first answer.
+//! - A store that has become another one, because it may have lost what was written last, keeps what it has until the gateways
+//!   have attached again and reported everyone. Nobody is announced for that.
 //! - The bus hears of each member that is announced as it comes and as it goes, exactly when that changes what is kept:
 //!   once each, in turns, whoever wrote or removed it and wherever that one was stopped. Writing again what is there, in a
 //!   snapshot or with a new info, announces nothing. Of a user with several clients it hears once, where [`Per::User`] says so,
@@ -38,6 +40,8 @@ mod leaving;
 mod outages;
 #[cfg(test)]
 mod parts;
+#[cfg(test)]
+mod rollback;
 
 use std::{
     collections::BTreeMap,
@@ -45,7 +49,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tidings_broker::Broker;
+use tidings_broker::{Broker, redis::KeyScan};
 use tidings_core::{Channel, ClientId, ClientInfo};
 
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
@@ -75,6 +79,15 @@ pub enum Error {
     /// The gateway did not renew in time, or has attached again since. Attaching again is the way on.
     #[error("lease {lease} has ended")]
     Ended {
+        /// The lease.
+        lease: Lease,
+    },
+    /// Redis was restarted, or another took over, and may have lost some of what was written under the lease. What it has
+    /// stays until the gateway has reported everyone again. Attaching again is the way on.
+    #[error(
+        "Redis may have lost what was written under lease {lease}: it was restarted, or another took over"
+    )]
+    Outdated {
         /// The lease.
         lease: Lease,
     },
@@ -162,6 +175,14 @@ pub struct Scan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(pub u64);
 
+/// What became of a lease that was to be renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Renewed {
+    Lives,
+    Ended,
+    Outdated,
+}
+
 /// What there is to sweep.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -169,6 +190,32 @@ pub struct Ended {
     pub leases: Vec<Lease>,
     /// The length of the shortest lease that is live.
     pub shortest: Option<Duration>,
+    /// The store, where it is time to [`scrub`](Store::scrub) it: it may have lost something when it became this one.
+    pub unscrubbed: Option<Epoch>,
+}
+
+/// How far a scrub of a store has come.
+#[derive(Debug)]
+pub struct Scrub {
+    store: Epoch,
+    keys: KeyScan,
+}
+
+impl Scrub {
+    /// One from the beginning.
+    #[must_use]
+    pub fn new(store: Epoch) -> Self {
+        Self {
+            store,
+            keys: KeyScan::default(),
+        }
+    }
+
+    /// Which store it is of.
+    #[must_use]
+    pub fn store(&self) -> Epoch {
+        self.store
+    }
 }
 
 impl Store {
@@ -204,16 +251,17 @@ impl Store {
     /// Makes the lease, and with it the older ones of its gateway that live, good for `length` from now. Touches no member.
     ///
     /// # Errors
-    /// [`Error::Ended`] when it has ended, [`Error::Unavailable`].
+    /// [`Error::Ended`] when it has ended, [`Error::Outdated`], [`Error::Unavailable`].
     pub async fn renew(&self, lease: &Lease, length: Duration) -> Result<(), Error> {
-        let live = match &self.0 {
+        let renewed = match &self.0 {
             Backend::Memory(memory) => memory.renew(lease, length),
             Backend::Redis(redis) => redis.renew(lease, length).await?,
         };
-        if live {
-            Ok(())
-        } else {
-            Err(Error::Ended { lease: lease.clone() })
+        let lease = lease.clone();
+        match renewed {
+            Renewed::Lives => Ok(()),
+            Renewed::Ended => Err(Error::Ended { lease }),
+            Renewed::Outdated => Err(Error::Outdated { lease }),
         }
     }
 
@@ -286,6 +334,19 @@ impl Store {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.sweep(lease).await),
             Backend::Redis(redis) => redis.sweep(lease).await,
+        }
+    }
+
+    /// Looks for some of what no lease finds any more, in a store that may have lost how it would be found: members, and what is
+    /// kept about users, under leases that are gone. It is put under leases that have ended, to be swept. Whether there may be
+    /// more. Any number of replicas may do it at the same time.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; call it again.
+    pub async fn scrub(&self, scrub: &mut Scrub) -> Result<bool, Error> {
+        match &self.0 {
+            Backend::Memory(_) => Ok(false),
+            Backend::Redis(redis) => redis.scrub(scrub).await,
         }
     }
 

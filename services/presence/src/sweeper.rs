@@ -11,7 +11,7 @@ use tidings_runtime::Shutdown;
 use crate::{
     member::Lease,
     metrics::Metrics,
-    store::{self, Store},
+    store::{self, Epoch, Scrub, Store},
 };
 
 /// How often to look, at most and at least: one command per replica and look, and one more where leaves are announced later.
@@ -21,9 +21,13 @@ const SHORTEST: Duration = Duration::from_millis(200);
 /// Into how many looks the shortest lease is divided: a third of it without any counts as an outage.
 const LOOKS: u32 = 6;
 
+/// How many steps of a scrub are done per look.
+const SCRUBBED: usize = 20;
+
 pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
     let mut failing = false;
     let mut wait = Duration::ZERO;
+    let mut scrub = None;
     loop {
         // A sweep that is dropped in the middle goes on at the next replica, or at the next start.
         tokio::select! {
@@ -32,7 +36,7 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
         }
         let swept = tokio::select! {
             () = shutdown.requested() => return,
-            swept = tidy(store, metrics, &mut wait) => swept,
+            swept = tidy(store, metrics, &mut wait, &mut scrub) => swept,
         };
         match swept {
             Ok(()) => failing = false,
@@ -50,14 +54,21 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
     }
 }
 
-/// Sweeps, and announces what is due. One that fails keeps not the other from it. `wait` becomes until when to look again.
-async fn tidy(store: &Store, metrics: &Metrics, wait: &mut Duration) -> Result<(), store::Error> {
+/// Sweeps, announces what is due, and goes on with a scrub where one is. One that fails keeps not the others from it. `wait`
+/// becomes until when to look again.
+async fn tidy(
+    store: &Store,
+    metrics: &Metrics,
+    wait: &mut Duration,
+    scrub: &mut Option<Scrub>,
+) -> Result<(), store::Error> {
     let swept = match store.ended().await {
         Ok(ended) => {
             *wait = ended
                 .shortest
                 .map_or(INTERVAL, |shortest| (shortest / LOOKS).clamp(SHORTEST, INTERVAL));
-            sweep(store, metrics, &ended.leases).await
+            let swept = sweep(store, metrics, &ended.leases).await;
+            swept.and(scrub_on(store, ended.unscrubbed, scrub).await)
         }
         Err(error) => {
             *wait = INTERVAL.min((*wait).max(SHORTEST));
@@ -66,6 +77,25 @@ async fn tidy(store: &Store, metrics: &Metrics, wait: &mut Duration) -> Result<(
     };
     while store.settle().await? {}
     swept
+}
+
+/// Some steps of a scrub, where it is time for one.
+async fn scrub_on(
+    store: &Store,
+    unscrubbed: Option<Epoch>,
+    scrub: &mut Option<Scrub>,
+) -> Result<(), store::Error> {
+    let Some(unscrubbed) = unscrubbed else {
+        return Ok(());
+    };
+    let going_on = scrub.take().filter(|scrub| scrub.store() == unscrubbed);
+    let scrub = scrub.insert(going_on.unwrap_or_else(|| Scrub::new(unscrubbed)));
+    for _ in 0..SCRUBBED {
+        if !store.scrub(scrub).await? {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Sweeps leases. What cannot be swept keeps nothing else from it; the first error is returned.

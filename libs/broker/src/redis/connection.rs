@@ -23,10 +23,10 @@ use super::{
 
 /// Where connections come from. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(Source);
+pub struct Pool(pub(super) Source);
 
 #[derive(Clone)]
-enum Source {
+pub(super) enum Source {
     One(deadpool_redis::Pool),
     Cluster(Arc<Cluster>),
 }
@@ -207,10 +207,6 @@ async fn each_of_one(
     commands: &[Cmd],
     script: Option<&str>,
 ) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
-    let no_connection = |error: PoolError| match error {
-        PoolError::Backend(error) => error,
-        error => std::io::Error::new(std::io::ErrorKind::NotConnected, error).into(),
-    };
     let mut connection = pool.get().await.map_err(no_connection)?;
     let mut answers = pipelined(&mut connection, commands.iter().cloned()).await?;
     let Some(code) = script else { return Ok(answers) };
@@ -224,6 +220,13 @@ async fn each_of_one(
         }
     }
     Ok(answers)
+}
+
+pub(super) fn no_connection(error: PoolError) -> RedisError {
+    match error {
+        PoolError::Backend(error) => error,
+        error => std::io::Error::new(std::io::ErrorKind::NotConnected, error).into(),
+    }
 }
 
 async fn pipelined(

@@ -56,7 +56,7 @@ fn unavailable(why: impl Into<String>) -> Status {
 impl From<store::Error> for Status {
     fn from(error: store::Error) -> Self {
         match &error {
-            store::Error::Ended { lease } => {
+            store::Error::Ended { lease } | store::Error::Outdated { lease } => {
                 let advice = "attach again and report everyone";
                 let (name, owner) = (lease.to_string(), lease.gateway.as_str());
                 let details = ErrorDetails::with_resource_info("lease", name, owner, advice);

@@ -95,7 +95,8 @@ pub(crate) async fn keys(server: &RedisServer) -> Vec<String> {
     for at in (0..keys.len()).rev() {
         if keys[at].ends_with(":{leases}") {
             let mut left: Vec<String> = command(server, &["HKEYS", &keys.swap_remove(at)]).await;
-            left.retain(|field| field != "answered" && field != "born");
+            let about_the_store = ["answered", "born", "scrubbed", "generations"];
+            left.retain(|field| !about_the_store.contains(&field.as_str()));
             keys.extend(left);
         }
     }

@@ -16,7 +16,7 @@ use tidings_core::{Channel, ClientId};
 
 use self::state::{News, State};
 use super::{
-    Announced, Applied, Changes, Ended, Epoch, Event, Options, Page, Position, Scan, Stats, Swept,
+    Announced, Applied, Changes, Ended, Epoch, Event, Options, Page, Position, Renewed, Scan, Stats, Swept,
     Whereabouts,
 };
 use crate::member::{GatewayId, Lease, Member};
@@ -52,7 +52,7 @@ impl Memory {
         self.0.state.lock().leases.attach(gateway, length)
     }
 
-    pub(super) fn renew(&self, lease: &Lease, length: Duration) -> bool {
+    pub(super) fn renew(&self, lease: &Lease, length: Duration) -> Renewed {
         self.0.state.lock().leases.renew(lease, length)
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | key | type | what |
 //! |---|---|---|
-//! | `tidings:{leases}` | hash | each [`Lease`] → when it ends in Unix milliseconds of Redis' own clock (0: ended on purpose), and its length; `answered`, `born` |
+//! | `tidings:{leases}` | hash | each [`Lease`] → when it ends in Unix milliseconds of Redis' own clock (0: ended on purpose), and its length; `answered`, `born`, `scrubbed`, `generations` |
 //! | `tidings:{leases}:LEASE:users` | set | `user:USER` and, of who has none, `client:CLIENT`, with members under the lease, to find these when it ends; `at:CHANNEL CLIENT` where the user's own key could not be written |
 //! | `tidings:user:{USER}`, `tidings:client:{CLIENT}` | hash | `CHANNEL CLIENT` → serial of the lease; serial → how many; `seen` → when the last of them went |
 //! | `tidings:presence:{CHANNEL}` | hash | client id → serial of the lease, since when, `+` when it is announced; a line feed; the encoded info |
@@ -34,6 +34,7 @@ mod entry;
 mod leaving;
 mod log;
 mod read;
+mod scrub;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -44,7 +45,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use tidings_broker::redis::{Pool, channel_name};
 use tidings_core::{Channel, ClientId};
 
-use super::{Ended, Epoch, Error, Options};
+use super::{Ended, Epoch, Error, Options, Renewed};
 use crate::member::{GatewayId, Lease};
 
 /// How long one exchange may take, so that a Redis that hangs becomes an error while callers still wait.
@@ -154,7 +155,8 @@ struct Scripts {
     attach: Script,
     renew: Script,
     supersede: Script,
-    leases: Script,
+    live: Script,
+    ended: Script,
     apply: Script,
     places: Script,
     page: Script,
@@ -179,7 +181,8 @@ impl Scripts {
             attach: script!("judge", "attach"),
             renew: script!("judge", "renew"),
             supersede: script!("judge", "supersede"),
-            leases: script!("judge", "leases"),
+            live: script!("judge", "live"),
+            ended: script!("judge", "generations", "ended"),
             apply: script!("field", "apply"),
             places: script!("places"),
             page: script!("page"),
@@ -224,9 +227,15 @@ impl Redis {
         Ok((lease, Epoch(epoch)))
     }
 
-    pub(super) async fn renew(&self, lease: &Lease, length: Duration) -> Result<bool, Error> {
-        self.on_leases(&self.scripts.renew, &[&lease.to_string(), &millis(length)])
-            .await
+    pub(super) async fn renew(&self, lease: &Lease, length: Duration) -> Result<Renewed, Error> {
+        let answer: i64 = self
+            .on_leases(&self.scripts.renew, &[&lease.to_string(), &millis(length)])
+            .await?;
+        Ok(match answer {
+            1 => Renewed::Lives,
+            0 => Renewed::Ended,
+            _ => Renewed::Outdated,
+        })
     }
 
     pub(super) async fn supersede(&self, lease: &Lease) -> Result<(), Error> {
@@ -241,25 +250,21 @@ impl Redis {
     }
 
     pub(super) async fn ended(&self) -> Result<Ended, Error> {
-        let (leases, shortest, _) = self.leases("ended").await?;
+        let generations = self.pool.generations(TIMEOUT).await;
+        let generations: Vec<&str> = generations.iter().map(String::as_str).collect();
+        let (leases, shortest, unscrubbed): (Vec<String>, u64, u64) =
+            self.on_leases(&self.scripts.ended, &generations).await?;
         Ok(Ended {
-            leases,
+            leases: leases.iter().filter_map(|text| Lease::parse(text)).collect(),
             shortest: (shortest > 0).then(|| Duration::from_millis(shortest)),
+            unscrubbed: (unscrubbed > 0).then_some(Epoch(unscrubbed)),
         })
     }
 
-    async fn leases(&self, which: &str) -> Result<(Vec<Lease>, u64, bool), Error> {
-        let (leases, shortest, complete): (Vec<String>, u64, bool) =
-            self.on_leases(&self.scripts.leases, &[which]).await?;
-        let leases = leases.iter().filter_map(|text| Lease::parse(text));
-        Ok((leases.collect(), shortest, complete))
-    }
-
     async fn live(&self) -> Result<Live, Error> {
-        let (live, _, complete) = self.leases("live").await?;
-        let gateways = live.into_iter().map(|lease| (lease.serial, lease.gateway));
+        let (live, complete): (Vec<String>, bool) = self.on_leases(&self.scripts.live, &[]).await?;
         Ok(Live {
-            gateways: gateways.collect(),
+            leases: live.iter().filter_map(|text| Lease::parse(text)).collect(),
             complete,
         })
     }
@@ -317,12 +322,19 @@ impl Redis {
     }
 }
 
-/// Whose leases live.
+/// The leases that live.
 struct Live {
-    /// By the leases' serials.
-    gateways: HashMap<u64, GatewayId>,
+    leases: Vec<Lease>,
     /// Every gateway has had time to report its members.
     complete: bool,
+}
+
+impl Live {
+    /// Whose they are, by their serials.
+    fn gateways(self) -> HashMap<u64, GatewayId> {
+        let gateways = self.leases.into_iter().map(|lease| (lease.serial, lease.gateway));
+        gateways.collect()
+    }
 }
 
 /// A script, known to Redis by its hash once it has run there.

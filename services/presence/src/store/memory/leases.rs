@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::super::{Ended, Epoch};
+use super::super::{Ended, Epoch, Renewed};
 use crate::member::{GatewayId, Lease};
 
 #[derive(Debug)]
@@ -71,10 +71,10 @@ impl Leases {
         (lease, self.epoch)
     }
 
-    pub(super) fn renew(&mut self, lease: &Lease, length: Duration) -> bool {
+    pub(super) fn renew(&mut self, lease: &Lease, length: Duration) -> Renewed {
         let now = self.judge();
         if !self.is_live(lease) {
-            return false;
+            return Renewed::Ended;
         }
         let ends = now + length;
         for (_, term) in self.terms.range_mut(oldest(lease)..=lease.clone()) {
@@ -82,7 +82,7 @@ impl Leases {
                 *term = Term { ends, length };
             }
         }
-        true
+        Renewed::Lives
     }
 
     pub(super) fn supersede(&mut self, lease: &Lease) {
@@ -107,6 +107,7 @@ impl Leases {
         Ended {
             leases: ended.into_iter().map(|(lease, _)| lease.clone()).collect(),
             shortest: live.into_iter().map(|(_, term)| term.length).min(),
+            unscrubbed: None,
         }
     }
 

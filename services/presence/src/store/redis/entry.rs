@@ -21,6 +21,10 @@ pub(super) fn serial(serial: u64) -> String {
     format!("{serial:016}")
 }
 
+pub(super) fn parse_serial(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 /// How a member is named among its user's places. A channel name has no spaces.
 pub(super) fn name(channel: &Channel, client: ClientId) -> Vec<u8> {
     format!("{channel} {client}").into_bytes()

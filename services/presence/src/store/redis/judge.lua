@@ -6,13 +6,14 @@
 -- another Redis' after a failover, shows as the same, or as a time that runs backwards, which is treated alike.
 --
 -- KEYS[1]: a hash: `GATEWAY/SERIAL` -> `ENDS LENGTH`, both in ms, ENDS 0: ended on purpose; `answered` -> when one of these
--- scripts last ran; `born` -> when the hash began: another one after Redis has lost it.
+-- scripts last ran; `born` -> when the hash began, in microseconds: another one after Redis has lost it, or may have lost
+-- anything else (`generations.lua`). A lease from before that, by its serial, is outdated: it cannot be renewed.
 local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 
--- Every lease, by name: when it ends, and its length; and when the hash began, in microseconds.
-local leases, lengths, born = {}, {}, nil
+-- Every lease, by name: when it ends, and its length; when the hash began; and what `generations.lua` keeps.
+local leases, lengths, born, scrubbed, generations = {}, {}, nil, nil, ''
 
 local function whole(number)
   return string.format('%.0f', number)
@@ -21,6 +22,10 @@ end
 local function keep(lease, ends, length)
   leases[lease], lengths[lease] = ends, length
   redis.call('HSET', KEYS[1], lease, whole(ends) .. ' ' .. whole(length))
+end
+
+local function serial_of(lease)
+  return tonumber(string.match(lease, '[^/]*$'))
 end
 
 -- Whose lease it is, with the slash.
@@ -39,6 +44,10 @@ do
       answered = tonumber(all[i + 1])
     elseif all[i] == 'born' then
       born = tonumber(all[i + 1])
+    elseif all[i] == 'scrubbed' then
+      scrubbed = tonumber(all[i + 1])
+    elseif all[i] == 'generations' then
+      generations = all[i + 1]
     end
   end
   if not born then

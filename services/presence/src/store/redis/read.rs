@@ -10,7 +10,7 @@ use tidings_core::{Channel, ClientId};
 
 use super::{
     super::{Error, Page, Scan, Stats, Whereabouts},
-    Live, Redis, Who, entry,
+    Redis, Who, entry,
 };
 use crate::member::{GatewayId, Member, MemberId};
 
@@ -32,7 +32,8 @@ impl Redis {
     ) -> Result<Page, Error> {
         let mut after = after.map(|after| after.to_string()).unwrap_or_default();
         loop {
-            let Live { gateways, complete } = self.live().await?;
+            let live = self.live().await?;
+            let complete = live.complete;
             let (mut more, entries) = self.page(channel, &after, limit).await?;
             // Sorted as text, which is how client ids sort.
             let mut entries: BTreeMap<Vec<u8>, Vec<u8>> = entries.into_iter().collect();
@@ -46,7 +47,7 @@ impl Redis {
             let members = entries
                 .iter()
                 .filter_map(|(client, value)| entry::decode(channel, client, value));
-            let members = self.alive(gateways, members.collect()).await?;
+            let members = self.alive(live.gateways(), members.collect()).await?;
             match last {
                 // All of them are a dead gateway's.
                 Some(last) if more && members.is_empty() => {
@@ -82,7 +83,7 @@ impl Redis {
     ) -> Result<Vec<(Member, GatewayId)>, Error> {
         if members.iter().any(|(_, lease)| !live.contains_key(lease)) {
             // A dead gateway's, or those of one that attached again between the two reads: they must not vanish.
-            live.extend(self.live().await?.gateways);
+            live.extend(self.live().await?.gateways());
         }
         let alive = members
             .into_iter()
@@ -92,11 +93,11 @@ impl Redis {
 
     /// From the counts, unless some of those counted are under a lease that has ended: these are left out one by one.
     pub(in super::super) async fn stats(&self, channel: &Channel) -> Result<Stats, Error> {
-        let mut live = self.live().await?.gateways;
+        let mut live = self.live().await?.gateways();
         let keys = ["leases", "users"].map(|what| self.keys.beside(channel, what));
         let (leases, users): (Vec<(u64, usize)>, usize) = self.run(&self.scripts.stats, &keys, &[]).await?;
         if !leases.iter().all(|(lease, _)| live.contains_key(lease)) {
-            live.extend(self.live().await?.gateways);
+            live.extend(self.live().await?.gateways());
         }
         if leases.iter().all(|(lease, _)| live.contains_key(lease)) {
             return Ok(Stats {
@@ -175,7 +176,7 @@ impl Redis {
     /// Those of them that are there, and those whose part of the store is unavailable. A place is noted a moment before its
     /// member is, and may be of an older stay.
     async fn of(&self, ids: Vec<MemberId>) -> Result<(Vec<(Member, GatewayId)>, Vec<MemberId>), Error> {
-        let live = self.live().await?.gateways;
+        let live = self.live().await?.gateways();
         let (mut members, mut unread) = (Vec::new(), Vec::new());
         for part in ids.chunks(ASKED) {
             let gets = part.iter().map(|MemberId { channel, client }| {
@@ -204,7 +205,7 @@ impl Redis {
     ) -> Result<Option<Vec<(Member, GatewayId)>>, Error> {
         let leases = match &mut scan.leases {
             Some(leases) => leases,
-            none => none.insert(self.leases("live").await?.0),
+            none => none.insert(self.live().await?.leases),
         };
         let Some(lease) = leases.last().cloned() else {
             return Ok(None);

@@ -261,15 +261,13 @@ impl Redis {
             if !self.pool.is_cluster() {
                 return Err(error);
             }
-            let names = unplaced
-                .iter()
-                .map(|id| format!("{AT}{} {}", id.channel, id.client));
-            self.name(lease, names).await?;
+            self.name(lease, unplaced.iter().map(name_at)).await?;
         }
         Ok(unplaced)
     }
 
-    async fn name(&self, lease: &Lease, names: impl Iterator<Item = String>) -> Result<(), Error> {
+    /// Names who has members under a lease.
+    pub(super) async fn name(&self, lease: &Lease, names: impl Iterator<Item = String>) -> Result<(), Error> {
         let mut add = redis::cmd("SADD");
         add.arg(self.keys.users(lease)).arg(names.collect::<Vec<_>>());
         self.one(None, add).await
@@ -341,6 +339,11 @@ impl Written {
             }
         }
     }
+}
+
+/// How a lease's set names a member that it finds without its user.
+pub(super) fn name_at(MemberId { channel, client }: &MemberId) -> String {
+    format!("{AT}{channel} {client}")
 }
 
 /// The member that a name in a lease's set is about, where it is about one.
