@@ -69,6 +69,8 @@ struct Held {
     length: Duration,
     /// Those that the snapshot had and that could not be stored since; `None`: older leases are superseded.
     owed: Option<HashSet<MemberId>>,
+    /// Only a sweep of the lease takes everything back that was written under it: the gateway has to attach again.
+    untidy: bool,
     _counted: Counted,
 }
 
@@ -117,6 +119,7 @@ impl Attachment {
                     lease,
                     length,
                     owed: Some(HashSet::new()),
+                    untidy: false,
                     _counted,
                 });
             }
@@ -137,6 +140,7 @@ impl Attachment {
             (phase @ (Phase::Snapshot(_) | Phase::Live(_)), Update::Heartbeat) => {
                 if let Phase::Snapshot(held) | Phase::Live(held) = &phase {
                     self.presence.store.renew(&held.lease, held.length).await?;
+                    self.expect_tidy(held).await?;
                 }
                 self.phase = phase;
             }
@@ -150,6 +154,15 @@ impl Attachment {
             (phase, update) => return Err(out_of_order(&phase, &update)),
         }
         Ok(taken)
+    }
+
+    /// Refuses to go on under an untidy lease, once a new one will not be untidy for the same reason.
+    async fn expect_tidy(&self, held: &Held) -> Result<(), store::Error> {
+        if held.untidy && self.presence.store.is_whole().await {
+            let lease = held.lease.clone();
+            return Err(store::Error::Outdated { lease });
+        }
+        Ok(())
     }
 
     /// Ends the older leases, once everyone whom they may stand for is stored under the new one.
@@ -180,7 +193,7 @@ impl Attachment {
         Ok(places.map(|(place, _)| place).collect())
     }
 
-    async fn write(&self, held: &Held, changes: Vec<Change>) -> Result<HashSet<MemberId>, Refusal> {
+    async fn write(&self, held: &mut Held, changes: Vec<Change>) -> Result<HashSet<MemberId>, Refusal> {
         let Presence { store, metrics, .. } = &self.presence;
         let undo = changes.iter().map(|change| Change::Left(change.id())).collect();
         let count = |applied: &Applied| {
@@ -189,6 +202,7 @@ impl Attachment {
         };
         let applied = store.apply(&held.lease, changes).await?;
         count(&applied);
+        held.untidy |= applied.untidy;
         let renewed = store.renew(&held.lease, held.length).await;
         if let Err(store::Error::Ended { lease }) = &renewed {
             // This came too late, perhaps after the sweep: take it back, and have swept what cannot be taken back now.
@@ -273,10 +287,11 @@ mod tests {
             announced: false,
         };
         // As if the lease had ended between the two looks at it.
-        let Phase::Live(held) = &late.phase else {
+        let Phase::Live(mut held) = std::mem::replace(&mut late.phase, Phase::Over) else {
             panic!("the snapshot was the last part");
         };
-        let written = late.write(held, vec![Change::Joined(ada.clone())]).await;
+        let written = late.write(&mut held, vec![Change::Joined(ada.clone())]).await;
+        late.phase = Phase::Live(held);
         let taken = late.take(3, Update::Changes(vec![Change::Joined(ada)])).await;
         for too_late in [written.map(drop), taken.map(drop)] {
             assert!(

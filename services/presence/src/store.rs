@@ -82,10 +82,10 @@ pub enum Error {
         /// The lease.
         lease: Lease,
     },
-    /// Redis was restarted, or another took over, and may have lost some of what was written under the lease. What it has
-    /// stays until the gateway has reported everyone again. Attaching again is the way on.
+    /// Some of what was written under the lease may be missing, because a part of Redis was away, was restarted, or another
+    /// took over. What is there stays until the gateway has reported everyone again. Attaching again is the way on.
     #[error(
-        "Redis may have lost what was written under lease {lease}: it was restarted, or another took over"
+        "a part of Redis was away, restarted or replaced, and may lack what was written under lease {lease}"
     )]
     Outdated {
         /// The lease.
@@ -105,6 +105,8 @@ pub struct Applied {
     pub left: Vec<MemberId>,
     /// Members whose part of the store is unavailable: of these, all or some is not done, and they may be given again.
     pub failed: Vec<MemberId>,
+    /// Something about members who left, or are to be given again, could not be taken back: only a sweep of the lease finds it.
+    pub untidy: bool,
 }
 
 /// What one step of a sweep did.
@@ -281,6 +283,14 @@ impl Store {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.apply(lease, changes).await),
             Backend::Redis(redis) => redis.apply(lease, changes).await,
+        }
+    }
+
+    /// Whether every part of the store answers.
+    pub async fn is_whole(&self) -> bool {
+        match &self.0 {
+            Backend::Memory(_) => true,
+            Backend::Redis(redis) => redis.is_whole().await,
         }
     }
 

@@ -122,6 +122,11 @@ pub(crate) async fn run(plan: Plan) -> Option<Outcome> {
     run.members_agree().await;
     run.look().await;
     run.nothing_is_left().await;
+    if !run.findings.faults.is_empty() {
+        for node in run.nodes.all() {
+            println!("--- what a process said\n{}---", node.logs());
+        }
+    }
     let Run {
         findings, slowest, ..
     } = run;

@@ -23,9 +23,15 @@ pub(crate) const FIXED: &[Seed] = &[
     // Order of a stream and a source through a hang that is longer than a lease.
     Seed(World::Aof, 2, 3, "Hang"),
     Seed(World::Rdb, 7, 4, ""),
+    // Members after Redis went back to a snapshot, twice; a client from before the first publication.
+    Seed(World::Rdb, 2, 2, "RestartTwice"),
     Seed(World::Volatile, 2, 4, ""),
     Seed(World::Sentinel, 1, 2, ""),
+    // Members after a failover that lost some.
+    Seed(World::Sentinel, 1, 1, "HandOver"),
     // Order while a slot moves, which takes seconds.
     Seed(World::Cluster, 1, 2, "MoveSlot"),
     Seed(World::Cluster, 1, 2, ""),
+    // Members of a shard that lost some while others kept all.
+    Seed(World::Cluster, 3, 1, "KillShard"),
 ];

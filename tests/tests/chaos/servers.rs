@@ -369,8 +369,9 @@ impl Servers {
         sum
     }
 
-    /// Keys of the primaries that never expire, but for the log of members, which is bounded, and the gateways that run.
-    pub(crate) fn keys_for_ever(&self) -> Vec<String> {
+    /// Keys of the primaries that never expire, but for the log of members, which is bounded, and the gateways that run; and
+    /// what hashes and sets have in them.
+    pub(crate) fn keys_for_ever(&self) -> Vec<(String, Vec<String>)> {
         let mut found = Vec::new();
         for server in self.primaries() {
             let keys: Vec<String> = redis::from_redis_value(server.ask(&["KEYS", "*"])).unwrap_or_default();
@@ -381,11 +382,18 @@ impl Servers {
                 "tidings:format",
             ];
             let keys = keys.into_iter().filter(|key| !bounded.contains(&key.as_str()));
-            found.extend(keys.filter(|key| {
+            let for_ever = keys.filter(|key| {
                 // A key may be gone, or on another node, by now.
                 server
                     .try_ask(&["PTTL", key])
                     .is_ok_and(|ttl| ttl == Value::Int(-1))
+            });
+            found.extend(for_ever.map(|key| {
+                let content = ["HGETALL", "SMEMBERS"].iter().find_map(|command| {
+                    let answer = server.try_ask(&[command, &key]).ok()?;
+                    redis::from_redis_value(answer).ok()
+                });
+                (key, content.unwrap_or_default())
             }));
         }
         found

@@ -37,6 +37,11 @@ impl Pool {
         join_all(asked).await.into_iter().filter_map(Result::ok).collect()
     }
 
+    /// Whether every process answers in time.
+    pub async fn is_whole(&self, most: Duration) -> bool {
+        self.generations(most).await.len() == self.primaries().len()
+    }
+
     /// Some more of the keys that match a pattern (as of `SCAN`), about as many as are found among `count`; `None` after the
     /// last. A key that is there all the time is given at least once, unless its slot moves meanwhile.
     ///

@@ -238,6 +238,10 @@ impl Redis {
         })
     }
 
+    pub(super) async fn is_whole(&self) -> bool {
+        self.pool.is_whole(TIMEOUT).await
+    }
+
     pub(super) async fn supersede(&self, lease: &Lease) -> Result<(), Error> {
         self.on_leases(&self.scripts.supersede, &[&lease.to_string()])
             .await

@@ -56,7 +56,7 @@ impl Run<'_> {
             }
             if since.elapsed() > AGREEMENT {
                 self.findings
-                    .fault("leftovers", format!("keys never expire: {keys:?}"));
+                    .fault("leftovers", format!("keys never expire: {keys:#?}"));
                 return;
             }
             sleep(Duration::from_millis(200)).await;

@@ -62,14 +62,21 @@ impl Redis {
             mut failed,
         } = self.write(lease, &changes).await?;
         failed.extend(unplaced);
+        // What failed may be done all the same, and is not known to be when it is given again.
+        let mut untidy = !failed.is_empty();
         let mut goers = Places::new();
         let mut left = Vec::with_capacity(gone.len());
         for (id, who) in gone {
             left.push(id.clone());
             goers.entry(who).or_default().push(id);
         }
-        self.depart(lease, &goers).await?;
-        Ok(Applied { joined, left, failed })
+        untidy |= !self.depart(lease, &goers).await?;
+        Ok(Applied {
+            joined,
+            left,
+            failed,
+            untidy,
+        })
     }
 
     pub(in super::super) async fn sweep(&self, lease: &Lease) -> Result<Swept, Error> {
@@ -273,15 +280,18 @@ impl Redis {
         self.one(None, add).await
     }
 
-    /// Forgets places, and who has no more of them under the lease. What cannot be forgotten stays until the lease is swept.
-    async fn depart(&self, lease: &Lease, goers: &Places) -> Result<(), Error> {
+    /// Forgets places, and who has no more of them under the lease. What cannot be forgotten stays until the lease is swept;
+    /// whether there is nothing like that.
+    async fn depart(&self, lease: &Lease, goers: &Places) -> Result<bool, Error> {
         if goers.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let left = self.note_places(lease, goers, '-').await;
+        let all = left.iter().all(Result::is_ok);
         let done = goers.keys().zip(left).filter(|(_, left)| matches!(left, Ok(0)));
         let done: Vec<Vec<u8>> = done.map(|(who, _)| who.to_string().into_bytes()).collect();
-        self.strike(lease, &done.iter().collect::<Vec<_>>()).await
+        self.strike(lease, &done.iter().collect::<Vec<_>>()).await?;
+        Ok(all)
     }
 
     /// How many places each has under the lease afterwards.
