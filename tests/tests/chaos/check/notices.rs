@@ -1,5 +1,7 @@
 //! Nobody is told of a loss without one, nor more than once for each; nor do offsets jump without a cause.
 
+use std::collections::BTreeMap;
+
 use tidings_tests::checker::{Moment, Place};
 
 use super::{Channel, Findings, Seen};
@@ -13,15 +15,10 @@ const JUMP: u64 = 1 << 30;
 pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
     let name = channel.name;
     if channel.lost.is_empty() && channel.epochs.len() > 1 {
-        let epochs = channel.epochs.len();
-        findings.fault("a new epoch without a loss", format!("{name}: {epochs} epochs"));
+        let what = format!("{name}: {:?}, jumps {:?}", reach(channel), jumps(channel));
+        findings.fault("a new epoch without a loss", what);
     }
-    let offsets: Vec<u64> = channel
-        .kept
-        .iter()
-        .flat_map(|kept| kept.numbers.keys().copied())
-        .collect();
-    let jumps = offsets.windows(2).filter(|pair| pair[1] - pair[0] > JUMP).count();
+    let jumps = jumps(channel).len();
     let generations = channel.facts.plan.generations();
     if jumps > generations {
         findings.fault(
@@ -46,6 +43,24 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
             );
         }
     }
+}
+
+/// What is kept right before and right after each offset jump.
+fn jumps(channel: &Channel<'_>) -> Vec<(u64, u64)> {
+    let offsets = channel.kept.iter().flat_map(|kept| kept.numbers.keys().copied());
+    let pairs = offsets.clone().zip(offsets.skip(1));
+    pairs.filter(|(before, after)| after - before > JUMP).collect()
+}
+
+/// The first and the last offset of each epoch, as far as publishers were told.
+fn reach<'a>(channel: &'a Channel<'_>) -> BTreeMap<&'a str, (u64, u64)> {
+    let mut reach = BTreeMap::new();
+    let told = channel.accepted().filter_map(|it| it.at.as_ref());
+    for Place { epoch, offset } in told {
+        let (first, last) = reach.entry(epoch.as_str()).or_insert((*offset, *offset));
+        (*first, *last) = ((*first).min(*offset), (*last).max(*offset));
+    }
+    reach
 }
 
 /// The notices of a client that have no documented reason: what came before each.
