@@ -171,6 +171,15 @@ async fn a_redis_that_lost_everything_is_another_store_where_who_was_known_comes
     while store.ended().await.is_err() {
         sleep(Duration::from_millis(10)).await;
     }
+    for store in &scene.stores {
+        let page = store.members(&channel("tasks"), None, 10).await.unwrap();
+        assert!(
+            page.members.is_empty() && !page.complete,
+            "nobody has reported anybody"
+        );
+        let announced = store.announced(&channel("tasks")).await.unwrap();
+        assert!(!announced.complete, "nobody has left");
+    }
     let (lease, after) = store.attach(&gateway, LONG).await.unwrap();
     assert_ne!(before, after);
     let page = store.members(&channel("tasks"), None, 10).await.unwrap();

@@ -39,7 +39,14 @@ mod scrub;
 mod tests;
 mod write;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use tidings_broker::redis::{Pool, channel_name};
@@ -47,6 +54,9 @@ use tidings_core::{Channel, ClientId};
 
 use super::{Ended, Epoch, Error, Options, Renewed};
 use crate::member::{GatewayId, Lease};
+
+/// What a lease is taken for in a process that knows of none, in milliseconds: what it is by default.
+const UNKNOWN_LEASE: u64 = 10_000;
 
 /// How long one exchange may take, so that a Redis that hangs becomes an error while callers still wait.
 const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -57,6 +67,8 @@ pub(super) struct Redis {
     keys: Keys,
     scripts: Arc<Scripts>,
     options: Options,
+    /// The longest lease that this process has been asked for, in milliseconds.
+    longest: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Redis {
@@ -209,6 +221,7 @@ impl Redis {
             },
             scripts: Arc::new(Scripts::new()),
             options,
+            longest: Arc::default(),
         }
     }
 
@@ -217,6 +230,8 @@ impl Redis {
         gateway: &GatewayId,
         length: Duration,
     ) -> Result<(Lease, Epoch), Error> {
+        let in_ms = length.as_millis().try_into().unwrap_or(u64::MAX);
+        self.longest.fetch_max(in_ms, Relaxed);
         let (serial, epoch) = self
             .on_leases(&self.scripts.attach, &[gateway.as_str(), &millis(length)])
             .await?;
@@ -255,9 +270,13 @@ impl Redis {
 
     pub(super) async fn ended(&self) -> Result<Ended, Error> {
         let generations = self.pool.generations(TIMEOUT).await;
-        let generations: Vec<&str> = generations.iter().map(String::as_str).collect();
+        let longest = self.longest();
+        let args: Vec<&str> = std::iter::once(&longest)
+            .chain(&generations)
+            .map(String::as_str)
+            .collect();
         let (leases, shortest, unscrubbed): (Vec<String>, u64, u64) =
-            self.on_leases(&self.scripts.ended, &generations).await?;
+            self.on_leases(&self.scripts.ended, &args).await?;
         Ok(Ended {
             leases: leases.iter().filter_map(|text| Lease::parse(text)).collect(),
             shortest: (shortest > 0).then(|| Duration::from_millis(shortest)),
@@ -265,8 +284,18 @@ impl Redis {
         })
     }
 
+    /// For how long a Redis that knows no leases may lack some, in milliseconds.
+    fn longest(&self) -> String {
+        let longest = match self.longest.load(Relaxed) {
+            0 => UNKNOWN_LEASE,
+            longest => longest,
+        };
+        longest.to_string()
+    }
+
     async fn live(&self) -> Result<Live, Error> {
-        let (live, complete): (Vec<String>, bool) = self.on_leases(&self.scripts.live, &[]).await?;
+        let (live, complete): (Vec<String>, bool) =
+            self.on_leases(&self.scripts.live, &[&self.longest()]).await?;
         Ok(Live {
             leases: live.iter().filter_map(|text| Lease::parse(text)).collect(),
             complete,

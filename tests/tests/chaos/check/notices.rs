@@ -7,14 +7,15 @@ use tidings_tests::checker::{Moment, Place};
 use super::{Channel, Findings, Seen};
 
 /// A client that has missed more than this may be told so: the documented bound is 300.
-const FAR: usize = 250;
+const FAR: u64 = 250;
 
 /// More than this is not left out by chance.
 const JUMP: u64 = 1 << 30;
 
 pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
     let name = channel.name;
-    if channel.lost.is_empty() && channel.epochs.len() > 1 {
+    let causeless = channel.lost.is_empty() && !channel.facts.plan.has_former_primary();
+    if causeless && channel.epochs.len() > 1 {
         let what = format!("{name}: {:?}, jumps {:?}", reach(channel), jumps(channel));
         findings.fault("a new epoch without a loss", what);
     }
@@ -31,7 +32,7 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
         let notices = notices(channel, seen);
         findings.notices += notices.len();
         let client = &seen.history.client;
-        if let (Some(first), true) = (notices.first(), channel.lost.is_empty()) {
+        if let (Some(first), true) = (notices.first(), causeless) {
             findings.fault(
                 "a notice without a loss",
                 format!("{client}: {} notices, the first after {first}", notices.len()),
@@ -39,7 +40,10 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
         } else if notices.len() > losses {
             findings.fault(
                 "more notices than losses",
-                format!("{client}: {} notices, {losses} losses at most", notices.len()),
+                format!(
+                    "{client}: {losses} losses at most, but notices after {}",
+                    notices.join("; ")
+                ),
             );
         }
     }
@@ -94,7 +98,12 @@ fn is_far(channel: &Channel<'_>, reached: Option<&Place>, at: &Place) -> bool {
     let (Some(reached), Some(kept)) = (reached, channel.kept) else {
         return false;
     };
-    reached.epoch == at.epoch
-        && reached.offset < at.offset
-        && kept.numbers.range(reached.offset..at.offset).count() > FAR
+    // Of a client that received nothing since before the first publication, nobody knows in which epoch it was.
+    let is_same = reached.epoch == at.epoch || reached.is_provisional();
+    if !is_same || at.offset <= reached.offset {
+        return false;
+    }
+    let between = at.offset - reached.offset;
+    // What is kept in the end says nothing of an epoch that is gone; without a jump, offsets do.
+    (between < JUMP && between > FAR) || kept.numbers.range(reached.offset..at.offset).count() as u64 > FAR
 }

@@ -1,7 +1,8 @@
 -- The leases that have ended; the length of the shortest that is live, or 0; and when the hash was born, where it is time to
 -- look for what no lease finds, or 0: every gateway has had time to report its members, no older lease is left, and nobody
 -- has looked since.
-local ended, shortest, longest, outdated = {}, 0, 0, false
+-- ARGV[1] as of live.lua
+local ended, shortest, longest, outdated = {}, 0, tonumber(ARGV[1]), false
 for lease, ends in pairs(leases) do
   if ends <= now then
     ended[#ended + 1] = lease

@@ -4,12 +4,12 @@
 -- that came are missing, and members that left are there again. Then the hash is born again, and every lease from before is
 -- outdated: its gateway attaches again and reports everyone, and what it did not report is swept with the lease.
 --
--- KEYS[1]: `generations` -> those that were met, newest first  ARGV: those that are there now
+-- KEYS[1]: `generations` -> those that were met, newest first  ARGV: from 2 on those that are there now
 local met, news = {}, {}
 for generation in string.gmatch(generations, '%S+') do
   met[generation] = true
 end
-for i = 1, #ARGV do
+for i = 2, #ARGV do
   if not met[ARGV[i]] then
     news[#news + 1] = ARGV[i]
   end
