@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tidings_tests::checker::{Moment, Place};
 
 use super::{Channel, Findings, Seen};
+use crate::clients::Kind;
 
 /// A client that has missed more than this may be told so: the documented bound is 300.
 const FAR: u64 = 250;
@@ -80,7 +81,10 @@ fn notices(channel: &Channel<'_>, seen: &Seen) -> Vec<String> {
                 is_told = true;
             }
             Moment::Subscribed { at, recovered } => {
-                if *recovered == Some(false) && !is_told && !is_far(channel, reached, at) {
+                // A cache in which nothing is cannot be recovered, whether there was anything or not.
+                let is_empty = seen.kind == Kind::Cache && at.offset == 0;
+                let is_notice = *recovered == Some(false) && !is_told;
+                if is_notice && !is_empty && !is_far(channel, reached, at) {
                     found.push(format!("{reached:?}, subscribed at {at:?}"));
                 }
                 is_told = false;
