@@ -122,6 +122,19 @@ impl RedisServer {
         );
     }
 
+    /// The same as a replica from the first moment on, as the manual of the Sentinels has it, and without waiting until it has all
+    /// that the primary has.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn up_as_replica_of(&mut self, primary: u16) {
+        let before = self.arguments.len();
+        let replica_of = ["--replicaof", "127.0.0.1", &primary.to_string()].map(str::to_owned);
+        self.arguments.extend(replica_of);
+        self.up();
+        self.arguments.truncate(before);
+    }
+
     /// Kills it; its connections are closed.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

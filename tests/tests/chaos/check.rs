@@ -19,6 +19,8 @@ pub(crate) const NOTICE: Duration = Duration::from_secs(10);
 /// What one run left behind.
 pub(crate) struct Facts<'a> {
     pub(crate) plan: &'a Plan,
+    /// How often primaries were replaced, planned or not.
+    pub(crate) failovers: usize,
     pub(crate) channels: &'a [String],
     /// What publishers had accepted.
     pub(crate) accepted: Vec<Accepted>,
@@ -27,6 +29,13 @@ pub(crate) struct Facts<'a> {
     /// What each channel holds in the end; `None` where nothing is kept.
     pub(crate) kept: Vec<Option<Kept>>,
     pub(crate) clients: Vec<Seen>,
+}
+
+impl Facts<'_> {
+    /// How many losses there may have been, each of which is one notice at most to each client of a channel.
+    fn losses(&self) -> usize {
+        self.plan.losses().max(self.failovers)
+    }
 }
 
 /// A stream as it is in the end.

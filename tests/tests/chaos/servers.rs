@@ -202,9 +202,8 @@ impl Servers {
                 });
                 let named = now();
                 watched.server(1 - old).resume_replication();
-                // As the manual has it: it comes back as a replica, not as a primary of its own.
-                watched.server_mut(old).up();
-                watched.server(old).follow(watched.server(1 - old));
+                let primary = watched.server(1 - old).port();
+                watched.server_mut(old).up_as_replica_of(primary);
                 named
             }
             Self::Cluster(cluster) => {
@@ -327,6 +326,14 @@ impl Servers {
             Self::Sentinel(watched) => watched.settles(),
             Self::Cluster(cluster) => cluster.replicas_settle(),
             Self::None | Self::Alone(_) => {}
+        }
+    }
+
+    /// How often a primary was replaced, at the most, where others than the plan decide that.
+    pub(crate) fn failovers(&self) -> usize {
+        match self {
+            Self::Sentinel(watched) => watched.failovers(),
+            Self::None | Self::Alone(_) | Self::Cluster(_) => 0,
         }
     }
 

@@ -83,6 +83,17 @@ impl Watched {
         all.then_some(first)
     }
 
+    /// How often the Sentinels have named another primary, at the most: on a busy machine they find more reasons than tests give them.
+    #[must_use]
+    pub fn failovers(&self) -> usize {
+        let epochs = self.watchers.iter().filter_map(|watcher| {
+            let answer = ask(watcher.port, &["SENTINEL", "MASTER", NAME]).ok()?;
+            let master: HashMap<String, String> = redis::from_redis_value(answer).ok()?;
+            master.get("config-epoch")?.parse().ok()
+        });
+        epochs.max().unwrap_or_default()
+    }
+
     /// One of the two servers: 0, the first primary, or 1.
     #[must_use]
     pub const fn server(&self, index: usize) -> &RedisServer {

@@ -50,10 +50,7 @@ pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings)
         .iter()
         .filter(|it| it.channel == channel.index);
     for it in from_source {
-        if !numbers.contains(&it.number)
-            && !delivered.contains(&it.number)
-            && channel.facts.plan.losses() == 0
-        {
+        if !numbers.contains(&it.number) && !delivered.contains(&it.number) && channel.facts.losses() == 0 {
             let name = channel.name;
             findings.fault("a source's event is gone", format!("{name}: {it:?}"));
         }

@@ -28,7 +28,7 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
             format!("{name}: {jumps}, {generations} at most"),
         );
     }
-    let losses = channel.facts.plan.losses();
+    let losses = channel.facts.losses();
     for seen in channel.clients() {
         let notices = notices(channel, seen);
         findings.notices += notices.len();

@@ -24,7 +24,7 @@ pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
             }
         }
     }
-    let loses = channel.facts.plan.losses() > 0;
+    let loses = channel.facts.losses() > 0;
     for seen in channel.clients() {
         // Without positions nobody is told of a loss, after which what had no answer is published again; and the newest that a
         // cache has after it may be older than what it had before.

@@ -71,6 +71,7 @@ fn broken(
         .iter()
         .map(|&(offset, publisher, n)| (offset, numbered(publisher, n)));
     let facts = Facts {
+        failovers: 0,
         plan,
         channels: &[NAME.to_owned()],
         accepted: accepted.collect(),

@@ -61,6 +61,7 @@ impl Run<'_> {
         }
         let facts = Facts {
             plan: self.plan,
+            failovers: block_in_place(|| self.servers.failovers()),
             channels: &self.channels,
             accepted,
             from_source,
