@@ -277,7 +277,8 @@ impl Core {
             return;
         };
         stream.failed += 1;
-        if stream.failed == 1 {
+        // Who subscribes to a stream that nobody here has is told, and asks again: that is no news each time.
+        if stream.failed == 1 && stream.delivered.is_some() {
             tracing::warn!(channel.name = %channel, %error, "read of a stream failed; retrying");
         }
         // One timeout need not concern who has just come. More than one does.

@@ -2,6 +2,9 @@
 //! back, asked for, answered late or not at all, each member gets each publication once and in order, or is notified; and
 //! nobody is notified without a loss.
 
+mod members;
+mod world;
+
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use prometheus_client::registry::Registry;
@@ -19,6 +22,8 @@ use crate::{
     metrics::Metrics,
     position::{is_of, is_same},
 };
+
+use world::{Message, Redis, World};
 
 const KEPT: usize = 6;
 
@@ -67,161 +72,6 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (0_u8..4).prop_map(Command::Subscribe),
         2 => any::<u8>().prop_map(Command::Leave),
     ]
-}
-
-/// What Redis keeps of the channel.
-#[derive(Debug, Clone)]
-struct Redis {
-    day: u64,
-    epoch: Option<u64>,
-    /// Epochs that the stream has had.
-    had: Vec<u64>,
-    provisional: String,
-    offset: u64,
-    entries: Vec<(u64, Option<u64>)>,
-    jumps: Vec<(u64, u64)>,
-    /// It may have gone back in time.
-    jump: bool,
-}
-
-/// What the world has beside the gateway.
-struct World {
-    redis: Redis,
-    snapshot: Redis,
-    epochs: u64,
-    /// Where the next offset jump leads, at the least: no offset is given twice.
-    jumped: u64,
-    bus: VecDeque<Message>,
-}
-
-enum Message {
-    Publication(Arc<Delivery>),
-    Gap,
-}
-
-impl World {
-    fn new() -> Self {
-        let redis = Redis {
-            day: 10,
-            epoch: None,
-            had: Vec::new(),
-            provisional: String::new(),
-            offset: 0,
-            entries: Vec::new(),
-            jumps: Vec::new(),
-            jump: false,
-        };
-        Self {
-            snapshot: redis.clone(),
-            redis,
-            epochs: 0,
-            jumped: 0,
-            bus: VecDeque::new(),
-        }
-    }
-
-    fn new_epoch(&mut self) {
-        self.epochs += 1;
-        self.redis.had.extend(self.redis.epoch);
-        self.redis.epoch = Some(self.epochs);
-    }
-
-    fn publish(&mut self) {
-        if self.redis.epoch.is_none() {
-            let day = self.redis.day;
-            self.new_epoch();
-            self.redis.provisional = format!("~{day},~{}", day - 1);
-            self.redis.jump = false;
-        }
-        let redis = &mut self.redis;
-        let jump = std::mem::take(&mut redis.jump).then_some(redis.offset);
-        if jump.is_some() {
-            self.jumped += 1000;
-            redis.jumps.push((redis.offset, self.jumped));
-            redis.offset = self.jumped - 1;
-        }
-        redis.offset += 1;
-        redis.entries.push((redis.offset, jump));
-        let first = redis.entries.len().saturating_sub(KEPT);
-        redis.entries.drain(..first);
-        let publication = self.publication((self.redis.offset, jump));
-        self.bus.push_back(Message::Publication(wrap(publication)));
-    }
-
-    fn publication(&self, (offset, seam): (u64, Option<u64>)) -> Publication {
-        Publication {
-            seam,
-            ..publication(offset, &self.top().epoch)
-        }
-    }
-
-    fn top(&self) -> Position {
-        Position {
-            offset: self.redis.offset,
-            epoch: match self.redis.epoch {
-                Some(epoch) => format!("e{epoch}"),
-                None => format!("~{}", self.redis.day),
-            },
-        }
-    }
-
-    /// Compares what is known with what is there.
-    fn compare(&mut self, known: Option<&Position>) {
-        let Some(known) = known else { return };
-        let epoch = known.epoch[1..].parse().expect("a number");
-        let lost = |redis: &Redis| {
-            let jumped = redis
-                .jumps
-                .iter()
-                .any(|(last, first)| *last < known.offset && known.offset < *first);
-            known.offset > redis.offset || jumped
-        };
-        if self.redis.had.contains(&epoch) {
-            return;
-        }
-        if self.redis.epoch != Some(epoch) {
-            self.redis.had.push(epoch);
-            self.new_epoch();
-        } else if lost(&self.redis) {
-            self.new_epoch();
-        }
-    }
-
-    fn read(&mut self, query: Query, known: Option<&Position>) -> History {
-        self.compare(known);
-        let entries = self.redis.entries.iter().copied();
-        let since = query.since.unwrap_or(0);
-        let mut publications: Vec<_> = entries
-            .filter(|(offset, _)| *offset > since || query.reverse)
-            .map(|entry| self.publication(entry))
-            .collect();
-        if query.reverse {
-            publications.reverse();
-        }
-        publications.truncate(query.limit as usize);
-        History {
-            publications,
-            top: self.top(),
-            provisional: self.redis.provisional.clone(),
-        }
-    }
-
-    /// Whether a client at this position missed nothing that could not be had when Redis answered.
-    fn connected(&mut self, then: &Redis, at: &Position) -> bool {
-        let now = std::mem::replace(&mut self.redis, then.clone());
-        let connected = self.connects(at);
-        self.redis = now;
-        connected
-    }
-
-    fn connects(&mut self, at: &Position) -> bool {
-        let query = Query {
-            since: Some(at.offset),
-            limit: 1000,
-            ..Query::default()
-        };
-        connects(at, &self.read(query, None))
-    }
 }
 
 /// A question on its way.
@@ -511,142 +361,6 @@ impl Model {
             } else {
                 self.members.insert(key, member);
             }
-        }
-    }
-
-    fn subscribe(&mut self, kind: u8) {
-        self.clients += 1;
-        let read = match (kind, self.gone.pop()) {
-            (0, _) => Read::Latest,
-            (_, Some(at)) => Read::Since(at),
-            (_, None) => Read::Position,
-        };
-        let from = Address {
-            key: self.clients,
-            client: tidings_core::ClientId::random(),
-        };
-        let waiting = Waiting { from, id: 1, read };
-        match (&self.stream.reading, &self.stream.delivered) {
-            (None, Some(_)) => self.admit(waiting),
-            (None, None) => self.wait_for_read(waiting),
-            (Some(_), _) if self.stream.failed == 0 => self.stream.waiting.push(waiting),
-            (Some(_), _) => {}
-        }
-    }
-
-    fn wait_for_read(&mut self, waiting: Waiting) {
-        self.members.remove(&waiting.from.key);
-        self.stream.waiting.push(waiting);
-        self.begin_reading();
-    }
-
-    fn admit(&mut self, waiting: Waiting) {
-        let delivered = self
-            .stream
-            .delivered
-            .clone()
-            .expect("only known positions are entered");
-        let Some(query) = missing(&waiting.read, &delivered, (1000, 1000)) else {
-            return self.enter(
-                &waiting,
-                &History {
-                    publications: Vec::new(),
-                    top: delivered,
-                    provisional: String::new(),
-                },
-                &[],
-            );
-        };
-        let member = Member {
-            at: delivered,
-            buffered: Some(Vec::new()),
-        };
-        self.members.insert(waiting.from.key, member);
-        self.questions.push_back(Question::Client(waiting, query));
-    }
-
-    fn join_members(&mut self, waiting: Waiting, reading: Arc<Reading>) {
-        let (key, history) = (waiting.from.key, &reading.history);
-        let Some(delivered) = self.stream.delivered.clone() else {
-            return;
-        };
-        if !self.members.contains_key(&key) {
-            return;
-        }
-        if !is_of(&delivered, history) || waiting.is_ahead_of(&delivered, &history.top) {
-            if self.stream.is_unreadable() {
-                self.members.remove(&key);
-                return;
-            }
-            return self.wait_for_read(waiting);
-        }
-        if waiting.read == Read::Latest && history.top.offset > delivered.offset {
-            if self.stream.is_unreadable() {
-                self.members.remove(&key);
-                return;
-            }
-            self.stream.early.push(Early { waiting, reading });
-            return self.begin_reading();
-        }
-        let buffered = self.members[&key].buffered.clone().unwrap_or_default();
-        let publications = match &waiting.read {
-            Read::Since(since) => join(since.offset, history, &buffered, &delivered),
-            Read::Latest => {
-                let last = buffered.last().map(|delivery| &delivery.publication);
-                newest(history, last, &delivered).into_iter().collect()
-            }
-            _ => Vec::new(),
-        };
-        if waiting.read == Read::Latest && publications.is_empty() && history.top.offset < delivered.offset {
-            return self.admit(waiting);
-        }
-        self.enter(&waiting, history, &publications);
-    }
-
-    /// A client enters where the members are, with what it missed, as the session judges it.
-    fn enter(&mut self, waiting: &Waiting, history: &History, publications: &[Publication]) {
-        let delivered = self.stream.delivered.clone().unwrap();
-        match &waiting.read {
-            Read::Since(since) => {
-                let mut reached = Some(since.offset).filter(|_| is_of(since, history));
-                for publication in publications {
-                    reached = reached.filter(|reached| publication.follows() == Some(*reached));
-                    reached = reached.and(publication.position.as_ref().map(|at| at.offset));
-                }
-                let recovered = reached == Some(delivered.offset);
-                if !recovered {
-                    let by = self.answered_by.get(&waiting.from.key).cloned();
-                    let by = by.unwrap_or_else(|| self.world.redis.clone());
-                    assert!(
-                        !self.world.connected(&by, since),
-                        "{since:?} could be recovered at {delivered:?}"
-                    );
-                }
-            }
-            Read::Latest if delivered.offset > 0 => {
-                let position = publications.first().and_then(|newest| newest.position.as_ref());
-                // Where the stream was trimmed or lost meanwhile there may be none.
-                let kept = self.world.top().epoch == delivered.epoch;
-                assert!(
-                    position == Some(&delivered) || !kept,
-                    "{position:?} is not {delivered:?}"
-                );
-            }
-            _ => {}
-        }
-        let member = Member {
-            at: delivered,
-            buffered: None,
-        };
-        self.members.insert(waiting.from.key, member);
-    }
-
-    fn serve_early(&mut self) {
-        for Early { waiting, reading } in self.stream.caught_up() {
-            self.join_members(waiting, reading);
-        }
-        if !self.stream.early.is_empty() {
-            self.begin_reading();
         }
     }
 
