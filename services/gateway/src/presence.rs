@@ -59,6 +59,7 @@ impl Members {
         health: Component,
     ) -> Self {
         let shared = Arc::new(Shared::default());
+        let followed: Arc<Followed> = Arc::default();
         let client = Client::new(channel);
         let (goodbye, ended, abandoned) = (
             CancellationToken::new(),
@@ -69,6 +70,7 @@ impl Members {
             gateway,
             lease,
             shared.clone(),
+            followed.clone(),
             client.clone(),
             goodbye.clone(),
             health,
@@ -81,7 +83,7 @@ impl Members {
         Self {
             shared,
             client,
-            followed: Arc::default(),
+            followed,
             goodbye,
             ended,
             _abandon: Arc::new(abandon),

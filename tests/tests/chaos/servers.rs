@@ -268,7 +268,10 @@ impl Servers {
     /// Whether a primary that runs has a channel.
     pub(crate) fn is_served(&self, channel: &str) -> bool {
         match self {
-            Self::Cluster(cluster) => cluster.claimant(cluster.slot(channel), None).is_some(),
+            Self::Cluster(cluster) => {
+                let owner = cluster.claimant(cluster.slot(channel), None);
+                owner.is_some_and(|owner| cluster.serves(owner))
+            }
             _ => true,
         }
     }

@@ -204,6 +204,12 @@ impl RedisCluster {
         claimants.next().is_none().then_some(first)
     }
 
+    /// Whether a node takes commands for its slots.
+    #[must_use]
+    pub fn serves(&self, node: usize) -> bool {
+        self.nodes[node].says(&["CLUSTER", "INFO"], "cluster_state:ok")
+    }
+
     /// A replica of a node, that runs.
     #[must_use]
     pub fn replica_of(&self, primary: usize) -> Option<usize> {

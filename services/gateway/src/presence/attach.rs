@@ -12,6 +12,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    follow::Followed,
     grpc::{Client, Error, Stream, Update},
     mirror::{Change, Id, Mirror, Shared},
 };
@@ -30,6 +31,7 @@ pub(super) struct Attach {
     gateway: String,
     lease: Duration,
     shared: Arc<Shared>,
+    followed: Arc<Followed>,
     client: Client,
     goodbye: CancellationToken,
     health: Component,
@@ -40,6 +42,7 @@ impl Attach {
         gateway: String,
         lease: Duration,
         shared: Arc<Shared>,
+        followed: Arc<Followed>,
         client: Client,
         goodbye: CancellationToken,
         health: Component,
@@ -48,6 +51,7 @@ impl Attach {
             gateway,
             lease,
             shared,
+            followed,
             client,
             goodbye,
             health,
@@ -100,7 +104,10 @@ impl Attach {
             lease: self.lease,
         };
         let store = stream.tell(hello).await?.store;
-        self.shared.with(|mirror| mirror.begin_snapshot(store));
+        if self.shared.with(|mirror| mirror.begin_snapshot(store)) {
+            // Who was lost with the store before, and left since, is announced by nobody.
+            self.followed.gap();
+        }
         let mut failed = BTreeSet::new();
         self.report_everyone(&mut stream, &mut failed).await?;
         self.health.set(State::Up);

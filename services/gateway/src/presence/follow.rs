@@ -1,7 +1,8 @@
 //! What this gateway's subscribers have been told of others' coming and going, so that they can be told what they missed.
 //!
 //! Joins and leaves are at most once on the bus: what is announced while a gateway is not subscribed is lost. So of each
-//! channel in which somebody here wants them the gateway remembers whom its subscribers know of, and after a gap compares that
+//! channel in which somebody here wants them the gateway remembers whom its subscribers know of, and after a gap of the bus, or when
+//! presence has another store because Redis may have lost some, compares that
 //! once with whom presence has announced: the joins and leaves in between are told then, to its own subscribers. What comes
 //! twice, because Redis went back in time, is told once. Of channels with more members than presence compares nothing is
 //! remembered; there, what is missed is missed.
@@ -129,7 +130,7 @@ impl Followed {
         }
     }
 
-    /// The bus may have lost some.
+    /// The bus, or presence, may have lost some.
     pub(crate) fn gap(&self) {
         let mut state = self.state.lock();
         let channels: Vec<Channel> = state.channels.keys().cloned().collect();

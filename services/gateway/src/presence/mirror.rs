@@ -196,10 +196,12 @@ impl Mirror {
         }
     }
 
-    /// A snapshot begins for this store: from now on changes are noted, to be told after its last part.
-    pub(super) fn begin_snapshot(&mut self, store: u64) {
+    /// A snapshot begins for this store: from now on changes are noted, to be told after its last part. Whether it is another
+    /// store than before.
+    pub(super) fn begin_snapshot(&mut self, store: u64) -> bool {
         self.untold = Untold::These(BTreeSet::new());
-        self.store = store;
+        let before = std::mem::replace(&mut self.store, store);
+        before != 0 && before != store
     }
 
     /// The store has a member, if it is still there.
@@ -354,9 +356,9 @@ mod tests {
         mirror.told(&(tasks.clone(), ada.info.client));
         mirror.begin_snapshot(7);
         assert_eq!(known(&mirror), 0, "it has it");
-        mirror.begin_snapshot(8);
+        assert!(mirror.begin_snapshot(8));
         assert_eq!(known(&mirror), 1);
-        mirror.begin_snapshot(8);
+        assert!(!mirror.begin_snapshot(8));
         assert_eq!(known(&mirror), 1, "nobody has said that it has it");
         mirror.told(&(tasks.clone(), ada.info.client));
         assert_eq!(known(&mirror), 0);

@@ -108,6 +108,11 @@ fn is_far(channel: &Channel<'_>, reached: Option<&Place>, at: &Place) -> bool {
         return false;
     }
     let between = at.offset - reached.offset;
-    // What is kept in the end says nothing of an epoch that is gone; without a jump, offsets do.
-    (between < JUMP && between > FAR) || kept.numbers.range(reached.offset..at.offset).count() as u64 > FAR
+    // Without a jump, offsets say it, even where nobody was told of what a source published in an epoch that is gone.
+    let gone = channel
+        .lost
+        .keys()
+        .filter(|place| place.epoch == at.epoch && (reached.offset..at.offset).contains(&place.offset));
+    let known = kept.numbers.range(reached.offset..at.offset).count() + gone.count();
+    (between < JUMP && between > FAR) || known as u64 > FAR
 }
