@@ -23,7 +23,7 @@ use tokio::time::sleep;
 use crate::publisher::Publisher;
 
 /// What the nodes are configured with: one namespace of streams.
-const CONFIG: &str = r#"
+pub(crate) const CONFIG: &str = r#"
 [clients.token]
 hmac_secret = "a secret of the tests, long enough"
 
