@@ -154,7 +154,7 @@ impl Bus {
     }
 
     pub(crate) fn pool(&self) -> Pool {
-        self.servers.pool()
+        self.servers.pool(self.health.clone())
     }
 
     pub(crate) fn register(&self, registry: &mut Registry) {
@@ -191,7 +191,8 @@ impl Bus {
             return vec![Err(Failure::undone(error)); items.len()];
         }
         let groups: Vec<&[Item<'_>]> = items.chunk_by(|one, next| together(one, next)).collect();
-        let evidence: Vec<String> = groups.iter().map(|group| self.known(group)).collect();
+        // As it is when a command leaves: it says how long ago something was given.
+        let evidence = Mutex::new(vec![String::new(); groups.len()]);
         let suspected = self.suspicion.count();
         let bytes: usize = items.iter().map(|item| item.envelope.len()).sum();
         let ask = Ask {
@@ -205,19 +206,24 @@ impl Bus {
             if call.asking {
                 asking.lock().insert(index);
             }
-            self.streams.publish(groups[index], &evidence[index], call)
+            let known = self.known(groups[index]);
+            let command = self.streams.publish(groups[index], &known, call);
+            evidence.lock()[index] = known;
+            command
         };
         let answers = self
             .servers
             .ask(ask, |index| groups[index][0].target.channel.as_str(), publish);
         let mut results = Vec::with_capacity(items.len());
-        for ((answer, group), evidence) in answers.await.into_iter().zip(&groups).zip(&evidence) {
+        let answers = answers.await;
+        for ((answer, group), evidence) in answers.into_iter().zip(&groups).zip(&evidence.into_inner()) {
             results.extend(self.published(answer, group, evidence));
         }
         self.send_to_owners(&groups, &results, asking.into_inner()).await;
         if suspected != self.suspicion.count() {
             // The comparison of what was acknowledged may have begun before this was.
-            self.suspicion.raise();
+            let streams = items.iter().filter(|item| item.target.retention.is_some());
+            self.suspicion.late(streams.map(|item| &item.target.channel));
         }
         results
     }
@@ -342,31 +348,30 @@ impl Bus {
         &self,
         asked: &[(&Channel, Option<&Position>)],
     ) -> Vec<Result<Position, Error>> {
-        let evidence = |known: &Option<&Position>| known.map(evidence::text).unwrap_or_default();
-        let asked: Vec<_> = asked
-            .iter()
-            .map(|(channel, known)| (*channel, evidence(known)))
-            .collect();
-        self.compare(&asked).await
+        let channels: Vec<&Channel> = asked.iter().map(|(channel, _)| *channel).collect();
+        let evidence = |index: usize| asked[index].1.map(evidence::text).unwrap_or_default();
+        self.compare(&channels, evidence).await
     }
 
-    /// Where streams are, each compared with evidence of it.
-    async fn compare(&self, asked: &[(&Channel, String)]) -> Vec<Result<Position, Error>> {
+    /// Where streams are, each compared with evidence of it as it is when the question leaves.
+    async fn compare(
+        &self,
+        channels: &[&Channel],
+        evidence: impl Fn(usize) -> String + Send + Sync,
+    ) -> Vec<Result<Position, Error>> {
         if let Err(error) = self.usable() {
-            return vec![Err(error); asked.len()];
+            return vec![Err(error); channels.len()];
         }
-        let position = |index: usize, call: Call<'_>| {
-            let (channel, evidence) = &asked[index];
-            self.streams.position(channel, evidence, call)
-        };
+        let position =
+            |index: usize, call: Call<'_>| self.streams.position(channels[index], &evidence(index), call);
         let ask = Ask {
-            count: asked.len(),
+            count: channels.len(),
             streams: true,
             ..Ask::one(Kind::Read, 0)
         };
         let answers = self
             .servers
-            .ask(ask, |index| asked[index].0.as_str(), position)
+            .ask(ask, |index| channels[index].as_str(), position)
             .await;
         let answers = answers.into_iter();
         let histories = answers.map(|answer| self.understand(answer?, streams::history));

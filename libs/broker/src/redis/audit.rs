@@ -1,7 +1,7 @@
 //! Compares what was acknowledged with what Redis has, whenever it may have lost something: at each new connection of a
 //! monitor, when a connection for commands leads to another generation, and when an acknowledgement arrives late.
 
-use std::{collections::HashSet, sync::Weak};
+use std::{collections::HashSet, sync::Weak, time::Duration};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use tidings_core::Channel;
@@ -16,12 +16,16 @@ const PART: usize = 512;
 /// Requests at a time: a primary that does not answer holds up those that are under way with it, and no others.
 const PARTS: usize = 16;
 
+/// Between two comparisons.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Runs until the bus is dropped.
 pub(super) async fn run(bus: Weak<Bus>) {
     let Some(suspicion) = bus.upgrade().map(|bus| bus.suspicion.clone()) else {
         return;
     };
     let mut open: HashSet<Channel> = HashSet::new();
+    let mut raised = 0;
     let mut delays = backoff();
     loop {
         // What could not be compared is tried again, and holds up no new suspicion.
@@ -31,12 +35,14 @@ pub(super) async fn run(bus: Weak<Bus>) {
                 false => tokio::time::sleep(delays.next().unwrap_or_default()).await,
             }
         };
-        let raised = tokio::select! {
-            () = suspicion.raised() => true,
-            () = retry => false,
-        };
+        tokio::select! {
+            () = suspicion.changed() => {}
+            () = retry => {}
+        }
         let Some(bus) = bus.upgrade() else { return };
-        if raised {
+        open.extend(suspicion.take_late());
+        let count = suspicion.count();
+        if std::mem::replace(&mut raised, count) != count {
             open.extend(bus.evidence.channels());
         }
         let asked: Vec<Channel> = open.drain().collect();
@@ -44,6 +50,8 @@ pub(super) async fn run(bus: Weak<Bus>) {
         if open.is_empty() {
             delays = backoff();
         }
+        // Under load something may be late all the time.
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -65,14 +73,11 @@ async fn compare(bus: &Bus, channels: &[Channel]) -> HashSet<Channel> {
 
 /// A stream that is not as far as it was gets another epoch by being asked, which is all that is wanted.
 async fn compare_part(bus: &Bus, part: &[Channel]) -> Vec<Channel> {
-    let asked: Vec<_> = part
-        .iter()
-        .map(|channel| (channel, bus.evidence.of(channel)))
-        .filter(|(_, evidence)| !evidence.is_empty())
-        .collect();
-    let answers = bus.compare(&asked).await;
+    let asked = part.iter().filter(|channel| !bus.evidence.of(channel).is_empty());
+    let asked: Vec<&Channel> = asked.collect();
+    let answers = bus.compare(&asked, |index| bus.evidence.of(asked[index])).await;
     let mut unanswered = Vec::new();
-    for ((channel, _), answer) in asked.iter().zip(answers) {
+    for (channel, answer) in asked.iter().zip(answers) {
         match answer {
             Ok(_) => {}
             Err(Error::Away { .. }) => unanswered.push((*channel).clone()),

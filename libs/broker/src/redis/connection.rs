@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     cluster::Cluster,
     commands::{Ask, Failure},
+    health::Health,
     line::is_unknown,
     metrics::Kind,
     script::{By, Call},
@@ -23,7 +24,10 @@ use super::{
 
 /// Where connections come from. Cheap to clone.
 #[derive(Clone)]
-pub struct Pool(pub(super) Source);
+pub struct Pool {
+    pub(super) source: Source,
+    health: Arc<Health>,
+}
 
 #[derive(Clone)]
 pub(super) enum Source {
@@ -44,20 +48,31 @@ enum Kept {
 }
 
 impl Pool {
-    pub(super) fn one(pool: deadpool_redis::Pool) -> Self {
-        Self(Source::One(pool))
+    pub(super) fn one(pool: deadpool_redis::Pool, health: Arc<Health>) -> Self {
+        let source = Source::One(pool);
+        Self { source, health }
     }
 
-    pub(super) fn cluster(cluster: Arc<Cluster>) -> Self {
-        Self(Source::Cluster(cluster))
+    pub(super) fn cluster(cluster: Arc<Cluster>, health: Arc<Health>) -> Self {
+        let source = Source::Cluster(cluster);
+        Self { source, health }
+    }
+
+    /// Whether this Redis may be used: its nodes may speak another format.
+    fn usable(&self) -> Result<(), RedisError> {
+        match self.health.refused() {
+            Some(reason) => Err(std::io::Error::other(reason).into()),
+            None => Ok(()),
+        }
     }
 
     /// A connection, as soon as there is one.
     ///
     /// # Errors
-    /// When Redis cannot be reached, or all connections are in use for too long.
+    /// When Redis cannot be reached, its nodes speak another format, or all connections are in use for too long.
     pub async fn get(&self) -> Result<Connection, PoolError> {
-        Ok(Connection(match &self.0 {
+        self.usable()?;
+        Ok(Connection(match &self.source {
             Source::One(pool) => Kept::One(pool.get().await?),
             Source::Cluster(cluster) => Kept::Cluster(cluster.clone()),
         }))
@@ -68,7 +83,7 @@ impl Pool {
     /// # Errors
     /// As those of [`get`](Self::get).
     pub async fn take(&self) -> Result<Option<MultiplexedConnection>, PoolError> {
-        match &self.0 {
+        match &self.source {
             Source::One(pool) => Ok(Some(deadpool_redis::Connection::take(pool.get().await?))),
             Source::Cluster(_) => Ok(None),
         }
@@ -84,7 +99,10 @@ impl Pool {
         timeout: Duration,
     ) -> Vec<Result<Value, RedisError>> {
         let deadline = Instant::now() + timeout;
-        match &self.0 {
+        if let Err(error) = self.usable() {
+            return vec![Err(error); commands.len()];
+        }
+        match &self.source {
             Source::One(pool) => {
                 let exchange = each_of_one(pool, commands, script);
                 let late = || Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into());
@@ -113,7 +131,7 @@ impl Pool {
     /// The command by which this Redis carries a message to the subscribers of a channel.
     #[must_use]
     pub fn publish(&self) -> &'static str {
-        match &self.0 {
+        match &self.source {
             Source::One(_) => Publish::Everywhere.command(),
             Source::Cluster(_) => Publish::InShard.command(),
         }
@@ -122,7 +140,7 @@ impl Pool {
     /// Whether a script may touch the keys of one slot only.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
-        matches!(self.0, Source::Cluster(_))
+        matches!(self.source, Source::Cluster(_))
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 /// The most channels that are remembered; about half of them at the least. Of a channel that was published to longer ago
 /// than all of these, this process cannot prove a loss any more.
-const CHANNELS: usize = 100_000;
+pub(super) const CHANNELS: usize = 100_000;
 
 /// The most epochs of one channel. More than one is remembered only while answers from before and after a change of the
 /// epoch arrive; no answer may replace another's evidence.
@@ -42,6 +42,8 @@ type Marks = Vec<Mark>;
 #[derive(Debug, Clone, PartialEq)]
 struct Mark {
     position: Position,
+    /// When it was acknowledged; `None` of a repeat, whose first answer may be from long ago.
+    at: Option<Instant>,
     /// Redis may have forgotten the stream by then, without any loss.
     until: Instant,
 }
@@ -49,7 +51,7 @@ struct Mark {
 impl Evidence {
     /// Adds an acknowledged position. `lasting`: for how long Redis remembers the stream at the least.
     pub(super) fn add(&self, channel: &Channel, position: &Position, lasting: Duration) {
-        self.change(channel, |marks| insert(marks, position, lasting));
+        self.change(channel, |marks| insert(marks, position, None, lasting));
     }
 
     /// Adds the position of a publication that was appended by a request with the evidence `presented`, of which the stream
@@ -57,13 +59,13 @@ impl Evidence {
     pub(super) fn replace(&self, channel: &Channel, presented: &str, position: &Position, lasting: Duration) {
         self.change(channel, |marks| {
             if marks.len() > 1 || marks.iter().any(|mark| mark.position.epoch != position.epoch) {
-                marks.retain(|mark| !presented.split(',').any(|it| it == text(&mark.position)));
+                marks.retain(|mark| !presented.split(',').any(|it| is_of(it, &mark.position)));
             }
-            insert(marks, position, lasting);
+            insert(marks, position, Some(Instant::now()), lasting);
         });
     }
 
-    /// What a request about a channel carries: `offset:epoch`, separated by commas.
+    /// What a request about a channel carries: `offset:epoch:age`, separated by commas; the age is in milliseconds.
     pub(super) fn of(&self, channel: &Channel) -> String {
         let halves = self.0.lock();
         let marks = halves.young.get(channel).or_else(|| halves.old.get(channel));
@@ -92,14 +94,16 @@ impl Evidence {
     }
 }
 
-fn insert(marks: &mut Marks, position: &Position, lasting: Duration) {
+fn insert(marks: &mut Marks, position: &Position, at: Option<Instant>, lasting: Duration) {
     let now = Instant::now();
     let until = now + lasting;
     if let Some(mark) = marks
         .iter_mut()
         .find(|mark| mark.position.epoch == position.epoch)
     {
-        mark.position.offset = mark.position.offset.max(position.offset);
+        if position.offset > mark.position.offset {
+            (mark.position.offset, mark.at) = (position.offset, at);
+        }
         mark.until = mark.until.max(until);
         return;
     }
@@ -108,7 +112,7 @@ fn insert(marks: &mut Marks, position: &Position, lasting: Duration) {
         marks.remove(0);
     }
     let position = position.clone();
-    marks.push(Mark { position, until });
+    marks.push(Mark { position, at, until });
 }
 
 fn joined(marks: &Marks) -> String {
@@ -118,8 +122,17 @@ fn joined(marks: &Marks) -> String {
         let comma = if all.is_empty() { "" } else { "," };
         // Writing to a String does not fail.
         let _ = write!(all, "{comma}{}", text(&mark.position));
+        if let Some(at) = mark.at {
+            let _ = write!(all, ":{}", (now - at).as_millis());
+        }
     }
     all
+}
+
+/// Whether a piece of evidence, as it was presented, is of a position.
+fn is_of(presented: &str, position: &Position) -> bool {
+    let rest = presented.strip_prefix(text(position).as_str());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 /// A position as evidence; empty where it proves nothing.
@@ -147,6 +160,31 @@ mod tests {
         Channel::parse(name).unwrap()
     }
 
+    /// Evidence without the ages of its parts.
+    fn ageless(evidence: &str) -> String {
+        let parts = evidence.split(',').map(|part| {
+            let mut words = part.split(':');
+            [words.next(), words.next()]
+                .map(Option::unwrap_or_default)
+                .join(":")
+        });
+        parts.collect::<Vec<_>>().join(",")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn evidence_has_the_age_of_its_last_offset_and_none_where_only_a_repeat_named_it() {
+        let evidence = Evidence::default();
+        let news = channel("news");
+        evidence.add(&news, &at(1, "e"), LONG);
+        assert_eq!(evidence.of(&news), "1:e");
+        evidence.replace(&news, "1:e", &at(2, "e"), LONG);
+        tokio::time::advance(Duration::from_millis(7)).await;
+        evidence.replace(&news, "1:e", &at(1, "e"), LONG);
+        assert_eq!(evidence.of(&news), "2:e:7");
+        evidence.add(&news, &at(3, "e"), LONG);
+        assert_eq!(evidence.of(&news), "3:e");
+    }
+
     #[tokio::test]
     async fn evidence_of_an_epoch_is_its_last_offset_in_whatever_order_answers_arrive() {
         let evidence = Evidence::default();
@@ -163,10 +201,10 @@ mod tests {
         let news = channel("news");
         evidence.replace(&news, "", &at(1, "new"), LONG);
         evidence.add(&news, &at(5, "old"), LONG);
-        assert_eq!(evidence.of(&news), "1:new,5:old");
-        evidence.replace(&news, "1:new,5:old", &at(2, "new"), LONG);
+        assert_eq!(ageless(&evidence.of(&news)), "1:new,5:old");
+        evidence.replace(&news, "1:new:7,5:old", &at(2, "new"), LONG);
         assert_eq!(
-            evidence.of(&news),
+            ageless(&evidence.of(&news)),
             "2:new",
             "the stream has taken account of both"
         );
@@ -180,7 +218,7 @@ mod tests {
         let presented = evidence.of(&news);
         evidence.add(&news, &at(5, "old"), LONG);
         evidence.replace(&news, &presented, &at(6, "new"), LONG);
-        assert_eq!(evidence.of(&news), "5:old,6:new");
+        assert_eq!(ageless(&evidence.of(&news)), "5:old,6:new");
     }
 
     #[tokio::test]

@@ -3,7 +3,13 @@
 //! The bus is up when all its parts are: the monitor of each node, and every subscriber's readers. Each reports for itself and
 //! the node that it is about; the change of the whole is logged once, here.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -17,6 +23,8 @@ pub(super) struct Health {
     peer: Arc<str>,
     status: watch::Sender<Status>,
     parts: Mutex<Parts>,
+    /// Whether nothing of this Redis may be used.
+    is_refused: AtomicBool,
     pub(super) metrics: Metrics,
 }
 
@@ -57,6 +65,7 @@ impl Health {
             peer,
             status: watch::Sender::new(status),
             parts: Mutex::default(),
+            is_refused: AtomicBool::default(),
             metrics: Metrics::default(),
         }
     }
@@ -79,6 +88,7 @@ impl Health {
     /// Says why nothing of this Redis may be used; `None`: everything may. Whether that is news.
     pub(super) fn refuse(&self, reason: Option<String>) -> bool {
         let mut parts = self.parts.lock();
+        self.is_refused.store(reason.is_some(), Relaxed);
         let is_news = parts.refused != reason;
         parts.refused = reason;
         self.settle(&mut parts);
@@ -87,7 +97,14 @@ impl Health {
 
     /// Why nothing of this Redis may be used, if so.
     pub(super) fn refused(&self) -> Option<String> {
-        self.parts.lock().refused.clone()
+        self.is_refused()
+            .then(|| self.parts.lock().refused.clone())
+            .flatten()
+    }
+
+    /// Whether nothing of this Redis may be used.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused.load(Relaxed)
     }
 
     /// Why a node is away, when that is known. Before the first report nothing is.
@@ -139,6 +156,11 @@ impl Parts {
 }
 
 impl Part {
+    /// How the whole is.
+    pub(super) fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
     pub(super) fn up(&self) {
         self.report(None);
     }

@@ -89,7 +89,7 @@ impl Pool {
 
     /// Every process that is in charge of something, as far as is known.
     fn primaries(&self) -> Vec<Primary> {
-        match &self.0 {
+        match &self.source {
             Source::One(pool) => vec![(String::new(), pool.clone())],
             Source::Cluster(cluster) => {
                 let slots = cluster.topology.slots();

@@ -16,12 +16,12 @@ use bytes::Bytes;
 use redis::RedisError;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 use tracing::warn;
 
 use super::{
-    health::Part,
+    health::{Health, Part},
     keys::Keys,
     link::{Connector, Link, backoff, is_elsewhere},
 };
@@ -84,7 +84,8 @@ impl Reader {
     pub(super) async fn run(mut self) {
         let connector = self.connector.clone();
         loop {
-            let connecting = connector.connect(deliver(self.keys.clone(), self.sink.clone()));
+            let health = self.part.health().clone();
+            let connecting = connector.connect(deliver(self.keys.clone(), self.sink.clone(), health));
             let why = match self.meanwhile(connecting).await {
                 Some(Ok(mut link)) => {
                     let why = self.serve(&mut link).await;
@@ -163,6 +164,7 @@ impl Reader {
         self.delays = backoff();
         self.part.up();
 
+        let mut again = Instant::now() + ELSEWHERE;
         loop {
             while !batch.is_empty() {
                 let rest = batch.split_off(batch.len().min(BATCH));
@@ -177,10 +179,12 @@ impl Reader {
                     return None;
                 },
                 why = link.lost() => return Some(why),
-                () = sleep(ELSEWHERE), if !self.elsewhere.is_empty() => {
+                // Not anew with each request: there may be some all the time.
+                () = sleep_until(again), if !self.elsewhere.is_empty() => {
                     if let Err(why) = self.look_again(link).await {
                         return Some(why);
                     }
+                    again = Instant::now() + ELSEWHERE;
                 }
             }
         }
@@ -188,8 +192,10 @@ impl Reader {
 
     /// Tries to take up what another node had the last time. What is here again may have been missed meanwhile.
     async fn look_again(&mut self, link: &Link) -> Result<(), RedisError> {
-        let topics: Vec<Topic> = self.elsewhere.iter().take(BATCH).cloned().collect();
-        self.resume(link, &topics).await?;
+        let topics: Vec<Topic> = self.elsewhere.iter().cloned().collect();
+        for part in topics.chunks(BATCH) {
+            self.resume(link, part).await?;
+        }
         if topics.iter().any(|topic| !self.elsewhere.contains(topic)) {
             self.sink.incoming(Incoming::Gap);
         }
@@ -276,10 +282,17 @@ fn is_about_channels(error: &RedisError) -> bool {
     error.code() == Some("NOPERM") && error.detail().is_some_and(|detail| detail.contains("channel"))
 }
 
-/// Decodes messages into the sink. What cannot be decoded is skipped.
-fn deliver(keys: Keys, sink: Arc<dyn Sink>) -> impl Fn(&[u8], Bytes) + Send + Sync + 'static {
+/// Decodes messages into the sink. What cannot be decoded is skipped, and everything while nodes of another format are there.
+fn deliver(
+    keys: Keys,
+    sink: Arc<dyn Sink>,
+    health: Arc<Health>,
+) -> impl Fn(&[u8], Bytes) + Send + Sync + 'static {
     let skipped = AtomicU64::new(0);
     move |name, message| {
+        if health.is_refused() {
+            return;
+        }
         let channel = match keys.parse_topic(name) {
             Some(Topic::Channel(channel)) => channel,
             Some(Topic::Node(_) | Topic::All) => return sink.incoming(Incoming::Control(message)),

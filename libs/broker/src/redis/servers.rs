@@ -76,10 +76,10 @@ impl Servers {
     }
 
     /// For whoever else keeps something here.
-    pub(super) fn pool(&self) -> Pool {
+    pub(super) fn pool(&self, health: Arc<Health>) -> Pool {
         match self {
-            Self::One(node) => Pool::one(node.commands.pool()),
-            Self::Cluster(cluster) => Pool::cluster(cluster.clone()),
+            Self::One(node) => Pool::one(node.commands.pool(), health),
+            Self::Cluster(cluster) => Pool::cluster(cluster.clone(), health),
         }
     }
 

@@ -38,6 +38,16 @@ async fn a_node_of_another_format_uses_nothing_and_says_both_versions() {
         .publish(&[target], &crate::common::publication("x"))
         .await;
     assert!(published[0].is_err(), "nothing is published");
+    let pool = broker.redis_pool().unwrap();
+    assert!(pool.get().await.is_err(), "nor kept");
+    let kept = pool
+        .each(&[redis::cmd("PING")], None, crate::common::PATIENCE)
+        .await;
+    assert!(
+        kept[0]
+            .as_ref()
+            .is_err_and(|why| why.to_string().contains("format 9999"))
+    );
     let found = examine(&server.config()).await;
     assert!(
         found

@@ -6,6 +6,7 @@ mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
 mod format;
+mod loss;
 mod ordered;
 mod rollback;
 mod sentinel;

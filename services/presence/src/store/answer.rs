@@ -113,6 +113,8 @@ pub struct Ended {
 pub struct Scrub {
     pub(super) store: Epoch,
     pub(super) keys: KeyScan,
+    /// Those that were found and are not done with.
+    pub(super) pending: Vec<Vec<u8>>,
 }
 
 impl Scrub {
@@ -122,6 +124,7 @@ impl Scrub {
         Self {
             store,
             keys: KeyScan::default(),
+            pending: Vec::new(),
         }
     }
 

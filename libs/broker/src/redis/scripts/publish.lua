@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 the top; and where a slot of a Cluster is not just on its way here, the others, so that they are known to be here.
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the stream, 4 how long the top outlives its entries, 5 an epoch that
---       never was, 6 the generation of this Redis, 7 evidence: "offset:epoch,…" of what was given in the stream; then 7 for each publication:
+--       never was, 6 the generation of this Redis, 7 evidence: "offset:epoch:age,…" of what was given in the stream; then 7 for each publication:
 --       its envelope, the most entries (0: no stream), how old they may be, the key of its answer ('': none) and how long that
 --       is kept, a version of 20 digits and its series ('': none). Times are in milliseconds.
 -- Returns for each publication: 0 published, 1 nothing was done, because it or something as new was published before, or 2
@@ -29,13 +29,17 @@ local now = clock()
 local loaded, offset, epoch, kept_until, expires, generations, jumps, epochs, born, version, series
 -- The offset that the next publication follows, where some are left out.
 local jump
+-- Whether the epoch is another one than before.
+local changed
+-- Where the stream is without what was only decided for a publication that then was none.
+local kept_at
 
 -- The stream has lost something, or comes to its end. What is there stays, under another epoch.
 local function change_epoch()
   if epoch then
     epochs = remember(epochs, epoch, EPOCHS)
   end
-  epoch, expires = new_epoch, 0
+  epoch, expires, changed = new_epoch, 0, true
 end
 
 -- The generation of a process changes without any loss when it forgets whom it followed long ago.
@@ -51,8 +55,9 @@ local function load()
   offset, epoch, kept_until, expires = tonumber(known[1]) or 0, known[2], tonumber(known[3]) or 0, tonumber(known[4]) or 0
   generations, jumps, epochs, born = known[5] or '', known[6] or '', known[7] or '', known[8] or ''
   version, series = known[9], known[10]
+  kept_at = string.format('%d:%s', offset, epoch or '')
   local lost
-  lost, epochs = compare(evidence, offset, epoch, jumps, epochs)
+  lost, epochs = compare(top, now, evidence, offset, epoch, jumps, epochs)
   if lost then
     change_epoch()
     born = ''
@@ -125,6 +130,9 @@ local function save(ttl)
     redis.call('HSET', top, 'epoch', epoch, 'generation', generations, 'seams', jumps, 'epochs', epochs,
       'provisional', born, 'expires', string.format('%d', expires), 'mark', string.format('%d', offset),
       'marked', string.format('%d', now))
+    if changed then
+      redis.call('HSET', top, 'changed', string.format('%d', now))
+    end
     redis.call('PEXPIREAT', top, string.format('%d', expires + outlives))
   end
 end
@@ -170,13 +178,14 @@ for at = HEAD + 1, #ARGV, FIELDS do
   if once ~= '' and first[once] then
     results[#results + 1] = {1, first[once]}
   elseif is_old then
-    results[#results + 1] = {1, string.format('%d:%s', offset, epoch)}
+    results[#results + 1] = {1, kept_at}
   else
     if size > 0 then
       local given, follows = append(envelope, size)
       ttl = tonumber(ARGV[at + 2])
       envelope = envelope .. encode(given, follows)
       answer = string.format('%d:%s', given, epoch)
+      kept_at = answer
       if number ~= '' then
         version, series = number, its_series
         redis.call('HSET', top, 'version', number, 'row', its_series)

@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 the top; and where a slot of a Cluster is not just on its way here, the stream, so that it is known to be here.
 -- ARGV: 1 the stream, 2 an epoch that never was, 3 the generation of this Redis, 4 how long the top is remembered,
---       5 evidence: "offset:epoch,…" of what was given in the stream, 6 the most publications, 7 the offset to start next to
+--       5 evidence: "offset:epoch:age,…" of what was given in the stream, 6 the most publications, 7 the offset to start next to
 --       ('': at an end), 8 whether in reverse (1, 0), 9 the most entries that count, 10 how old they may be, 11 the most bytes ('':
 --       no bound). Times are in milliseconds. When 6 is 0, what follows is not looked at.
 -- Returns the offset, the epoch, the provisional epochs that count as this one, and the entries.
@@ -18,7 +18,7 @@ local offset, epoch, kept_until = tonumber(known[1]) or 0, known[2], tonumber(kn
 local jumps, epochs, born = known[4] or '', known[5] or '', known[6] or ''
 
 local lost
-lost, epochs = compare(evidence, offset, epoch, jumps, epochs)
+lost, epochs = compare(top, now, evidence, offset, epoch, jumps, epochs)
 if not epoch and not lost then
   -- Nothing was ever published here, or so long ago that it is forgotten: nothing is kept for a channel that is only asked for.
   return {0, provisional(now, 0, generation), '', {}}
@@ -37,7 +37,7 @@ if lost then
   epoch, born = new_epoch, ''
   redis.call('HSET', top, 'offset', string.format('%d', offset), 'epoch', epoch, 'until',
     string.format('%d', kept_until), 'seams', jumps, 'epochs', epochs, 'provisional', born,
-    'generation', remember(known[7] or '', generation, GENERATIONS))
+    'generation', remember(known[7] or '', generation, GENERATIONS), 'changed', string.format('%d', now))
 end
 -- Seldom, so that asking hardly ever writes.
 if redis.call('PTTL', top) < remembered / 2 then

@@ -8,7 +8,7 @@ local known = redis.call('HMGET', top, 'epoch', 'epochs', 'generation')
 if known[1] then
   redis.call('DEL', top)
   redis.call('HSET', top, 'offset', '0', 'epoch', ARGV[2], 'until', '0', 'generation', known[3] or '',
-    'epochs', remember(known[2] or '', known[1], EPOCHS))
+    'epochs', remember(known[2] or '', known[1], EPOCHS), 'changed', string.format('%d', clock()))
   redis.call('PEXPIRE', top, ARGV[3])
 end
 return 0

@@ -46,16 +46,25 @@ local function is_missing(given, offset, jumps)
   return false
 end
 
--- Compares evidence, "offset:epoch,offset:epoch" of what was given in the stream, with what the stream remembers. Returns
+-- Whether something was given in an epoch of before, so many milliseconds ago, after the stream had left that epoch: a primary
+-- that was replaced goes on for a moment, and those who were notified of the change know nothing of that.
+local function is_later(top, now, age)
+  local changed = age ~= '' and tonumber(redis.call('HGET', top, 'changed'))
+  return changed and now - tonumber(age) > changed
+end
+
+-- Compares evidence, "offset:epoch:age,offset:epoch" of what was given in the stream, with what the stream remembers. Returns
 -- whether something was lost, and the epochs of the stream with those added that it did not know: such an epoch was
 -- lost as a whole, and shows a loss this once.
-local function compare(evidence, offset, epoch, jumps, epochs)
+local function compare(top, now, evidence, offset, epoch, jumps, epochs)
   local lost = false
-  for given, of in string.gmatch(evidence, '(%d+):([^,]+)') do
+  for given, of, age in string.gmatch(evidence, '(%d+):([^:,]+):?(%d*)') do
     if of == epoch then
       lost = lost or is_missing(tonumber(given), offset, jumps)
     elseif not contains(epochs, of) then
       lost, epochs = true, remember(epochs, of, EPOCHS)
+    else
+      lost = lost or is_later(top, now, age)
     end
   end
   return lost, epochs

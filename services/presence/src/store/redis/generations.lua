@@ -5,9 +5,12 @@
 -- outdated: its gateway attaches again and reports everyone, and what it did not report is swept with the lease.
 --
 -- KEYS[1]: `generations` -> those that were met, newest first  ARGV: from 2 on those that are there now
+--
+-- `RUN-HISTORY` becomes `RUN` when a process forgets whom it followed: nothing is lost by that.
 local met, news = {}, {}
 for generation in string.gmatch(generations, '%S+') do
   met[generation] = true
+  met[string.match(generation, '^[^-]*')] = true
 end
 for i = 2, #ARGV do
   if not met[ARGV[i]] then

@@ -8,11 +8,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis::{Cmd, FromRedisValue};
+use redis::{Cmd, FromRedisValue, RedisError};
 use tidings_core::{Channel, ClientId};
 
 use super::{
-    super::{Error, Scrub},
+    super::{Epoch, Error, Scrub},
     Redis, TIMEOUT, Who, entry, unavailable,
     write::name_at,
 };
@@ -47,23 +47,32 @@ type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Redis {
     pub(in super::super) async fn scrub(&self, scrub: &mut Scrub) -> Result<bool, Error> {
-        let pattern = format!("{}:*", literally(&self.keys.prefix));
-        let keys = self.pool.scan(&mut scrub.keys, &pattern, STEP, TIMEOUT).await;
-        let Some(keys) = keys.map_err(unavailable)? else {
-            let mut done = redis::cmd("HSET");
-            done.arg(self.keys.leases()).arg("scrubbed").arg(scrub.store.0);
-            self.one::<()>(None, done).await?;
-            return Ok(false);
-        };
+        if scrub.pending.is_empty() {
+            let pattern = format!("{}:*", literally(&self.keys.prefix));
+            let keys = self.pool.scan(&mut scrub.keys, &pattern, STEP, TIMEOUT).await;
+            let Some(keys) = keys.map_err(unavailable)? else {
+                let mut done = redis::cmd("HSET");
+                done.arg(self.keys.leases()).arg("scrubbed").arg(scrub.store.0);
+                self.one::<()>(None, done).await?;
+                return Ok(false);
+            };
+            scrub.pending = keys;
+        }
+        self.scrub_keys(&scrub.pending, scrub.store).await?;
+        scrub.pending.clear();
+        Ok(true)
+    }
+
+    async fn scrub_keys(&self, keys: &[Vec<u8>], store: Epoch) -> Result<(), Error> {
         let mut found = Found::default();
-        for key in &keys {
+        for key in keys {
             self.sort(key, &mut found);
         }
-        let outdated = |serial: &u64| *serial < scrub.store.0;
+        let outdated = |serial: &u64| *serial < store.0;
         let mut orphans = Orphans::new();
         self.members_under(&found.leases, outdated, &mut orphans).await?;
         self.places_under_none(&found.places, outdated, &mut orphans)
-            .await;
+            .await?;
         self.look_again(&found.leaving).await?;
         for lease in found.users.iter().filter(|lease| outdated(&lease.serial)) {
             self.end(lease).await?;
@@ -75,23 +84,27 @@ impl Redis {
             self.name(&lease, names.into_iter()).await?;
             self.end(&lease).await?;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// What can be read of some keys. What cannot is left as it is: a primary that is back has another generation, and is
-    /// scrubbed again.
+    /// What some keys have in them; `None` of what is not ours, or may not be read.
     async fn fields<T: FromRedisValue>(
         &self,
         command: &str,
         keys: impl Iterator<Item = String>,
-    ) -> Vec<Option<T>> {
+    ) -> Result<Vec<Option<T>>, Error> {
         let ask = |key: String| {
             let mut ask = redis::cmd(command);
             ask.arg(key);
             ask
         };
         let answers = self.each(None, &keys.map(ask).collect::<Vec<_>>()).await;
-        answers.into_iter().map(Result::ok).collect()
+        let read = answers.into_iter().map(|answer| match answer {
+            Ok(fields) => Ok(Some(fields)),
+            Err(Error::Unavailable(why)) if is_foreign(&*why) => Ok(None),
+            Err(error) => Err(error),
+        });
+        read.collect()
     }
 
     async fn members_under(
@@ -101,7 +114,7 @@ impl Redis {
         orphans: &mut Orphans,
     ) -> Result<(), Error> {
         let keys = channels.iter().map(|channel| self.keys.beside(channel, "leases"));
-        let serials = self.fields::<Vec<u64>>("HKEYS", keys).await;
+        let serials = self.fields::<Vec<u64>>("HKEYS", keys).await?;
         for (channel, serials) in channels.iter().zip(serials) {
             if !serials.iter().flatten().any(&outdated) {
                 continue;
@@ -128,9 +141,14 @@ impl Redis {
         Ok(())
     }
 
-    async fn places_under_none(&self, all: &[Who], outdated: impl Fn(&u64) -> bool, orphans: &mut Orphans) {
+    async fn places_under_none(
+        &self,
+        all: &[Who],
+        outdated: impl Fn(&u64) -> bool,
+        orphans: &mut Orphans,
+    ) -> Result<(), Error> {
         let keys = all.iter().map(|who| self.keys.places(who));
-        let places = self.fields::<Fields>("HGETALL", keys).await;
+        let places = self.fields::<Fields>("HGETALL", keys).await?;
         for (who, places) in all.iter().zip(places) {
             let held = places.iter().flatten();
             let held = held.filter(|(name, _)| entry::parse_name(name).is_some());
@@ -141,6 +159,7 @@ impl Redis {
                 orphans.entry(serial).or_default().insert(who.to_string());
             }
         }
+        Ok(())
     }
 
     /// The list that says when to look at channels may have gone back, and they not.
@@ -148,7 +167,7 @@ impl Redis {
         let keys = channels
             .iter()
             .map(|channel| self.keys.beside(channel, "leaving"));
-        let leaving = self.fields::<Vec<Vec<u8>>>("HVALS", keys).await;
+        let leaving = self.fields::<Vec<Vec<u8>>>("HVALS", keys).await?;
         let mut at: Vec<(&Channel, ClientId)> = Vec::new();
         for (channel, leaving) in channels.iter().zip(leaving) {
             let leavers = leaving.iter().flatten().filter_map(|value| leaver(value));
@@ -177,6 +196,12 @@ impl Redis {
         }
         Some(())
     }
+}
+
+/// Whether a key has something else in it than we keep there, or may not be read. Any other error may be over soon.
+fn is_foreign(why: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let code = why.downcast_ref::<RedisError>().and_then(RedisError::code);
+    matches!(code, Some("WRONGTYPE" | "NOPERM"))
 }
 
 /// The client whose leave is announced later.
