@@ -223,6 +223,13 @@ pub async fn serve(listener: impl Into<Listener>, router: Router, limits: Limits
     }
 }
 
+/// How many bytes of a request a peer may send before somebody reads them, per HTTP/2 stream and per connection (RFC 9113, 5.2).
+/// Apart from these, h2 ends a connection (`too_many_data_frames`) in which many frames of less than 256 bytes wait, by a measure
+/// that grows with the window of the connection. The window of a stream has to stop the peer long before: a dozen streams of
+/// small messages may wait in one connection.
+const STREAM_WINDOW: u32 = 32 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
 fn http(limits: Limits, streams: Streams) -> auto::Builder<Streams> {
     let mut http = auto::Builder::new(streams);
     http.http1()
@@ -232,6 +239,8 @@ fn http(limits: Limits, streams: Streams) -> auto::Builder<Streams> {
     http.http2()
         .timer(TokioTimer::new())
         .max_header_list_size(limits.header_size)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .keep_alive_interval(HTTP2_PING.0)
         .keep_alive_timeout(HTTP2_PING.1);
     http

@@ -7,7 +7,7 @@ use redis::{Cmd, Value};
 use tokio::time::{Duration, sleep};
 use tracing::error;
 
-use super::{Bus, commands::Ask, metrics::Kind};
+use super::{Bus, commands::Ask, link::backoff, metrics::Kind};
 use crate::{Error, FORMAT};
 
 /// How often the key is looked at, beside each new connection.
@@ -33,15 +33,22 @@ pub(super) async fn run(bus: Weak<Bus>) {
     let Some(connected) = bus.upgrade().map(|bus| bus.connected.clone()) else {
         return;
     };
+    let mut delays = backoff();
     loop {
         let Some(now) = bus.upgrade() else { return };
-        if let Ok(found) = look(&now).await {
-            settle(&now, found.as_deref());
-        }
+        // A new connection is known of before others can be had.
+        let wait = match look(&now).await {
+            Ok(found) => {
+                settle(&now, found.as_deref());
+                delays = backoff();
+                INTERVAL
+            }
+            Err(_) => delays.next().unwrap_or(INTERVAL),
+        };
         drop(now);
         tokio::select! {
             () = connected.notified() => {}
-            () = sleep(INTERVAL) => {}
+            () = sleep(wait) => {}
         }
     }
 }

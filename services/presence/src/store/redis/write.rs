@@ -3,6 +3,7 @@
 use std::{
     cmp::Ordering,
     collections::{BTreeMap, HashSet},
+    time::Duration,
 };
 
 use redis::Cmd;
@@ -298,9 +299,14 @@ impl Redis {
     async fn note_places(&self, lease: &Lease, whose: &Places, how: char) -> Vec<Result<u64, Error>> {
         let calls = whose.iter().map(|(who, ids)| {
             let names: Vec<Vec<u8>> = ids.iter().map(|id| entry::name(&id.channel, id.client)).collect();
+            // Nobody can ask when a client was last seen: it does not come back under its id.
+            let last_seen = match who {
+                Who::User(_) => self.options.last_seen,
+                Who::Client(_) => Duration::ZERO,
+            };
             let mut call = self.scripts.places.call(&[self.keys.places(who)]);
             call.arg(entry::serial(lease.serial))
-                .arg(millis(self.options.last_seen))
+                .arg(millis(last_seen))
                 .arg(how.to_string())
                 .arg(names);
             call
