@@ -277,10 +277,8 @@ impl Core {
             return;
         };
         stream.failed += 1;
-        // Who subscribes to a stream that nobody here has is told, and asks again: that is no news each time.
-        if stream.failed == 1 && stream.delivered.is_some() {
-            tracing::warn!(channel.name = %channel, %error, "read of a stream failed; retrying");
-        }
+        // An outage concerns many streams at once: the log has their number where readiness has it.
+        tracing::debug!(channel.name = %channel, %error, "read of a stream failed");
         // One timeout need not concern who has just come. More than one does.
         let retried = stream.delivered.is_some()
             || (stream.failed == 1 && short && matches!(error, Error::Away { .. }));
