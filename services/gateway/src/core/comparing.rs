@@ -20,6 +20,7 @@ impl Core {
     pub(super) fn doubt_streams(&mut self, now: Instant) {
         for (_, stream) in self.streams.iter_mut() {
             stream.comparison = Comparison::Due;
+            stream.attempts = 0;
         }
         self.streams.doubtful = true;
         self.streams.retry.hasten(now);
@@ -109,7 +110,7 @@ impl Core {
             self.compare(now);
         } else if unanswered {
             // The bus brings publications again before commands get through, or part of it is unavailable.
-            self.streams.retry.schedule(now);
+            self.streams.retry.compare(now);
         } else {
             self.streams.retry.compared();
         }
