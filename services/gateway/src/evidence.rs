@@ -12,6 +12,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
+    mem,
     time::Duration,
 };
 
@@ -40,7 +41,7 @@ pub(crate) struct Evidence {
 #[derive(Default)]
 struct Shard {
     entries: HashMap<Channel, Entry>,
-    /// Channels without members that have evidence, oldest first. A channel that has members again leaves a stale line.
+    /// Channels without members that have evidence, each once, the one that lost its members first in front.
     retained: VecDeque<(Instant, Channel)>,
 }
 
@@ -143,10 +144,19 @@ impl Evidence {
 
     /// A core begins to keep the stream of a channel. Undone by [`close`](Self::close).
     pub(crate) fn open(&self, channel: &Channel) {
-        let mut shard = self.shard(channel).lock();
+        let mut guard = self.shard(channel).lock();
+        let shard = &mut *guard;
         let entry = shard.entries.entry(channel.clone()).or_default();
         entry.cores += 1;
-        entry.since = None;
+        // One place per channel, however often its last member goes: otherwise one client could push out the others.
+        if entry.since.take().is_some()
+            && let Some(at) = shard
+                .retained
+                .iter()
+                .position(|(_, retained)| retained == channel)
+        {
+            shard.retained.remove(at);
+        }
     }
 
     /// A core keeps the stream no more. What is known is retained for a while, a stream without publications is forgotten.
@@ -230,27 +240,34 @@ impl Evidence {
         }
     }
 
-    /// Channels without members whose evidence has to be compared.
-    pub(crate) fn doubted(&self) -> Vec<Channel> {
+    /// Channels without members whose evidence has to be compared, which the caller does: each ends in
+    /// [`compared`](Self::compared) or [`unanswered`](Self::unanswered). A doubt in between counts anew.
+    pub(crate) fn take_doubted(&self) -> Vec<Channel> {
         let mut doubted = Vec::new();
         for shard in &self.shards {
-            let shard = shard.lock();
-            let unconfirmed = |(_, entry): &(&Channel, &Entry)| entry.unconfirmed && entry.cores == 0;
-            doubted.extend(
-                shard
-                    .entries
-                    .iter()
-                    .filter(unconfirmed)
-                    .map(|(channel, _)| channel.clone()),
-            );
+            for (channel, entry) in &mut shard.lock().entries {
+                if entry.cores == 0 && mem::take(&mut entry.unconfirmed) {
+                    doubted.push(channel.clone());
+                }
+            }
         }
         doubted
     }
 
-    /// The evidence of a channel without members was compared.
-    pub(crate) fn confirmed(&self, channel: &Channel) {
+    /// Takes the answer to a comparison, as [`answered`](Self::answered) does. An answer that proves nothing leaves a
+    /// channel without members in doubt: what is known of it has not been asked about yet.
+    pub(crate) fn compared(&self, channel: &Channel, carried: Option<&Position>, top: &Position) -> bool {
+        let proves = self.answered(channel, carried, top);
+        if !proves {
+            self.unanswered(channel);
+        }
+        proves
+    }
+
+    /// The comparison of a channel without members was not answered: it stays in doubt.
+    pub(crate) fn unanswered(&self, channel: &Channel) {
         if let Some(entry) = self.shard(channel).lock().entries.get_mut(channel) {
-            entry.unconfirmed = false;
+            entry.unconfirmed = entry.cores == 0;
         }
     }
 
@@ -264,17 +281,10 @@ impl Shard {
     /// Forgets what was retained for long enough, and what is too much.
     fn sweep(&mut self, now: Instant) {
         while let Some((since, channel)) = self.retained.front() {
-            let stale = self
-                .entries
-                .get(channel)
-                .is_none_or(|entry| entry.since != Some(*since));
-            let over = *since + RETAINED <= now || self.retained.len() > RETAINED_CHANNELS;
-            if !stale && !over {
+            if *since + RETAINED > now && self.retained.len() <= RETAINED_CHANNELS {
                 break;
             }
-            if !stale {
-                self.entries.remove(channel);
-            }
+            self.entries.remove(channel);
             self.retained.pop_front();
         }
         self.entries.shrink();

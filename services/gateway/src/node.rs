@@ -18,7 +18,7 @@ use crate::{
     inbox::{Address, Inbox, Letter},
     interest::Interest,
     metrics::Metrics,
-    position::is_of,
+    position::is_of_or_both_provisional,
     presence::Members,
     quiet::Found,
     quota::Quota,
@@ -121,7 +121,7 @@ impl Node {
         let history = &reading.history;
         // Offsets of another epoch mean other publications, or none. A client that names no epoch takes what is there.
         match query.since {
-            Some(since) if !since.epoch.is_empty() && !is_of(&since, history) => {
+            Some(since) if !since.epoch.is_empty() && !is_of_or_both_provisional(&since, history) => {
                 Err(Error::UNRECOVERABLE_POSITION)
             }
             _ => Ok((history.publications.clone(), history.top.clone())),

@@ -12,9 +12,10 @@ pub(crate) fn is_same(one: &Position, other: &Position) -> bool {
     one == other || (one.is_provisional() && other.is_provisional())
 }
 
-/// Whether a position was given in the stream that was read. A client that was subscribed before the first publication
+/// Whether a position was given in the stream that was read ([`History::is_of`]), or both are provisional: then nothing
+/// was published yet, and any two provisional epochs are as good. A client that was subscribed before the first publication
 /// names the provisional epoch with any offset.
-pub(crate) fn is_of(at: &Position, history: &History) -> bool {
+pub(crate) fn is_of_or_both_provisional(at: &Position, history: &History) -> bool {
     (at.is_provisional() && history.top.is_provisional()) || history.is_of(at)
 }
 
@@ -30,7 +31,7 @@ pub(crate) fn follows(at: &Position, publication: &Publication) -> bool {
 /// Whether what was read takes those who are at `at` to where the stream is, or as far as the read goes, leaving nothing
 /// out.
 pub(crate) fn connects(at: &Position, history: &History) -> bool {
-    if !is_of(at, history) || at.offset > history.top.offset {
+    if !is_of_or_both_provisional(at, history) || at.offset > history.top.offset {
         return false;
     }
     match history.publications.first() {
@@ -119,7 +120,7 @@ mod tests {
         assert!(connects(&at(0, "~41"), &born) && connects(&at(0, "~42"), &born));
         assert!(!connects(&at(0, "~40"), &born) && !connects(&at(0, ""), &born));
         assert!(
-            is_of(&at(2, "~41"), &born),
+            is_of_or_both_provisional(&at(2, "~41"), &born),
             "of a client that was subscribed then"
         );
     }

@@ -146,7 +146,7 @@ impl Core {
     pub(super) fn next_wake(&mut self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let drain = self.drain.as_ref().map(|drain| drain.next);
-        let retry = self.streams.retry.at;
+        let retry = self.streams.retry.next();
         self.sleeps_until = deadline
             .into_iter()
             .chain(drain)

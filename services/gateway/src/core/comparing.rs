@@ -20,6 +20,7 @@ impl Core {
     pub(super) fn doubt_streams(&mut self, now: Instant) {
         for (_, stream) in self.streams.iter_mut() {
             stream.comparison = Comparison::Due;
+            stream.attempts = 0;
         }
         self.streams.doubtful = true;
         self.streams.retry.hasten(now);
@@ -63,7 +64,7 @@ impl Core {
             });
         }
         if self.number == 0 {
-            compared.extend(evidence.doubted().into_iter().map(|channel| Compared {
+            compared.extend(evidence.take_doubted().into_iter().map(|channel| Compared {
                 known: evidence.of(&channel),
                 channel,
                 life: 0,
@@ -90,11 +91,13 @@ impl Core {
         let mut unanswered = false;
         for (compared, position) in positions {
             match position {
-                Ok(position) => self.compared(&compared, &position, now),
+                Ok(position) => unanswered |= !self.compared(&compared, &position, now),
                 Err(error) => {
                     tracing::debug!(channel.name = %compared.channel, %error, "a stream could not be compared; retrying");
                     unanswered = true;
-                    if let Some(stream) = self.streams.of(&compared.channel, compared.life) {
+                    if compared.life == 0 {
+                        self.node.evidence.unanswered(&compared.channel);
+                    } else if let Some(stream) = self.streams.of(&compared.channel, compared.life) {
                         stream.comparison = Comparison::Due;
                     }
                 }
@@ -107,25 +110,27 @@ impl Core {
             self.compare(now);
         } else if unanswered {
             // The bus brings publications again before commands get through, or part of it is unavailable.
-            self.streams.retry.schedule(now);
+            self.streams.retry.compare(now);
         } else {
             self.streams.retry.compared();
         }
     }
 
-    fn compared(&mut self, compared: &Compared, position: &Position, now: Instant) {
+    /// False when a channel without members has to be asked for again.
+    fn compared(&mut self, compared: &Compared, position: &Position, now: Instant) -> bool {
         let Compared {
             channel,
             life,
             delivered,
             known,
         } = compared;
-        let proves = self.node.evidence.answered(channel, known.as_ref(), position);
+        let proves = self.node.evidence.compared(channel, known.as_ref(), position);
         if *life == 0 {
-            return self.node.evidence.confirmed(channel);
+            // Ends: each answer that proves nothing was about one of the few rivals, and the next is about another.
+            return proves;
         }
         let Some(stream) = self.streams.of(channel, *life) else {
-            return;
+            return true;
         };
         stream.checked = now;
         if stream.comparison == Comparison::Asked {
@@ -134,6 +139,7 @@ impl Core {
         if !proves || !stream.is_in_step(delivered.as_ref(), position) {
             self.begin_reading(channel, *life);
         }
+        true
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     delivery::Delivery,
     inbox::{Address, Letter},
-    position::{is_of, is_same},
+    position::{is_of_or_both_provisional, is_same},
     reads::{Outcome, Reading, budget},
 };
 
@@ -93,7 +93,7 @@ impl Core {
             return unknown(self);
         };
         let (retention, unreadable, life) = (stream.retention, stream.is_unreadable(), stream.life);
-        if !is_of(&delivered, history) || waiting.is_ahead_of(&delivered, &history.top) {
+        if !is_of_or_both_provisional(&delivered, history) || waiting.is_ahead_of(&delivered, &history.top) {
             // The members miss something, which they find out by reading. With them the client begins anew.
             if unreadable {
                 return unknown(self);

@@ -41,6 +41,8 @@ pub(super) struct Stream {
     again: bool,
     /// Its reads have failed, so many in a row.
     pub(super) failed: u32,
+    /// So many of these since the bus was last known to be back: the next retry waits accordingly.
+    pub(super) attempts: u32,
     /// Clients that wait to be told where the stream is.
     pub(super) waiting: Vec<Waiting>,
     /// Clients that have read further than the members are, and wait for these.
@@ -122,6 +124,7 @@ impl Stream {
             backlog: VecDeque::new(),
             again: false,
             failed: 0,
+            attempts: 0,
             waiting: Vec::new(),
             early: Vec::new(),
             checked: now,
@@ -217,7 +220,7 @@ impl Stream {
                 Found::Lost
             }
         };
-        self.failed = 0;
+        (self.failed, self.attempts) = (0, 0);
         self.again |= buffered.overflowed;
         self.backlog.extend(buffered.not_of_other_epochs(top));
         found
@@ -268,7 +271,7 @@ impl Stream {
     /// Where the stream is cannot be found out, and nobody who is here was told: what waited is handed out as it came.
     pub(super) fn give_up(&mut self) {
         let buffered = self.reading.take().unwrap_or_default();
-        (self.failed, self.again) = (0, false);
+        (self.failed, self.attempts, self.again) = (0, 0, false);
         self.backlog.extend(buffered.deliveries);
     }
 

@@ -196,6 +196,7 @@ impl Core {
 
     /// A stream was read.
     pub(super) fn stream_read(&mut self, channel: &Channel, life: u64, outcome: Outcome, now: Instant) {
+        self.streams.retry.answered(life);
         let Some(stream) = self.streams.of(channel, life) else {
             return;
         };
@@ -232,7 +233,6 @@ impl Core {
         }
         if was_unreadable {
             self.streams.retry.readable();
-            self.streams.retry.succeeded();
         }
         match found {
             Found::Connected if !history.publications.is_empty() => self.node.metrics.repaired(),
@@ -272,24 +272,24 @@ impl Core {
     /// A stream could not be read. Its members would rather wait than be told that they miss something: it is read again,
     /// for as long as it takes. Who subscribes meanwhile is turned away.
     fn read_failed(&mut self, channel: &Channel, life: u64, error: &Error, now: Instant) {
-        let short = self.streams.retry.is_short();
+        let keeps_up = self.streams.retry.keeps_up(now);
         let Some(stream) = self.streams.of(channel, life) else {
             return;
         };
         stream.failed += 1;
-        // Who subscribes to a stream that nobody here has is told, and asks again: that is no news each time.
-        if stream.failed == 1 && stream.delivered.is_some() {
-            tracing::warn!(channel.name = %channel, %error, "read of a stream failed; retrying");
-        }
+        stream.attempts += 1;
+        let attempts = stream.attempts;
+        // An outage concerns many streams at once: the log has their number where readiness has it.
+        tracing::debug!(channel.name = %channel, %error, "read of a stream failed");
         // One timeout need not concern who has just come. More than one does.
         let retried = stream.delivered.is_some()
-            || (stream.failed == 1 && short && matches!(error, Error::Away { .. }));
+            || (stream.failed == 1 && keeps_up && matches!(error, Error::Away { .. }));
         let first = stream.delivered.is_some() && stream.failed == 1;
         let all = stream.delivered.is_some() || !retried;
         let waiting = mem::take(&mut stream.waiting);
         let early = mem::take(&mut stream.early);
         if retried {
-            self.streams.retry.read(channel.clone(), life, now);
+            self.streams.retry.read(channel.clone(), life, attempts, now);
         }
         if first {
             self.streams.retry.unreadable(error);

@@ -118,11 +118,13 @@ async fn evidence_outlives_the_last_member_for_a_while_and_is_compared_after_a_g
     let evidence = after(&[at(7, "e")]);
     evidence.close(&news());
     assert_eq!(evidence.of(&news()), Some(at(7, "e")));
-    assert!(evidence.doubted().is_empty());
+    assert!(evidence.take_doubted().is_empty());
     evidence.doubt();
-    assert_eq!(evidence.doubted(), [news()]);
-    evidence.confirmed(&news());
-    assert!(evidence.doubted().is_empty());
+    assert_eq!(evidence.take_doubted(), [news()]);
+    evidence.unanswered(&news());
+    assert_eq!(evidence.take_doubted(), [news()]);
+    assert!(evidence.compared(&news(), Some(&at(7, "e")), &at(7, "e")));
+    assert!(evidence.take_doubted().is_empty());
     evidence.open(&news());
     assert_eq!(evidence.of(&news()), Some(at(7, "e")), "members came back");
     evidence.close(&news());
@@ -135,6 +137,33 @@ async fn evidence_outlives_the_last_member_for_a_while_and_is_compared_after_a_g
         evidence.close(&other);
     }
     assert_eq!(evidence.of(&news()), None);
+}
+
+#[test]
+fn evidence_without_members_is_compared_again_until_the_stream_was_asked_about_what_is_known() {
+    let evidence = after(&[at(7, "a"), at(3, "b")]);
+    evidence.close(&news());
+    evidence.doubt();
+    assert_eq!(evidence.take_doubted(), [news()]);
+    let rival = evidence.of(&news());
+    assert_eq!(rival, Some(at(3, "b")));
+    assert!(!evidence.compared(&news(), rival.as_ref(), &at(3, "b")));
+    assert_eq!(evidence.take_doubted(), [news()], "nobody asked about 7");
+    let known = evidence.of(&news());
+    assert_eq!(known, Some(at(7, "a")));
+    assert!(evidence.compared(&news(), known.as_ref(), &at(4, "c")));
+    assert!(evidence.take_doubted().is_empty());
+}
+
+#[test]
+fn a_gap_while_evidence_without_members_is_compared_makes_it_compared_once_more() {
+    let evidence = after(&[at(7, "e")]);
+    evidence.close(&news());
+    evidence.doubt();
+    assert_eq!(evidence.take_doubted(), [news()]);
+    evidence.doubt();
+    assert!(evidence.compared(&news(), Some(&at(7, "e")), &at(7, "e")));
+    assert_eq!(evidence.take_doubted(), [news()]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -163,4 +192,23 @@ async fn memory_of_channels_that_nobody_uses_is_bounded_and_given_back() {
     let (kept, capacity) = entries(&evidence);
     assert_eq!(kept, SHARDS * RETAINED_CHANNELS);
     assert!(capacity <= SHARDS * RETAINED_CHANNELS * 4, "{capacity}");
+}
+
+#[test]
+fn a_client_that_subscribes_and_unsubscribes_one_channel_again_and_again_removes_no_evidence_of_others() {
+    let evidence = after(&[at(7, "e")]);
+    evidence.close(&news());
+    let same_shard = |channel: &Channel| std::ptr::eq(evidence.shard(channel), evidence.shard(&news()));
+    let other = (0..)
+        .map(|number| Channel::parse(&format!("other:{number}")).unwrap())
+        .find(same_shard)
+        .unwrap();
+    for _ in 0..=RETAINED_CHANNELS * 2 {
+        evidence.open(&other);
+        receive(&evidence, &other, at(1, "e"), None);
+        evidence.close(&other);
+    }
+    assert_eq!(evidence.of(&news()), Some(at(7, "e")));
+    assert_eq!(evidence.of(&other), Some(at(1, "e")));
+    assert_eq!(evidence.shard(&news()).lock().retained.len(), 2);
 }

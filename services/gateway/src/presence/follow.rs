@@ -36,6 +36,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The most members that are remembered, in all channels together.
 const MEMBERS: usize = 200_000;
 
+/// The most members of one channel that are remembered: presence compares no larger one.
+const CHANNEL_MEMBERS: usize = 1_000;
+
 /// The most joins and leaves that are remembered while a channel is compared; with more, it is compared again.
 const MEANWHILE: usize = 2_000;
 
@@ -164,6 +167,7 @@ impl Followed {
                 let before = known.members.len();
                 let news = known.note(followers.per_user, event, &info);
                 state.members = state.members + known.members.len() - before;
+                state.enforce_bounds(&channel);
                 if !news {
                     return;
                 }
@@ -222,7 +226,7 @@ impl Followed {
                 return state.later.push(channel);
             }
         };
-        if answer.large || state.members + answer.members.len() > MEMBERS {
+        if answer.large {
             return state.forget(&channel);
         }
         let per_user = answer.per_user;
@@ -252,6 +256,7 @@ impl Followed {
                 .map_or(0, |known| known.members.len());
             followers.per_user = per_user;
             state.members = state.members + now - before;
+            state.enforce_bounds(&channel);
             return;
         };
         let known = &mut known.members;
@@ -282,6 +287,7 @@ impl Followed {
         };
         known.extend(came.iter().map(told));
         state.members = state.members + known.len() - before;
+        state.enforce_bounds(&channel);
         if !answer.complete {
             state.later.push(channel.clone());
         }
@@ -317,6 +323,15 @@ impl State {
             }
         }
         some
+    }
+
+    /// Forgets whom the subscribers of a channel know of, if that has become more than may be remembered.
+    fn enforce_bounds(&mut self, channel: &Channel) {
+        let known = self.channels.get(channel).and_then(|it| it.known.as_ref());
+        let members = known.map_or(0, |known| known.members.len());
+        if members > CHANNEL_MEMBERS || self.members > MEMBERS {
+            self.forget(channel);
+        }
     }
 
     /// Forgets whom the subscribers of a channel know of.

@@ -20,7 +20,7 @@ use crate::{
     },
     evidence::Evidence,
     metrics::Metrics,
-    position::{is_of, is_same},
+    position::{is_of_or_both_provisional, is_same},
 };
 
 use world::{Message, Redis, World};

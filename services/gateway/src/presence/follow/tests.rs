@@ -151,3 +151,41 @@ async fn what_was_on_its_way_when_a_channel_began_to_be_followed_is_told_once() 
     scene.incoming(&left, Event::Leave);
     assert_eq!(scene.told(), [], "perhaps it came within the gap");
 }
+
+#[tokio::test(start_paused = true)]
+async fn joins_beyond_1000_members_of_a_channel_make_it_forgotten_and_are_still_sent() {
+    let scene = Scene::settled(&[&somebody()]).await;
+    for _ in 1..CHANNEL_MEMBERS {
+        scene.incoming(&somebody(), Event::Join);
+    }
+    assert_eq!(scene.followed.state.lock().members, CHANNEL_MEMBERS);
+    scene.incoming(&somebody(), Event::Join);
+    assert_eq!(scene.told().len(), CHANNEL_MEMBERS);
+    assert_eq!(scene.followed.state.lock().members, 0);
+    scene.incoming(&somebody(), Event::Leave);
+    assert_eq!(scene.told().len(), 1, "whom they know of is not known any more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn joins_beyond_the_bound_of_members_in_all_channels_are_not_remembered() {
+    let scene = Scene::settled(&[]).await;
+    scene.followed.state.lock().members = MEMBERS - 1; // of other channels
+    scene.incoming(&somebody(), Event::Join);
+    assert_eq!(scene.followed.state.lock().members, MEMBERS);
+    scene.incoming(&somebody(), Event::Join);
+    assert_eq!(scene.told().len(), 2);
+    assert_eq!(scene.followed.state.lock().members, MEMBERS - 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn joins_that_came_while_presence_was_asked_count_towards_the_bound_of_a_channel() {
+    let scene = Scene::settled(&[]).await;
+    scene.followed.state.lock().forget(&channel());
+    scene.followed.gap();
+    scene.ask();
+    for _ in 0..=CHANNEL_MEMBERS {
+        scene.incoming(&somebody(), Event::Join);
+    }
+    scene.answer(&[], true);
+    assert_eq!(scene.followed.state.lock().members, 0);
+}

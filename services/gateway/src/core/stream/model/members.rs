@@ -62,7 +62,7 @@ impl Model {
         if !self.members.contains_key(&key) {
             return;
         }
-        if !is_of(&delivered, history) || waiting.is_ahead_of(&delivered, &history.top) {
+        if !is_of_or_both_provisional(&delivered, history) || waiting.is_ahead_of(&delivered, &history.top) {
             if self.stream.is_unreadable() {
                 self.members.remove(&key);
                 return;
@@ -97,7 +97,7 @@ impl Model {
         let delivered = self.stream.delivered.clone().unwrap();
         match &waiting.read {
             Read::Since(since) => {
-                let mut reached = Some(since.offset).filter(|_| is_of(since, history));
+                let mut reached = Some(since.offset).filter(|_| is_of_or_both_provisional(since, history));
                 for publication in publications {
                     reached = reached.filter(|reached| publication.follows() == Some(*reached));
                     reached = reached.and(publication.position.as_ref().map(|at| at.offset));
