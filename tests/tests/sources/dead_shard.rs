@@ -137,12 +137,23 @@ async fn all_but_those_of_a_dead_shard(backlog: i32, rows: i32, batch: u16) {
                  SELECT 'task.created', ARRAY[$1], jsonb_build_array('first', n) FROM generate_series(0, $2 - 1) AS n";
     outbox.0.execute(first, &[dead, &backlog]).await.unwrap();
     insert(&outbox, &scene.channels, rows, PARTITIONS).await;
-    let dead = format!("channels = '{{{dead}}}'");
+    let both = "INSERT INTO tidings_outbox (type, channels, data) VALUES ('task.created', ARRAY[$1, $2], '[\"both\", 0]')";
+    outbox.0.execute(both, &[&scene.channels[0], dead]).await.unwrap();
+    let dead = format!("channels @> '{{{dead}}}'");
     eventually("the rows of the other shards are published", async || {
         (outbox.count(&format!("NOT {dead}")).await == 0).then_some(())
     })
     .await;
-    let waiting = backlog + rows / 3;
+    let both = ("both".to_owned(), 0);
+    eventually(
+        "of an event for two channels the one that is well has it",
+        async || {
+            let published = published(&node, &scene.channels[0]).await;
+            published.contains(&both).then_some(())
+        },
+    )
+    .await;
+    let waiting = backlog + rows / 3 + 1;
     assert_eq!(outbox.count(&dead).await, i64::from(waiting), "these wait");
     assert_eq!(outbox.count("failed_at IS NOT NULL").await, 0);
 
@@ -153,7 +164,9 @@ async fn all_but_those_of_a_dead_shard(backlog: i32, rows: i32, batch: u16) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     for channel in &scene.channels {
-        let published = published(&node, channel).await;
+        let mut published = published(&node, channel).await;
+        let count = published.extract_if(.., |it| *it == both).count();
+        assert_eq!(count, usize::from(*channel != scene.channels[2]), "once");
         let (mut first, rest): (Vec<_>, Vec<_>) =
             published.into_iter().partition(|(name, _)| name == "first");
         assert_eq!(rest.len(), usize::try_from(rows / 3).unwrap(), "each once");

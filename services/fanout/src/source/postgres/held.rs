@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{lane::Stop, row::Key};
 use crate::source::pause;
 
-/// The most partitions that are remembered: about 1.5 MB.
+/// The most partitions that are remembered: about 2 MB.
 const MAX_HELD: usize = 20_000;
 
 /// Partitions by their lanes and keys.
@@ -52,6 +52,23 @@ pub(super) struct Backlog {
 pub(super) struct Quota {
     pub(super) refused: usize,
     pub(super) waiting: usize,
+}
+
+impl Lane {
+    fn one_that_waits(&self) -> Option<Key> {
+        let mut partitions = self.partitions.iter();
+        let (key, _) = partitions.find(|(_, holding)| holding.waits)?;
+        Some(*key)
+    }
+
+    /// Leaves a row, whose partition is not remembered, to the backlog.
+    fn put_off(&mut self, row: i64) {
+        let backlog = self.backlog.get_or_insert(Backlog {
+            end: i64::MIN,
+            tried: i64::MIN,
+        });
+        backlog.end = backlog.end.max(row);
+    }
 }
 
 impl Held {
@@ -119,15 +136,16 @@ impl Held {
     pub(super) fn hold(&mut self, lane: i16, key: Key, row: i64, stop: &Stop, now: Instant) {
         let of = self.lanes.entry(lane).or_default();
         if !of.partitions.contains_key(&key) {
-            if self.count >= MAX_HELD {
-                let backlog = of.backlog.get_or_insert(Backlog {
-                    end: i64::MIN,
-                    tried: i64::MIN,
-                });
-                backlog.end = backlog.end.max(row);
-                return;
+            // Of a partition that was refused it has to be remembered how often: it takes the place of one that waits.
+            let is_refused = matches!(stop, Stop::Again(_));
+            if self.count < MAX_HELD {
+                self.count += 1;
+            } else if let Some(waits) = of.one_that_waits().filter(|_| is_refused) {
+                let forgotten = of.partitions.remove(&waits);
+                of.put_off(forgotten.map_or(i64::MIN, |holding| holding.row));
+            } else {
+                return of.put_off(row);
             }
-            self.count += 1;
         }
         let fresh = || Holding {
             row,
@@ -281,5 +299,26 @@ mod tests {
         held.tried(0, backlog, None);
         assert_eq!(held.backlog(0), None);
         assert!(held.keys(0).contains(&-1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refused_rows_are_counted_though_all_that_is_remembered_waits_for_the_bus() {
+        let mut held = Held::default();
+        let now = Instant::now();
+        for key in 0..MAX_HELD as i64 {
+            held.hold(0, key, key, &wait(), now);
+        }
+        for _ in 0..2 {
+            held.hold(0, -1, 30_000, &again(), now);
+        }
+        assert_eq!(held.refused(0, -1, 30_000), 2);
+        assert_eq!(held.keys(0).len(), MAX_HELD);
+        let end = held.backlog(0).unwrap().end;
+        assert!(
+            !held.keys(0).contains(&end),
+            "one that waits is left to the backlog"
+        );
+        held.hold(1, 5, 5, &again(), now);
+        assert_eq!(held.backlog(1).unwrap().end, 5, "that lane has none that waits");
     }
 }

@@ -303,7 +303,9 @@ impl Consumer {
             let held_up = held.holds(open.channels.iter()) || open.due(bus, now) > now;
             // What every channel that does not have it still waits for needs no try, however many entries that are.
             let is_unavailable = |channel| mouth.publish().is_unavailable(channel);
-            let waits = open.next == Next::WithBus && open.channels.iter().all(is_unavailable);
+            let waits = open.next == Next::WithBus
+                && !open.channels.is_empty()
+                && open.channels.iter().all(is_unavailable);
             if held_up || waits {
                 unavailable |= !held_up;
                 held.hold(open.channels.iter());
