@@ -77,6 +77,8 @@ pub(crate) struct Plan {
     targets: Vec<Target>,
     /// The same, as the broker is asked for them.
     broker_targets: Vec<broker::Target>,
+    /// Targets whose part of the bus is unavailable, and the answer for each: nothing is sent to them.
+    unavailable: Vec<(Channel, broker::Error)>,
 }
 
 /// A plan with room for its event among all that are under way.
@@ -100,6 +102,11 @@ impl Plan {
     /// The channels that receive the event.
     pub(crate) fn channels(&self) -> impl ExactSizeIterator<Item = &Channel> + Clone {
         self.targets.iter().map(|target| &target.channel)
+    }
+
+    /// The channels that were [left out](Publish::leave_out_unavailable).
+    pub(crate) fn unavailable(&self) -> impl Iterator<Item = &Channel> + Clone {
+        self.unavailable.iter().map(|(channel, _)| channel)
     }
 
     fn size(&self) -> u32 {
@@ -207,6 +214,39 @@ impl Publish {
         self.partial
     }
 
+    /// Whether a channel is known to be carried by a part of the bus that is unavailable while others may not be.
+    pub(crate) fn is_unavailable(&self, channel: &Channel) -> bool {
+        self.partial && self.publisher.is_away(channel)
+    }
+
+    /// Has a plan answered at once for the channels whose part of the bus is known to be unavailable, where others may not be:
+    /// for who tries again later, and would wait for each of many events until the command timeout.
+    pub(crate) fn leave_out_unavailable(&self, plan: &mut Plan) {
+        if !self.partial {
+            return;
+        }
+        let left_out: Vec<bool> = plan
+            .channels()
+            .map(|channel| self.is_unavailable(channel))
+            .collect();
+        if !left_out.contains(&true) {
+            return;
+        }
+        let reason = match &*self.status.borrow() {
+            Status::Away { reason } => reason.clone(),
+            Status::Up => "its part of the bus is unavailable".to_owned(),
+        };
+        let (mut target, mut broker_target) = (left_out.iter(), left_out.iter());
+        let out = plan.targets.extract_if(.., |_| target.next() == Some(&true));
+        let out = out.map(|target| {
+            let reason = reason.clone();
+            (target.channel, broker::Error::Away { reason })
+        });
+        plan.unavailable.extend(out);
+        plan.broker_targets
+            .retain(|_| broker_target.next() != Some(&true));
+    }
+
     /// Counts an event that could not be read.
     pub(crate) fn malformed(&self) {
         self.metrics.event(EventResult::Invalid);
@@ -284,6 +324,7 @@ impl Publish {
             trace,
             targets,
             broker_targets,
+            unavailable: Vec::new(),
         }))
     }
 

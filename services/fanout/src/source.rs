@@ -160,13 +160,16 @@ impl Mouth {
         &fanout.publish
     }
 
-    /// Decides about an event as about any backend's.
+    /// Decides about an event as about any backend's. What is known to be unavailable is not waited for.
     fn plan(&self, event: proto::Event) -> Result<Box<Plan>, Outcome> {
         let trace = grpc::own_trace(&event);
         let request = proto::PublishRequest { event: Some(event) };
         let key = Some(self.key.clone());
         match grpc::plan(self.publish(), request, key, trace, self.window) {
-            Ok((_, plan)) => Ok(plan),
+            Ok((_, mut plan)) => {
+                self.publish().leave_out_unavailable(&mut plan);
+                Ok(plan)
+            }
             Err(status) => Err(Outcome::refused(&status)),
         }
     }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod dead_shard;
 mod outbox;
 mod postgres_faults;
 mod postgres_outbox;

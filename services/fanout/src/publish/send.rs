@@ -62,6 +62,7 @@ impl Publish {
             trace,
             targets,
             broker_targets,
+            unavailable,
         } = *plan;
         // Neighbours of one form are sent together; nearly always that is all of them.
         let mut rest = broker_targets.into_iter();
@@ -81,7 +82,10 @@ impl Publish {
         async move {
             let sent = future::join_all(sent).await.into_iter().flatten();
             let channels = targets.into_iter().map(|target| target.channel);
-            let results: Results = channels.zip(sent).collect();
+            let unavailable = unavailable
+                .into_iter()
+                .map(|(channel, error)| (channel, Err(error)));
+            let results: Results = channels.zip(sent).chain(unavailable).collect();
             note(&publish.metrics, &results, &event_id, begun.elapsed(), &span);
             drop(room);
             results

@@ -36,16 +36,18 @@ pub(super) enum Stop {
     Again(String),
 }
 
-/// Publishes rows of one lane that are in the order of their ids, until it is `over`. `attempts`: how often a row may be refused.
+/// Publishes rows of one lane, those of a partition in the order of their ids, until it is `over`. `attempts`: how often a row
+/// may be refused.
 pub(super) async fn publish(
     mouth: &Mouth,
+    lane: i16,
     rows: Vec<Row>,
     held: &Held,
     attempts: u32,
     over: impl Fn() -> bool + Copy,
 ) -> Vec<(Key, Tries)> {
     let partitions = by_key(rows).into_iter().map(|(key, rows)| async move {
-        let refused = |row| held.refused(key, row);
+        let refused = |row| held.refused(lane, key, row);
         let tries = partition(mouth, rows, refused, attempts, over).await;
         (key, tries)
     });

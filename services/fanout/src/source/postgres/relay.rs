@@ -2,8 +2,9 @@
 //!
 //! It goes in rounds: which lanes have rows? Each that nobody else has is taken, read, published, and left. In between it
 //! waits to be notified, or to look again. While the bus is unavailable as a whole it takes nothing, and tries again within a
-//! second, or as soon as the bus is up. What was published and could not be deleted is remembered beyond the session, and
-//! deleted before anything is read.
+//! second, or as soon as the bus is up. While a part of it is (one shard of a Redis Cluster), a few of the rows that wait for
+//! it are tried within a second, and all of them once one was published. What was published and could not be deleted is
+//! remembered beyond the session, and deleted before anything is read.
 
 use std::{future::poll_fn, pin::pin, time::Duration};
 
@@ -15,11 +16,11 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use super::{
     Config,
-    held::Held,
+    held::{Backlog, Held, Quota},
     lane::{self, Stop, TERM, Tries},
     place::{Place, Wire},
-    row::Key,
-    table::{Dead, Error, Name, Table, in_time},
+    row::{Key, Row},
+    table::{Dead, Error, Name, Rows, Table, in_time},
 };
 use crate::source::{Mouth, backoff, metrics::Tried, outage::Outage, signs::Signs};
 
@@ -29,6 +30,9 @@ const AT_A_TIME: usize = 4;
 /// The shortest pause between two rounds that found nothing to go on with.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Which part of a batch may be rows that are tried again though there are as many others.
+const AGAIN: usize = 10;
+
 pub(in crate::source) struct Relay {
     mouth: Mouth,
     config: Config,
@@ -37,6 +41,8 @@ pub(in crate::source) struct Relay {
     signs: Signs,
     bus: Outage,
     held: Held,
+    /// Whether rows that had waited for the bus were published in the last round.
+    recovers: bool,
     /// Published, and not deleted yet: what a session could not tell any more.
     owed: Vec<i64>,
 }
@@ -45,6 +51,10 @@ pub(in crate::source) struct Relay {
 struct Work {
     lane: i16,
     partitions: Vec<(Key, Tries)>,
+    /// The partitions whose rows were to be tried again and are gone.
+    gone: Vec<Key>,
+    /// The lane's backlog before, and up to which row of it was tried again; `None`: up to its end.
+    backlog: Option<(Backlog, Option<i64>)>,
     /// Whether as many rows were read as may be.
     full: bool,
     /// Whether the table knows all of it.
@@ -71,6 +81,7 @@ impl Relay {
             place,
             signs,
             held: Held::default(),
+            recovers: false,
             owed: Vec::new(),
         })
     }
@@ -144,11 +155,7 @@ impl Relay {
             }
             let wait = self.until_next();
             tokio::select! {
-                came_up = self.bus.ended() => {
-                    if came_up {
-                        self.held.bus_is_up(Instant::now());
-                    }
-                }
+                _ = self.bus.ended() => {}
                 // Rows that are new wait with all others for the bus.
                 () = tokio::time::sleep(wait), if !self.is_out() => {}
                 () = woken.notified(), if !self.is_out() => {}
@@ -164,9 +171,12 @@ impl Relay {
 
     /// How long there is nothing to do that nobody notifies of.
     fn until_next(&self) -> Duration {
+        if self.held.waits() && !self.bus.is_on() {
+            return PAUSE;
+        }
         let due = self
             .held
-            .due()
+            .next()
             .map(|due| due.saturating_duration_since(Instant::now()));
         // What is due may be in a lane that another node works on.
         due.unwrap_or(self.config.poll).clamp(PAUSE, self.config.poll)
@@ -176,70 +186,82 @@ impl Relay {
     async fn round(&mut self, table: &Table<'_>, shutdown: &Shutdown) -> Result<bool, Error> {
         self.pay(table).await?;
         self.bus.begin();
-        self.held.forget(Instant::now());
+        let is_due = self.bus.due().is_none_or(|due| due <= Instant::now());
         let mut lanes = table.waiting().await?;
+        self.held.keep(&lanes);
         // So that nodes do not go for the same lanes all the time.
         lanes.shuffle(&mut rand::rng());
-        let (mut more, mut unavailable, mut failure) = (false, false, None);
+        let (mut more, mut unavailable, mut recovers, mut failure) = (false, false, false, None);
         for lanes in lanes.chunks(AT_A_TIME) {
             // Where it is all one, the rows of other lanes would only find the same.
             let out = unavailable && !self.mouth.publish().is_partial();
             if shutdown.is_requested() || failure.is_some() || out {
                 break;
             }
-            let works = lanes.iter().copied().map(|lane| self.lane(table, lane, shutdown));
+            let works = lanes.iter().copied();
+            let works = works.map(|lane| self.lane(table, lane, is_due, shutdown));
             let works: Vec<_> = stream::iter(works).buffer_unordered(AT_A_TIME).collect().await;
             for work in works {
                 let told = work.told.is_ok();
-                let mut moved = false;
+                more |= work.full;
+                for key in work.gone {
+                    self.held.release(work.lane, key);
+                }
                 for (key, tries) in work.partitions {
                     unavailable |= matches!(tries.stopped, Some((_, Stop::Wait(_))));
-                    moved |= self.note(work.lane, key, tries, told);
+                    recovers |= self.note(work.lane, key, tries, told);
                 }
-                more |= work.full && moved;
+                if let Some((backlog, up_to)) = work.backlog {
+                    self.held.tried(work.lane, backlog, up_to);
+                }
                 failure = failure.or(work.told.err());
             }
         }
-        if unavailable {
+        // What is new and finds the bus unavailable puts off no further what waits for it.
+        if is_due && unavailable {
             self.bus.failed();
-            more &= self.mouth.publish().is_partial();
-        } else {
+        } else if is_due {
             self.bus.over();
         }
+        more &= !unavailable || self.mouth.publish().is_partial();
+        self.recovers = recovers;
         if self.held.is_empty() && !unavailable {
             self.signs.goes_on();
         }
-        failure.map_or(Ok(more), Err)
+        failure.map_or(Ok(more || recovers), Err)
     }
 
     /// Takes a lane, if nobody else has it, and does its work. It is left only when the table knows what was published.
-    async fn lane(&self, table: &Table<'_>, lane: i16, shutdown: &Shutdown) -> Work {
+    /// `is_due`: whether the bus is to be tried again.
+    async fn lane(&self, table: &Table<'_>, lane: i16, is_due: bool, shutdown: &Shutdown) -> Work {
         let mut work = Work {
             lane,
             partitions: Vec::new(),
+            gone: Vec::new(),
+            backlog: None,
             full: false,
             told: Ok(()),
         };
-        work.told = self.work(table, lane, shutdown, &mut work).await;
+        work.told = self.work(table, is_due, shutdown, &mut work).await;
         work
     }
 
     async fn work(
         &self,
         table: &Table<'_>,
-        lane: i16,
+        is_due: bool,
         shutdown: &Shutdown,
         work: &mut Work,
     ) -> Result<(), Error> {
+        let lane = work.lane;
         if !table.enter(lane).await? {
             return Ok(());
         }
         let until = Instant::now() + TERM;
         let over = || shutdown.is_requested() || Instant::now() >= until;
-        let held = self.held.keys(lane, Instant::now());
-        let rows = table.read(lane, &held, self.config.batch).await?;
-        work.full = rows.len() >= usize::from(self.config.batch);
-        work.partitions = lane::publish(&self.mouth, rows, &self.held, self.config.attempts, over).await;
+        let rows = self.read(table, is_due, work).await?;
+        let attempts = self.config.attempts;
+        work.partitions = lane::publish(&self.mouth, lane, rows, &self.held, attempts, over).await;
         let tries = || work.partitions.iter().map(|(_, tries)| tries);
         let done: Vec<i64> = tries().flat_map(|tries| &tries.done).copied().collect();
         if !done.is_empty() {
@@ -252,6 +274,46 @@ impl Relay {
         table.leave(lane).await
     }
 
+    /// The rows of a lane that are to be tried: a batch of those that nothing holds up, and of those that were tried before
+    /// as many as are missing from the batch, or a few.
+    async fn read(&self, table: &Table<'_>, is_due: bool, work: &mut Work) -> Result<Vec<Row>, Error> {
+        let (lane, batch) = (work.lane, usize::from(self.config.batch));
+        let (held, backlog) = (self.held.keys(lane), self.held.backlog(lane));
+        let behind = backlog.map_or(i64::MIN, |backlog| backlog.end);
+        let Rows { mut rows, more } = table.read(lane, &held, (behind, i64::MAX), batch).await?;
+        work.full = more;
+        let few = batch.div_ceil(AGAIN);
+        let refused = batch.saturating_sub(rows.len()).max(few);
+        let waiting = match (self.recovers, is_due) {
+            (true, _) => refused,
+            (false, true) => few,
+            (false, false) => 0,
+        };
+        let due = self.held.due(lane, Quota { refused, waiting }, Instant::now());
+        if !due.is_empty() {
+            let ids: Vec<i64> = due.iter().map(|(_, row)| *row).collect();
+            let again = table.again(lane, &ids).await?;
+            // Where there is more, that is behind the last one.
+            let end = again
+                .rows
+                .last()
+                .filter(|_| again.more)
+                .map_or(i64::MAX, |row| row.id);
+            let is_gone = |id| id <= end && again.rows.iter().all(|row| row.id != id);
+            let gone = due.iter().filter(|(_, row)| is_gone(*row));
+            work.gone.extend(gone.map(|(key, _)| *key));
+            rows.extend(again.rows);
+        }
+        if let Some(backlog) = backlog {
+            let ids = (backlog.tried, backlog.end);
+            let again = table.read(lane, &held, ids, refused).await?;
+            let up_to = again.rows.last().filter(|_| again.more).map(|row| row.id);
+            work.backlog = Some((backlog, up_to));
+            rows.extend(again.rows);
+        }
+        Ok(rows)
+    }
+
     /// Deletes what an earlier session had published.
     async fn pay(&mut self, table: &Table<'_>) -> Result<(), Error> {
         if !self.owed.is_empty() {
@@ -261,7 +323,7 @@ impl Relay {
         Ok(())
     }
 
-    /// Remembers what became of a partition. `told`: the table knows, too. Whether other rows may be read next time.
+    /// Remembers what became of a partition. `told`: the table knows, too. Whether it had waited for the bus and went on.
     fn note(&mut self, lane: i16, key: Key, tries: Tries, told: bool) -> bool {
         let Tries { done, dead, stopped } = tries;
         let moved = !done.is_empty() || !dead.is_empty();
@@ -278,15 +340,16 @@ impl Relay {
         } else {
             self.owed.extend(done);
         }
-        let Some((row, stop)) = stopped else {
-            self.held.release(key);
-            return moved;
-        };
-        let (Stop::Wait(why) | Stop::Again(why)) = &stop;
-        self.signs.waits(why);
-        // While the bus is unavailable as a whole, it is waited for, and not with each partition.
-        let whole = matches!(stop, Stop::Wait(_)) && !self.mouth.publish().is_partial();
-        moved || !whole && self.held.hold(lane, key, row, &stop, Instant::now())
+        let went_on = moved && self.held.release(lane, key);
+        if let Some((row, stop)) = stopped {
+            let (Stop::Wait(why) | Stop::Again(why)) = &stop;
+            self.signs.waits(why);
+            // While the bus is unavailable as a whole, it is waited for, and not with each partition.
+            if matches!(stop, Stop::Again(_)) || self.mouth.publish().is_partial() {
+                self.held.hold(lane, key, row, &stop, Instant::now());
+            }
+        }
+        went_on
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use tokio_postgres::{Client, Error as PgError, Row as PgRow, Statement};
+use tokio_postgres::{Client, Error as PgError, Row as PgRow, Statement, types::ToSql};
 
 use super::row::{Key, MAX_DATA, NoPlainArray, Row};
 
@@ -67,9 +67,28 @@ pub(super) struct Table<'c> {
     name: Name,
     /// What sets its locks apart from those of other tables.
     class: i32,
-    /// How `data` is had as bytes.
     read: Statement,
+    again: Statement,
     waiting: Statement,
+}
+
+/// Rows in the order of their ids.
+pub(super) struct Rows {
+    pub(super) rows: Vec<Row>,
+    /// Whether there may be more: as many were read as may be, or as much data.
+    pub(super) more: bool,
+}
+
+impl Rows {
+    /// `count`: the most that were asked for.
+    fn of(rows: &[PgRow], count: usize) -> Self {
+        let rows: Vec<_> = rows.iter().map(of).collect();
+        let bytes: i64 = rows.iter().map(|row| row.size.min(MAX_DATA)).sum();
+        Self {
+            more: rows.len() >= count || bytes >= MAX_BYTES,
+            rows,
+        }
+    }
 }
 
 /// A row that is to be set aside.
@@ -141,18 +160,25 @@ impl<'c> Table<'c> {
             _ => "convert_to(data::text, 'UTF8')",
         };
         // The data of the first rows that are not too much together; of one that is too long, only how long it is.
-        let read = format!(
-            "SELECT id, key, event_id, type, source, subject, time, data_content_type, size, \
-                 CASE WHEN size <= {MAX_DATA} THEN data END AS data, attributes, tags, channels \
-             FROM (SELECT *, sum(least(size, {MAX_DATA})) OVER (ORDER BY id) - least(size, {MAX_DATA}) AS before \
-                 FROM (SELECT *, coalesce(octet_length(data), 0)::bigint AS size \
-                     FROM (SELECT id, {KEY} AS key, event_id, type, source, subject, time, \
-                             data_content_type, {data} AS data, attributes::text, tags::text, channels \
-                         FROM {name} \
-                         WHERE lane = $1 AND failed_at IS NULL AND NOT {KEY} = ANY($2) \
-                         ORDER BY id LIMIT $3) AS heads) AS sized) AS summed \
-             WHERE before < {MAX_BYTES} ORDER BY id"
-        );
+        let select = |rows: &str| {
+            format!(
+                "SELECT id, key, event_id, type, source, subject, time, data_content_type, size, \
+                     CASE WHEN size <= {MAX_DATA} THEN data END AS data, attributes, tags, channels \
+                 FROM (SELECT *, sum(least(size, {MAX_DATA})) OVER (ORDER BY id) - least(size, {MAX_DATA}) AS before \
+                     FROM (SELECT *, coalesce(octet_length(data), 0)::bigint AS size \
+                         FROM (SELECT id, {KEY} AS key, event_id, type, source, subject, time, \
+                                 data_content_type, {data} AS data, attributes::text, tags::text, channels \
+                             FROM {name} WHERE lane = $1 AND failed_at IS NULL AND {rows}) AS heads) AS sized) AS summed \
+                 WHERE before < {MAX_BYTES} ORDER BY id"
+            )
+        };
+        // One statement sees partitions as they are at one time: of none a later row is read and an earlier one is not.
+        let read = select(&format!(
+            "id > $3 AND id <= $4 AND NOT {KEY} = ANY($2) \
+             AND {KEY} NOT IN (SELECT {KEY} FROM {name} WHERE lane = $1 AND failed_at IS NULL AND id <= $3) \
+             ORDER BY id LIMIT $5"
+        ));
+        let again = select("id = ANY($2)");
         let waiting = format!(
             "SELECT number::smallint FROM generate_series(0, {LANES} - 1) AS number \
              WHERE EXISTS (SELECT FROM {name} WHERE lane = number AND failed_at IS NULL)"
@@ -162,6 +188,7 @@ impl<'c> Table<'c> {
             name: name.clone(),
             class: class.cast_signed(),
             read: in_time(client.prepare(&read)).await?,
+            again: in_time(client.prepare(&again)).await?,
             waiting: in_time(client.prepare(&waiting)).await?,
         })
     }
@@ -186,12 +213,27 @@ impl<'c> Table<'c> {
         Ok(())
     }
 
-    /// The first rows of a lane, at most `count`, without those that have one of `keys`. It has to be this session's: only
-    /// what is read after it was taken is nobody else's.
-    pub(super) async fn read(&self, lane: i16, keys: &[Key], count: u16) -> Result<Vec<Row>, Error> {
-        let count = i64::from(count);
-        let rows = in_time(self.client.query(&self.read, &[&lane, &keys, &count])).await?;
-        Ok(rows.iter().map(of).collect())
+    /// The first rows of a lane behind one id and up to another, at most `count`, without those of the partitions `keys` and
+    /// of partitions that begin earlier. The lane has to be this session's: only what is read after it was taken is nobody
+    /// else's.
+    pub(super) async fn read(
+        &self,
+        lane: i16,
+        keys: &[Key],
+        ids: (i64, i64),
+        count: usize,
+    ) -> Result<Rows, Error> {
+        let (behind, up_to) = ids;
+        let most = i64::try_from(count).unwrap_or(i64::MAX);
+        let parameters: [&(dyn ToSql + Sync); 5] = [&lane, &keys, &behind, &up_to, &most];
+        let rows = in_time(self.client.query(&self.read, &parameters)).await?;
+        Ok(Rows::of(&rows, count))
+    }
+
+    /// The rows of a lane with these ids: those that are still there. The lane has to be this session's.
+    pub(super) async fn again(&self, lane: i16, ids: &[i64]) -> Result<Rows, Error> {
+        let rows = in_time(self.client.query(&self.again, &[&lane, &ids])).await?;
+        Ok(Rows::of(&rows, usize::MAX))
     }
 
     /// Removes rows that are published.

@@ -298,20 +298,32 @@ impl Consumer {
         let (mut held, mut waiting) = (HeldUp::default(), Vec::new());
         let (mouth, key) = (&self.mouth, &self.stream.key);
         let order = mouth.publish().ordered();
+        let mut unavailable = false;
         let due = open.into_values().filter_map(|open| {
-            if held.holds(open.channels.iter()) || open.due(bus, now) > now {
+            let held_up = held.holds(open.channels.iter()) || open.due(bus, now) > now;
+            // What every channel that does not have it still waits for needs no try, however many entries that are.
+            let is_unavailable = |channel| mouth.publish().is_unavailable(channel);
+            let waits = open.next == Next::WithBus
+                && !open.channels.is_empty()
+                && open.channels.iter().all(is_unavailable);
+            if held_up || waits {
+                unavailable |= !held_up;
                 held.hold(open.channels.iter());
                 waiting.push(open);
                 return None;
             }
-            match plan(mouth, &open.entry, key) {
-                Ok(plan) if held.holds(plan.channels()) => {
-                    let channels = plan.channels().cloned().collect();
+            let planned = plan(mouth, &open.entry, key);
+            if let Ok(plan) = &planned {
+                let channels = || plan.channels().chain(plan.unavailable());
+                if held.holds(channels()) {
+                    let channels = channels().cloned().collect();
                     waiting.push(Open { channels, ..open });
-                    None
+                    return None;
                 }
-                planned => Some((open, planned)),
+                // Its part of the bus may be back before this round is over: nothing later must come first.
+                held.hold(plan.unavailable());
             }
+            Some((open, planned))
         });
         let tried: Vec<_> = stream::iter(due)
             .then(|(open, planned)| {
@@ -338,16 +350,17 @@ impl Consumer {
         for open in waiting {
             self.keep(open);
         }
-        let mut unavailable = false;
         for (open, Attempt { outcome, channels }) in tried {
             unavailable |= matches!(outcome, Outcome::Wait(_));
             self.settle(Open { channels, ..open }, outcome);
         }
-        if unavailable {
-            self.bus.failed();
-        } else if bus.is_none_or(|due| due <= now) {
-            // What waited for it was tried.
-            self.bus.over();
+        // Otherwise nothing that waited for it was tried, and what is new puts that off no further.
+        if bus.is_none_or(|due| due <= now) {
+            if unavailable {
+                self.bus.failed();
+            } else {
+                self.bus.over();
+            }
         }
         if self.hand.open.is_empty() {
             self.signs.goes_on();
