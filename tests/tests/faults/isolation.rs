@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 use tidings_broker::test_util::{RedisCluster, RedisServer};
 use tidings_tests::{Backend, Client, Launch, Redis, Tidings, event, eventually, token};
@@ -43,34 +44,21 @@ async fn clients_that_come_back_to_large_publications_keep_nobody_from_subscribi
         backend.publish(large).await.expect("it is published");
     }
 
-    let returning = (0..RETURNING).map(|_| {
-        let (url, epoch) = (node.websocket(), epoch.clone());
+    let returning = (0..RETURNING).map(async |_| {
         let back = json!({ "channel": "tasks:large", "recoverable": true, "recover": true, "offset": 0, "epoch": epoch });
-        tokio::spawn(async move {
-            for _ in 0..5 {
-                let mut client = Client::connect(&url, &token("bob")).await;
-                let reply = client.ask("subscribe", back.clone()).await;
-                assert_eq!(reply["subscribe"]["recovered"], false, "it is more than is recovered");
-            }
-        })
+        for _ in 0..5 {
+            let mut client = Client::connect(&node.websocket(), &token("bob")).await;
+            let reply = client.ask("subscribe", back.clone()).await;
+            assert_eq!(reply["subscribe"]["recovered"], false, "it is more than is recovered");
+        }
     });
-    let returning: Vec<_> = returning.collect();
-    let mut others = Vec::new();
-    for n in 0..NEW {
-        let url = node.websocket();
-        others.push(tokio::spawn(async move {
-            let mut client = Client::connect(&url, &token("eve")).await;
-            let to = json!({ "channel": format!("tasks:{n}"), "recoverable": true });
-            client.ask("subscribe", to).await
-        }));
-    }
-    for other in others {
-        let reply = other.await.unwrap();
+    let others = (0..NEW).map(async |n| {
+        let mut client = Client::connect(&node.websocket(), &token("eve")).await;
+        let to = json!({ "channel": format!("tasks:{n}"), "recoverable": true });
+        let reply = client.ask("subscribe", to).await;
         assert!(reply["subscribe"].is_object(), "{reply}");
-    }
-    for client in returning {
-        client.await.unwrap();
-    }
+    });
+    tokio::join!(join_all(returning), join_all(others));
 }
 
 /// How many scripts a server has run.
