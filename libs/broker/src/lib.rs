@@ -343,8 +343,8 @@ impl OrderedPublisher {
 pub struct Streams(Bus);
 
 impl Streams {
-    /// Reads a part of a channel's stream, as much of it as `retention` still allows, and where the stream is. A stream
-    /// that was never asked for before begins here, at offset 0 of a new epoch.
+    /// Reads a part of a channel's stream, as much of it as `retention` still allows, and where the stream is. Where
+    /// nothing was ever published, that is offset 0 of a provisional epoch, of which nothing is kept.
     ///
     /// Offsets are looked up in the stream as it is now. Whether that is the stream that they are from is for the caller
     /// to see: [`History::is_of`]. `known`: a position that the caller has handed out, as evidence; see

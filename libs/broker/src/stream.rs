@@ -1,9 +1,8 @@
 //! What a publish asks of a channel beyond reaching its listeners, and what a channel's stream answers.
 //!
 //! A stream is what a channel keeps of its publications: numbered from 1, under an epoch that changes when the stream is
-//! lost, or has lost its newest publications. There are no holes but at seams, where the bus may have lost something
-//! that nobody knows of. A channel has one from the first [`Target`] with a [`Retention`], or the first question
-//! for it, on.
+//! lost, or has lost its newest publications. There are no holes but at offset jumps, where the bus may have lost something
+//! that nobody knows of. A channel has one from the first publication to a [`Target`] with a [`Retention`] on.
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
