@@ -104,7 +104,7 @@ pub struct Ended {
     pub leases: Vec<Lease>,
     /// The length of the shortest lease that is live.
     pub shortest: Option<Duration>,
-    /// The store, where it is time to [`scrub`](Store::scrub) it: it may have lost something when it became this one.
+    /// The store, where it is time to [`scrub`](super::Store::scrub) it: it may have lost something when it became this one.
     pub unscrubbed: Option<Epoch>,
 }
 
