@@ -54,7 +54,7 @@ pub(crate) struct Seen {
 }
 
 /// What was counted, and what is wrong.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Findings {
     pub(crate) publications: usize,
     pub(crate) deliveries: usize,
