@@ -198,6 +198,56 @@ async fn an_http2_peer_has_a_while_for_what_is_left_of_a_response_that_is_over()
     shutdown.wait().await;
 }
 
+/// A gRPC stream of small messages is one: each in a frame of its own, and read no faster than they are worked on.
+#[tokio::test]
+async fn a_request_of_small_frames_that_are_not_read_yet_waits_and_ends_no_connection() {
+    const FRAMES: usize = 10_000;
+    let gate = Arc::new(tokio::sync::Notify::new());
+    let opened = gate.clone();
+    let slow = hello().route(
+        "/slow",
+        post(move |request: Request| async move {
+            opened.notified().await;
+            let body = axum::body::to_bytes(request.into_body(), 1_000_000).await;
+            body.unwrap().len().to_string()
+        }),
+    );
+    let (address, shutdown) = open(slow, Limits::DEFAULT);
+    let socket = TcpStream::connect(address).await.unwrap();
+    let (mut requests, connection) = hyper::client::conn::http2::handshake::<_, _, axum::body::Body>(
+        TokioExecutor::new(),
+        TokioIo::new(socket),
+    )
+    .await
+    .unwrap();
+    drop(shutdown.spawn(async { drop(connection.await) }));
+    let frames = futures_util::stream::iter(std::iter::repeat_n(
+        Ok::<_, std::convert::Infallible>("0123456789"),
+        FRAMES,
+    ));
+    let body = axum::body::Body::from_stream(frames);
+    let request = hyper::Request::post(format!("http://{address}/slow"));
+    let answered = requests.send_request(request.body(body).unwrap());
+    let beside = async {
+        // Others on the connection go on while all that may be sent waits.
+        for _ in 0..100 {
+            let request = hyper::Request::get(format!("http://{address}/"));
+            let response = requests
+                .clone()
+                .send_request(request.body(axum::body::Body::empty()).unwrap());
+            assert_eq!(response.await.unwrap().status(), 200);
+        }
+        gate.notify_one();
+    };
+    let (answered, ()) = tokio::join!(answered, beside);
+    let body = axum::body::Body::new(answered.unwrap().into_body());
+    let length = axum::body::to_bytes(body, 100).await.unwrap();
+    assert_eq!(length, (10 * FRAMES).to_string());
+    drop(requests);
+    shutdown.request();
+    shutdown.wait().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_idle_keep_alive_connection_is_closed_in_time() {
     let (address, shutdown) = open(hello(), Limits::DEFAULT);
