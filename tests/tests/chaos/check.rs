@@ -34,7 +34,8 @@ pub(crate) struct Facts<'a> {
 impl Facts<'_> {
     /// How many losses there may have been, each of which is one notice at most to each client of a channel.
     fn losses(&self) -> usize {
-        self.plan.losses().max(self.failovers)
+        // What a former primary acknowledges after the epoch has changed is one more.
+        self.plan.losses().max(self.failovers) + self.plan.former_primaries()
     }
 }
 

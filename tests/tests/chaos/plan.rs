@@ -261,11 +261,11 @@ impl Plan {
         self.steps.iter().map(|step| step.fault.losses(self.world)).sum()
     }
 
-    /// Whether a primary was replaced that went on: what it published to gateways then is gone, though no publisher was told of
-    /// it and no client got it.
-    pub(crate) fn has_former_primary(&self) -> bool {
-        let is_one = |step: &Step| matches!(step.fault, Fault::HangPrimary(_) | Fault::HandOver(_));
-        self.steps.iter().any(is_one)
+    /// How many primaries were replaced that went on: what they published to gateways then is gone, though no publisher was told
+    /// of it and no client got it.
+    pub(crate) fn former_primaries(&self) -> usize {
+        let is_one = |step: &&Step| matches!(step.fault, Fault::HangPrimary(_) | Fault::HandOver(_));
+        self.steps.iter().filter(is_one).count()
     }
 
     /// Whether a process was stopped or killed so that what only it knew may be gone.

@@ -15,7 +15,7 @@ const JUMP: u64 = 1 << 30;
 
 pub(super) fn check(channel: &Channel<'_>, findings: &mut Findings) {
     let name = channel.name;
-    let causeless = channel.lost.is_empty() && !channel.facts.plan.has_former_primary();
+    let causeless = channel.lost.is_empty() && channel.facts.plan.former_primaries() == 0;
     if causeless && channel.epochs.len() > 1 {
         let what = format!("{name}: {:?}, jumps {:?}", reach(channel), jumps(channel));
         findings.fault("a new epoch without a loss", what);
