@@ -194,21 +194,33 @@ impl Attachment {
     }
 
     async fn write(&self, held: &mut Held, changes: Vec<Change>) -> Result<HashSet<MemberId>, Refusal> {
-        let Presence { store, metrics, .. } = &self.presence;
+        let Presence {
+            store,
+            metrics,
+            unconfirmed,
+            ..
+        } = &self.presence;
         let undo = changes.iter().map(|change| Change::Left(change.id())).collect();
         let count = |applied: &Applied| {
             metrics.joins.inc_by(applied.joined.len() as u64);
             metrics.leaves.inc_by(applied.left.len() as u64);
         };
+        unconfirmed.begin(&held.lease);
         let applied = store.apply(&held.lease, changes).await?;
         count(&applied);
         held.untidy |= applied.untidy;
         let renewed = store.renew(&held.lease, held.length).await;
         if let Err(store::Error::Ended { lease }) = &renewed {
-            // This came too late, perhaps after the sweep: take it back, and have swept what cannot be taken back now.
-            let undone = store.apply(lease, undo).await;
+            // This came too late, perhaps after the sweep: take it back. What cannot be taken back now is swept.
+            unconfirmed.begin(lease);
+            count(&store.apply(lease, undo).await?);
             store.end(lease).await?;
-            count(&undone?);
+        }
+        if matches!(
+            &renewed,
+            Ok(()) | Err(store::Error::Ended { .. } | store::Error::Outdated { .. })
+        ) {
+            unconfirmed.settle(&held.lease);
         }
         renewed?;
         Ok(applied.failed.into_iter().collect())
@@ -250,32 +262,56 @@ mod tests {
     use std::time::SystemTime;
 
     use prometheus_client::registry::Registry;
-    use tidings_broker::Broker;
+    use tidings_broker::{Broker, test_util::RedisServer};
     use tidings_core::{Channel, ClientId, ClientInfo};
 
     use super::*;
     use crate::{member::Member, store::Store};
 
-    #[tokio::test(start_paused = true)]
-    async fn what_comes_too_late_is_taken_back() {
-        let store = Store::new(&Broker::memory());
+    /// An attachment that is live, and its lease.
+    async fn live(presence: &Presence) -> (Attachment, Lease) {
+        let mut attachment = Attachment::new(presence.clone());
         let gateway = GatewayId::parse("g1").unwrap();
         let length = Duration::from_secs(10);
-        let mut late = Attachment::new(Presence::new(store.clone(), &mut Registry::default()));
-        let hello = Update::Hello {
-            gateway: gateway.clone(),
-            length,
-        };
-        late.take(1, hello).await.unwrap();
+        attachment
+            .take(1, Update::Hello { gateway, length })
+            .await
+            .unwrap();
         let everyone = Update::Snapshot {
             members: Vec::new(),
             last: true,
         };
-        late.take(2, everyone).await.unwrap();
-        let (newer, _) = store.attach(&gateway, length).await.unwrap();
-        store.supersede(&newer).await.unwrap();
+        attachment.take(2, everyone).await.unwrap();
+        let Phase::Live(held) = &attachment.phase else {
+            panic!("the snapshot was the last part");
+        };
+        let lease = held.lease.clone();
+        (attachment, lease)
+    }
 
-        let ada = Member {
+    #[tokio::test]
+    async fn a_lease_is_unconfirmed_while_nobody_knows_what_became_of_a_write_under_it() {
+        let Some(mut server) = RedisServer::start() else {
+            return;
+        };
+        let store = Store::new(&Broker::redis(&server.config()).unwrap());
+        let presence = Presence::new(store, &mut Registry::default());
+        let (mut attachment, lease) = live(&presence).await;
+        assert_eq!(presence.unconfirmed.leases(), []);
+        server.kill();
+        let Phase::Live(mut held) = std::mem::replace(&mut attachment.phase, Phase::Over) else {
+            panic!("it is live");
+        };
+        let written = attachment.write(&mut held, vec![Change::Joined(ada())]).await;
+        assert!(
+            matches!(written, Err(Refusal::Store(store::Error::Unavailable(_)))),
+            "{written:?}"
+        );
+        assert_eq!(presence.unconfirmed.leases(), [lease]);
+    }
+
+    fn ada() -> Member {
+        Member {
             channel: Channel::parse("tasks").unwrap(),
             info: ClientInfo {
                 user: "ada".into(),
@@ -285,7 +321,21 @@ mod tests {
             },
             joined_at: SystemTime::UNIX_EPOCH,
             announced: false,
-        };
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_too_late_is_taken_back() {
+        let store = Store::new(&Broker::memory());
+        let presence = Presence::new(store.clone(), &mut Registry::default());
+        let (mut late, lease) = live(&presence).await;
+        let (newer, _) = store
+            .attach(&lease.gateway, Duration::from_secs(10))
+            .await
+            .unwrap();
+        store.supersede(&newer).await.unwrap();
+
+        let ada = ada();
         // As if the lease had ended between the two looks at it.
         let Phase::Live(mut held) = std::mem::replace(&mut late.phase, Phase::Over) else {
             panic!("the snapshot was the last part");

@@ -17,6 +17,7 @@ pub mod store;
 mod attach;
 mod grpc;
 mod sweeper;
+mod unconfirmed;
 mod watch;
 
 use prometheus_client::registry::Registry;
@@ -31,6 +32,7 @@ pub use store::{Options, Per, Store};
 
 use grpc::Door;
 use metrics::Metrics;
+use unconfirmed::Unconfirmed;
 use watch::Watchers;
 
 /// One replica of the presence service. Clones are the same replica.
@@ -41,6 +43,7 @@ pub struct Presence {
     /// Cancelled when this replica stops: attached gateways are told to attach elsewhere.
     closing: CancellationToken,
     watchers: Watchers,
+    unconfirmed: Unconfirmed,
 }
 
 impl Presence {
@@ -52,6 +55,7 @@ impl Presence {
             metrics: Metrics::register(registry),
             closing: CancellationToken::new(),
             watchers: Watchers::default(),
+            unconfirmed: Unconfirmed::default(),
         }
     }
 
@@ -80,6 +84,6 @@ impl Presence {
     /// Removes the members of gateways whose lease has ended, until shutdown is requested. Every replica runs
     /// it, in every mode; together they report each leave once.
     pub async fn run_sweeper(self, shutdown: Shutdown) {
-        sweeper::run(&self.store, &self.metrics, &shutdown).await;
+        sweeper::run(&self, &shutdown).await;
     }
 }

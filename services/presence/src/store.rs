@@ -34,7 +34,7 @@ mod contract;
 #[cfg(test)]
 mod crowd;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]
@@ -195,6 +195,17 @@ impl Store {
                 Ok(())
             }
             Backend::Redis(redis) => redis.end(lease).await,
+        }
+    }
+
+    /// Ends a lease again that is over, so that it is swept once more; `false` while it lives.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn end_again(&self, lease: &Lease) -> Result<bool, Error> {
+        match &self.0 {
+            Backend::Memory(memory) => Ok(memory.end_again(lease)),
+            Backend::Redis(redis) => redis.end_again(lease).await,
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tidings_runtime::Shutdown;
 
 use crate::{
+    Presence,
     member::Lease,
     metrics::Metrics,
     store::{self, Epoch, Scrub, Store},
@@ -24,7 +25,7 @@ const LOOKS: u32 = 6;
 /// How many steps of a scrub are done per look.
 const SCRUBBED: usize = 20;
 
-pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
+pub(crate) async fn run(presence: &Presence, shutdown: &Shutdown) {
     let mut failing = false;
     let mut wait = Duration::ZERO;
     let mut scrub = None;
@@ -36,7 +37,7 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
         }
         let swept = tokio::select! {
             () = shutdown.requested() => return,
-            swept = tidy(store, metrics, &mut wait, &mut scrub) => swept,
+            swept = tidy(presence, &mut wait, &mut scrub) => swept,
         };
         match swept {
             Ok(()) => failing = false,
@@ -57,11 +58,21 @@ pub(crate) async fn run(store: &Store, metrics: &Metrics, shutdown: &Shutdown) {
 /// Sweeps, announces what is due, and goes on with a scrub where one is. One that fails keeps not the others from it. `wait`
 /// becomes until when to look again.
 async fn tidy(
-    store: &Store,
-    metrics: &Metrics,
+    presence: &Presence,
     wait: &mut Duration,
     scrub: &mut Option<Scrub>,
 ) -> Result<(), store::Error> {
+    let Presence {
+        store,
+        metrics,
+        unconfirmed,
+        ..
+    } = presence;
+    for lease in unconfirmed.leases() {
+        if store.end_again(&lease).await? {
+            unconfirmed.settle(&lease);
+        }
+    }
     let swept = match store.ended().await {
         Ok(ended) => {
             *wait = ended
@@ -128,10 +139,45 @@ async fn sweep_lease(store: &Store, metrics: &Metrics, lease: &Lease) -> Result<
 #[cfg(test)]
 mod tests {
     use prometheus_client::registry::Registry;
-    use tidings_broker::{Broker, test_util::RedisServer};
+    use tidings_broker::{
+        Broker,
+        test_util::{Recorder, RedisServer},
+    };
 
     use super::*;
-    use crate::member::GatewayId;
+    use crate::{
+        member::{GatewayId, Member},
+        store::fixture::{LONG, attach, bare, channel, joins, keys, leave, member, news},
+    };
+
+    #[tokio::test]
+    async fn a_member_that_was_written_after_its_lease_was_swept_is_swept_and_announced_as_leaving() {
+        let Some(server) = RedisServer::start() else {
+            return;
+        };
+        let broker = Broker::redis(&server.config()).unwrap();
+        let presence = Presence::new(bare(&broker), &mut Registry::default());
+        let Presence {
+            store, unconfirmed, ..
+        } = &presence;
+        let recorder = Recorder::new(&broker, &["tasks"]).await;
+        let lease = attach(store, "g1", LONG).await;
+        unconfirmed.begin(&lease);
+        let (mut wait, mut scrub) = (Duration::ZERO, None);
+        tidy(&presence, &mut wait, &mut scrub).await.unwrap();
+        assert_eq!(unconfirmed.leases(), std::slice::from_ref(&lease), "it lives");
+        leave(store, &lease).await;
+        let late = Member {
+            announced: true,
+            ..member(&channel("tasks"), "ada")
+        };
+        store.apply(&lease, joins([&late])).await.unwrap();
+        assert_eq!(news(&recorder).await, 1, "it was heard coming");
+        tidy(&presence, &mut wait, &mut scrub).await.unwrap();
+        assert_eq!(news(&recorder).await, 1, "and goes");
+        assert_eq!(unconfirmed.leases(), []);
+        assert_eq!(keys(&server).await, [] as [String; 0]);
+    }
 
     #[tokio::test]
     async fn a_lease_that_cannot_be_swept_keeps_no_other_from_it() {

@@ -75,6 +75,10 @@ impl Memory {
         result
     }
 
+    pub(super) fn end_again(&self, lease: &Lease) -> bool {
+        self.0.state.lock().leases.end_again(lease)
+    }
+
     pub(super) fn supersede(&self, lease: &Lease) {
         self.0.state.lock().leases.supersede(lease);
     }

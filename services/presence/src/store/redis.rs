@@ -27,7 +27,7 @@
 //! user's, before the member is written, and these go after it. A crash in between leaves a name too many, which whoever
 //! looks a user up compares with the members and the sweep removes; never a
 //! member that nobody finds again, with one exception: a write that comes after its lease was swept, by a writer that
-//! then does not live to end the lease again. What it wrote is never visible, but stays.
+//! then does not live to end the lease again (`unconfirmed`). What it wrote is never visible, but stays until the next scrub.
 
 mod announced;
 mod entry;
@@ -167,6 +167,7 @@ struct Scripts {
     attach: Script,
     renew: Script,
     supersede: Script,
+    end_again: Script,
     live: Script,
     ended: Script,
     apply: Script,
@@ -193,6 +194,7 @@ impl Scripts {
             attach: script!("judge", "attach"),
             renew: script!("judge", "renew"),
             supersede: script!("judge", "supersede"),
+            end_again: script!("judge", "end_again"),
             live: script!("judge", "live"),
             ended: script!("judge", "generations", "ended"),
             apply: script!("field", "apply"),
@@ -266,6 +268,11 @@ impl Redis {
         let mut end = redis::cmd("HSET");
         end.arg(self.keys.leases()).arg(lease.to_string()).arg("0 0");
         self.one(None, end).await
+    }
+
+    pub(super) async fn end_again(&self, lease: &Lease) -> Result<bool, Error> {
+        self.on_leases(&self.scripts.end_again, &[&lease.to_string()])
+            .await
     }
 
     pub(super) async fn ended(&self) -> Result<Ended, Error> {

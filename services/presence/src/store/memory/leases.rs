@@ -97,6 +97,15 @@ impl Leases {
         self.terms.insert(lease.clone(), Term { ends, length });
     }
 
+    pub(super) fn end_again(&mut self, lease: &Lease) -> bool {
+        self.judge();
+        let is_over = !self.is_live(lease);
+        if is_over {
+            self.end(lease);
+        }
+        is_over
+    }
+
     pub(super) fn forget(&mut self, lease: &Lease) {
         self.terms.remove(lease);
     }
