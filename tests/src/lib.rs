@@ -22,6 +22,7 @@ pub mod roamer;
 mod sdk;
 mod shell;
 mod socket;
+pub mod stream;
 mod tidings;
 mod token;
 mod turns;

@@ -1,22 +1,16 @@
 //! The scene of a fault: nodes on a Redis behind a wire, publishers that number what they say, clients that write down what
 //! they get; and at the end the question whether all is well.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
-use serde_json::Value;
 use tidings_broker::test_util::{RedisCluster, Watched};
 use tidings_tests::{
-    Backend, Client, Launch, Redis, Tidings,
+    Backend, Launch, Redis, Tidings,
     checker::{Checker, History, Moment, Place},
     eventually,
     fault::Faulty,
-    roamer::{Mode, PAUSE, Roam, Roamer, number},
-    token,
+    roamer::{Mode, PAUSE, Roam, Roamer},
+    stream, token,
 };
 use tokio::time::sleep;
 
@@ -230,7 +224,8 @@ impl<R> Scene<R> {
     async fn end(mut self) -> Outcome {
         self.goes_on().await;
         let acknowledged = self.publisher.stop().await;
-        let (top, kept) = self.stream().await;
+        let node = self.nodes.last().unwrap();
+        let (top, kept) = stream::read(&node.websocket(), CHANNEL).await;
         eventually("all clients are where the stream is", async || {
             let there = |roamer: &Roamer| roamer.place().is_some_and(|place| place.may_be(&top));
             self.roamers.iter().all(there).then_some(())
@@ -251,40 +246,6 @@ impl<R> Scene<R> {
         let outcome = Outcome::of(&acknowledged, &histories);
         println!("{outcome}");
         outcome
-    }
-
-    /// Where the stream is, and which number is where in it.
-    async fn stream(&self) -> (Place, BTreeMap<u64, u64>) {
-        let node = self.nodes.last().unwrap();
-        let mut client = Client::connect(&node.websocket(), &token("reader")).await;
-        let mut kept = BTreeMap::new();
-        let mut since = Value::Null;
-        loop {
-            let mut query = serde_json::json!({ "channel": CHANNEL, "limit": 300 });
-            if since.is_object() {
-                query["since"] = since.clone();
-            }
-            // The other node may still be without its Redis.
-            let history = eventually("the stream can be read", async || {
-                let mut reply = client.ask("history", query.clone()).await;
-                Some(reply["history"].take()).filter(Value::is_object)
-            })
-            .await;
-            let place = |offset: &Value| Place {
-                epoch: history["epoch"].as_str().unwrap().to_owned(),
-                offset: offset.as_u64().unwrap(),
-            };
-            let list = history["publications"].as_array().unwrap();
-            for publication in list {
-                kept.insert(publication["offset"].as_u64().unwrap(), number(publication));
-            }
-            match list.last() {
-                Some(last) if last["offset"] != history["offset"] => {
-                    since = serde_json::json!({ "offset": last["offset"], "epoch": history["epoch"] });
-                }
-                _ => return (place(&history["offset"]), kept),
-            }
-        }
     }
 }
 

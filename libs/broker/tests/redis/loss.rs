@@ -63,7 +63,7 @@ async fn what_a_former_primary_acknowledged_after_the_epoch_had_changed_is_one_m
         // How long ago it was is known but for the time that a command is on its way.
         tokio::time::sleep(Duration::from_millis(500)).await;
         command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
-        // Somebody who has heard of it shows it to the new primary.
+        // A gateway that received it presents it to the new primary.
         let told = top(&node(&replica), Some(&lost)).await;
         assert_ne!(told.epoch, lost.epoch);
         tokio::time::sleep(Duration::from_millis(20)).await;

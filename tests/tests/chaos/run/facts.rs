@@ -1,12 +1,8 @@
 //! What a run left behind: what publishers and clients wrote down, and what the streams hold.
 
-use serde_json::{Value, json};
 use tidings_tests::{
-    Client as Reader, Tidings,
     checker::{Epochs, History, Place},
-    eventually,
-    roamer::number,
-    token,
+    stream,
 };
 use tokio::task::block_in_place;
 
@@ -25,7 +21,8 @@ impl Run<'_> {
             kept.push(if name.starts_with("live") {
                 None
             } else {
-                let mut kept = stream(&self.nodes.gateways()[0], name).await;
+                let (top, numbers) = stream::read(&self.nodes.gateways()[0].websocket(), name).await;
+                let mut kept = Kept { top, numbers };
                 if self.plan.world != World::Memory {
                     kept.numbers = block_in_place(|| self.servers.numbers(name));
                 }
@@ -73,40 +70,6 @@ impl Run<'_> {
             findings.faults.entry(invariant).or_default().extend(faults);
         }
         self.findings = findings;
-    }
-}
-
-/// Where a stream is, and which number is where in it, as far as a client may read it.
-async fn stream(node: &Tidings, channel: &str) -> Kept {
-    let mut client = Reader::connect(&node.websocket(), &token("reader")).await;
-    let mut numbers = std::collections::BTreeMap::new();
-    let mut since = Value::Null;
-    loop {
-        let mut query = json!({ "channel": channel, "limit": 300 });
-        if since.is_object() {
-            query["since"] = since.clone();
-        }
-        let history = eventually("the stream can be read", async || {
-            let mut reply = client.ask("history", query.clone()).await;
-            Some(reply["history"].take()).filter(Value::is_object)
-        })
-        .await;
-        let list = history["publications"].as_array().unwrap();
-        for publication in list {
-            numbers.insert(publication["offset"].as_u64().unwrap(), number(publication));
-        }
-        match list.last() {
-            Some(last) if last["offset"] != history["offset"] => {
-                since = json!({ "offset": last["offset"], "epoch": history["epoch"] });
-            }
-            _ => {
-                let top = Place {
-                    epoch: history["epoch"].as_str().unwrap().to_owned(),
-                    offset: history["offset"].as_u64().unwrap(),
-                };
-                return Kept { top, numbers };
-            }
-        }
     }
 }
 
