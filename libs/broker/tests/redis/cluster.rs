@@ -90,7 +90,7 @@ async fn a_slot_that_moves_takes_its_stream_and_its_subscribers_along() {
     // The other has published nothing yet, and goes the old way at first.
     let second = publish(&other, "a:1").await.unwrap();
     assert_eq!(second.epoch, first.epoch, "nothing was lost");
-    // It is heard, or missed while they moved; then there is a gap after it.
+    // It is heard, or missed while they moved; then the gap comes after it. The listener may have moved before.
     let moved = async {
         loop {
             match listener.next().await {
@@ -106,7 +106,9 @@ async fn a_slot_that_moves_takes_its_stream_and_its_subscribers_along() {
         .await
         .expect("there was a gap, and nobody said so");
     let third = publish(&broker, "a:1").await.unwrap();
-    assert_eq!(hears(&mut listener, &third).await, [second.offset + 1].into());
+    assert_eq!(third.offset, second.offset + 1);
+    let heard = hears(&mut listener, &third).await;
+    assert!(heard.is_subset(&[second.offset, third.offset].into()), "{heard:?}");
     let query = Query {
         limit: 10,
         ..Query::default()

@@ -89,6 +89,34 @@ async fn what_a_former_primary_acknowledged_after_the_epoch_had_changed_is_one_m
     }
 }
 
+/// Evidence is as old as it says, and was on its way for a while after that. What the stream had when it left an epoch is
+/// no loss, however late that is said.
+#[tokio::test]
+async fn what_was_given_before_an_epoch_ended_is_no_loss_however_long_a_publish_is_on_its_way() {
+    for removed in [false, true] {
+        let Some(server) = RedisServer::start() else { return };
+        let publisher = node(&server);
+        up(&publisher).await;
+        let given = publish(&publisher).await;
+        let other = node(&server);
+        if removed {
+            other.streams().remove(&channel("a:1")).await.unwrap();
+        } else {
+            // A gateway presents what a primary that was replaced had given.
+            let lost = Position {
+                offset: given.offset + 5,
+                ..given.clone()
+            };
+            top(&other, Some(&lost)).await;
+        }
+        let changed = top(&other, None).await;
+        assert_ne!(changed.epoch, given.epoch);
+        command(&server, &["CLIENT", "PAUSE", "200", "ALL"]).await;
+        let next = publish(&publisher).await;
+        assert_eq!((next.epoch, next.offset), (changed.epoch, changed.offset + 1));
+    }
+}
+
 async fn eventually_published(broker: &Broker) -> Position {
     loop {
         if let Some((position, _)) = publish_to(broker, target("a:1")).await {

@@ -37,7 +37,7 @@ local kept_at
 -- The stream has lost something, or comes to its end. What is there stays, under another epoch.
 local function change_epoch()
   if epoch then
-    epochs = remember(epochs, epoch, EPOCHS)
+    epochs = leave(epochs, epoch, offset)
   end
   epoch, expires, changed = new_epoch, 0, true
 end

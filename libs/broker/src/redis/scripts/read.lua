@@ -30,7 +30,7 @@ end
 if lost then
   -- What is there stays, under another epoch, under which nobody was given an offset.
   if epoch then
-    epochs = remember(epochs, epoch, EPOCHS)
+    epochs = leave(epochs, epoch, tonumber(known[1]) or 0)
   else
     redis.call('DEL', stream)
   end
