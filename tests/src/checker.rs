@@ -67,6 +67,18 @@ pub struct History {
     pub stamps: Vec<Stamp>,
 }
 
+impl History {
+    /// Where the client is; `None` before it was ever subscribed, and from a notice until it is subscribed again.
+    #[must_use]
+    pub fn place(&self) -> Option<&Place> {
+        let last = self.moments.iter().rev().find(|it| **it != Moment::Left);
+        match last? {
+            Moment::Subscribed { at, .. } | Moment::Heard { at, .. } => Some(at),
+            Moment::Told | Moment::Left => None,
+        }
+    }
+}
+
 impl Place {
     /// Whether the place was given before the first publication: its epoch says only when.
     #[must_use]
@@ -116,9 +128,7 @@ impl Checker {
 
     /// Looks at one client. `top`: where the stream is, and the client, which is still connected, must be.
     pub fn look(&mut self, history: &History, top: &Place) {
-        let known = |(place, number): (&Place, &u64)| (place.clone(), *number);
-        let epochs = Epochs::new(self.acknowledged.iter().map(known), self.kept.iter().map(known));
-        let history = &history.clone().resolved(&epochs);
+        let history = &history.clone().resolved(&self.epochs());
         let mut reached: Option<Place> = None;
         // A notice makes the next place any place.
         let mut excused = true;
@@ -148,6 +158,17 @@ impl Checker {
             let fault = format!("it ends at {reached:?}, the stream at {top:?}");
             self.report(history, history.moments.len(), &fault);
         }
+    }
+
+    /// Whether a client is where the stream is. One that knows a provisional epoch only may be in another, at the same offset.
+    pub fn is_there(&self, history: &History, top: &Place) -> bool {
+        let is_near = history.place().is_some_and(|place| place.may_be(top));
+        is_near && history.clone().resolved(&self.epochs()).place() == Some(top)
+    }
+
+    fn epochs(&self) -> Epochs {
+        let known = |(place, number): (&Place, &u64)| (place.clone(), *number);
+        Epochs::new(self.acknowledged.iter().map(known), self.kept.iter().map(known))
     }
 
     /// The stream holds these in its present life, in which nothing that was acknowledged may be missing, unless it is older

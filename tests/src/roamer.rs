@@ -101,17 +101,14 @@ impl Roamer {
         lock(&self.history).clone()
     }
 
-    /// Where it is; `None` before it was ever subscribed.
+    /// Where it is; `None` before it was ever subscribed, and from a notice until it is subscribed again.
     ///
     /// # Panics
     /// When it panicked itself.
     #[must_use]
     pub fn place(&self) -> Option<Place> {
         let history = lock(&self.history);
-        history.moments.iter().rev().find_map(|moment| match moment {
-            Moment::Subscribed { at, .. } | Moment::Heard { at, .. } => Some(at.clone()),
-            Moment::Told | Moment::Left => None,
-        })
+        history.place().cloned()
     }
 }
 

@@ -88,15 +88,7 @@ impl Client {
 
     /// Where it is.
     pub(crate) fn at(&self) -> Option<Place> {
-        use tidings_tests::checker::Moment;
-        self.history()
-            .moments
-            .into_iter()
-            .rev()
-            .find_map(|moment| match moment {
-                Moment::Subscribed { at, .. } | Moment::Heard { at, .. } => Some(at),
-                Moment::Told | Moment::Left => None,
-            })
+        self.history().place().cloned()
     }
 }
 

@@ -187,3 +187,26 @@ fn a_client_from_before_the_first_publication_is_in_the_epoch_of_what_it_receive
     assert_eq!(resolved(&of_a_source, &[1, 2]), "found");
     assert_eq!(resolved(&of_a_source, &[1, 2, 3, 4]), "lost");
 }
+
+#[test]
+fn a_client_that_was_notified_is_where_the_stream_is_only_once_it_has_subscribed_again() {
+    let place = |epoch: &str, offset| Place {
+        epoch: epoch.to_owned(),
+        offset,
+    };
+    let mut checker = Checker::default();
+    for offset in [1, 2] {
+        checker.acknowledged(&place("lost", offset), offset);
+    }
+    checker.kept("found", &[(1, 11), (2, 12)].into());
+    let top = place("found", 2);
+    let mut history = early(&[1, 2]);
+    assert!(!checker.is_there(&history, &top), "it is at 2 of another epoch");
+    history.moments.push(Moment::Told);
+    assert!(!checker.is_there(&history, &top));
+    history.moments.push(Moment::Subscribed {
+        at: top.clone(),
+        recovered: Some(false),
+    });
+    assert!(checker.is_there(&history, &top));
+}

@@ -226,16 +226,16 @@ impl<R> Scene<R> {
         let acknowledged = self.publisher.stop().await;
         let node = self.nodes.last().unwrap();
         let (top, kept) = stream::read(&node.websocket(), CHANNEL).await;
-        eventually("all clients are where the stream is", async || {
-            let there = |roamer: &Roamer| roamer.place().is_some_and(|place| place.may_be(&top));
-            self.roamers.iter().all(there).then_some(())
-        })
-        .await;
         let mut checker = Checker::default();
         for (at, number) in &acknowledged {
             checker.acknowledged(at, *number);
         }
         checker.kept(&top.epoch, &kept);
+        eventually("all clients are where the stream is", async || {
+            let there = |roamer: &Roamer| checker.is_there(&roamer.history(), &top);
+            self.roamers.iter().all(there).then_some(())
+        })
+        .await;
         let histories: Vec<_> = self.roamers.iter().map(Roamer::history).collect();
         for history in &histories {
             checker.look(history, &top);
