@@ -219,7 +219,8 @@ impl Bus {
         for ((answer, group), evidence) in answers.into_iter().zip(&groups).zip(&evidence.into_inner()) {
             results.extend(self.published(answer, group, evidence));
         }
-        self.send_to_owners(&groups, &results, asking.into_inner()).await;
+        self.send_to_owners(&groups, &results, &asking.into_inner(), deadline)
+            .await;
         if suspected != self.suspicion.count() {
             // The comparison of what was acknowledged may have begun before this was.
             let streams = items.iter().filter(|item| item.target.retention.is_some());
@@ -234,21 +235,36 @@ impl Bus {
         &self,
         groups: &[&[Item<'_>]],
         results: &[Result<Published, Failure>],
-        asking: BTreeSet<usize>,
+        asking: &BTreeSet<usize>,
+        deadline: Instant,
     ) {
-        let mut results = results.iter();
-        for (index, group) in groups.iter().enumerate() {
-            for (item, result) in group.iter().zip(results.by_ref()) {
-                if let Ok(published) = result
-                    && asking.contains(&index)
-                    && !published.duplicate
-                {
-                    let envelope = envelope::positioned(item.envelope, published.position.as_ref());
-                    // Who misses it finds out by the next publication, or when the slot has arrived.
-                    let _ = self.send(&item.target.channel, &envelope).await;
-                }
-            }
+        if asking.is_empty() {
+            return;
         }
+        let items = groups.iter().enumerate();
+        let items = items.flat_map(|(index, group)| group.iter().map(move |item| (index, item)));
+        let sent = items.zip(results).filter_map(|((index, item), result)| {
+            let published = result.as_ref().ok()?;
+            (asking.contains(&index) && !published.duplicate).then(|| {
+                (
+                    &item.target.channel,
+                    envelope::positioned(item.envelope, published.position.as_ref()),
+                )
+            })
+        });
+        let sent: Vec<_> = sent.collect();
+        let bytes: usize = sent.iter().map(|(_, envelope)| envelope.len()).sum();
+        let ask = Ask {
+            count: sent.len(),
+            deadline: Some(deadline),
+            ..Ask::one(Kind::Publish, bytes / sent.len().max(1))
+        };
+        let send = |index: usize, _: Call<'_>| {
+            let (channel, envelope) = &sent[index];
+            self.streams.send(channel, envelope)
+        };
+        // Who misses it finds out by the next publication, or when the slot has arrived.
+        self.servers.ask(ask, |index| sent[index].0.as_str(), send).await;
     }
 
     /// What the answer to a command says of its items. An answer that cannot be understood is no reason to try again.

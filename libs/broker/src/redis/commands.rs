@@ -176,8 +176,14 @@ impl Commands {
                     checked.map_err(HookError::Backend)
                 })
             }));
+            let connect_timeout = config.connect_timeout;
             pool = pool.pre_recycle(Hook::sync_fn(move |_, metrics| {
-                let is_former = sentinels.switched_since(metrics.created);
+                // It may have been on its way to the former primary for as long as that when it was created.
+                let begun = metrics
+                    .created
+                    .checked_sub(connect_timeout)
+                    .unwrap_or(metrics.created);
+                let is_former = sentinels.switched_since(begun);
                 let former = || HookError::message("it leads to a former primary");
                 if is_former { Err(former()) } else { Ok(()) }
             }));

@@ -108,7 +108,10 @@ async fn a_slot_that_moves_takes_its_stream_and_its_subscribers_along() {
     let third = publish(&broker, "a:1").await.unwrap();
     assert_eq!(third.offset, second.offset + 1);
     let heard = hears(&mut listener, &third).await;
-    assert!(heard.is_subset(&[second.offset, third.offset].into()), "{heard:?}");
+    assert!(
+        heard.is_subset(&[second.offset, third.offset].into()),
+        "{heard:?}"
+    );
     let query = Query {
         limit: 10,
         ..Query::default()

@@ -94,7 +94,9 @@ async fn what_a_former_primary_acknowledged_after_the_epoch_had_changed_is_one_m
 #[tokio::test]
 async fn what_was_given_before_an_epoch_ended_is_no_loss_however_long_a_publish_is_on_its_way() {
     for removed in [false, true] {
-        let Some(server) = RedisServer::start() else { return };
+        let Some(server) = RedisServer::start() else {
+            return;
+        };
         let publisher = node(&server);
         up(&publisher).await;
         let given = publish(&publisher).await;
