@@ -10,7 +10,7 @@
 //!   `slots` and `topology` say which has what;
 //! - what is in it: `streams`, `keys`, `script` and `scripts/`, `format`; [`Pool`], for others that keep something there, and `primaries`, its
 //!   processes one by one;
-//! - what it may have lost: `generation`, `suspicion`, `evidence` and `audit`;
+//! - what it may have lost: `generation`, `suspected`, `evidence` and `audit`;
 //! - commands: `commands`, the pool, and `line`, how many callers share one connection of it; `waiting`, publications while Redis is
 //!   unavailable; `ordered`, those of one caller in order;
 //! - subscriptions: `link`, one dedicated connection; `reader`, what a subscriber does with it, and `spread`, with several of them;
@@ -44,7 +44,7 @@ mod servers;
 mod slots;
 mod spread;
 mod streams;
-mod suspicion;
+mod suspected;
 mod thread;
 mod topology;
 pub mod url;
@@ -72,7 +72,7 @@ use self::{
     script::Call,
     servers::Servers,
     streams::{Item, Outcome, Streams},
-    suspicion::Suspicion,
+    suspected::Suspected,
     thread::Thread,
     waiting::Waiting,
 };
@@ -103,7 +103,7 @@ pub(crate) struct Bus {
     waiting: Waiting,
     evidence: Evidence,
     /// Raised when Redis may have lost something.
-    suspicion: Arc<Suspicion>,
+    suspected: Arc<Suspected>,
     health: Arc<Health>,
     /// Notified of each new connection of a monitor.
     connected: Arc<Notify>,
@@ -115,13 +115,13 @@ impl Bus {
         config.check()?;
         let peer = Peer::new(config)?;
         let health = Arc::new(Health::new(peer.name().clone()));
-        let suspicion = Arc::<Suspicion>::default();
+        let suspected = Arc::<Suspected>::default();
         let connected = Arc::new(Notify::new());
         let thread = Thread::start().map_err(|error| Error::Thread(Arc::new(error)))?;
         let nodes = Nodes {
             config: config.clone(),
             health: health.clone(),
-            suspicion: suspicion.clone(),
+            suspected: suspected.clone(),
             connected: connected.clone(),
             spawner: thread.spawner(),
         };
@@ -135,7 +135,7 @@ impl Bus {
             timeout: config.command_timeout,
             waiting: Waiting::default(),
             evidence: Evidence::default(),
-            suspicion,
+            suspected,
             health,
             connected,
             thread,
@@ -193,7 +193,7 @@ impl Bus {
         let groups: Vec<&[Item<'_>]> = items.chunk_by(|one, next| together(one, next)).collect();
         // As it is when a command leaves: it says how long ago something was given.
         let evidence = Mutex::new(vec![String::new(); groups.len()]);
-        let suspected = self.suspicion.count();
+        let suspected = self.suspected.count();
         let bytes: usize = items.iter().map(|item| item.envelope.len()).sum();
         let ask = Ask {
             count: groups.len(),
@@ -221,10 +221,10 @@ impl Bus {
         }
         self.send_to_owners(&groups, &results, &asking.into_inner(), deadline)
             .await;
-        if suspected != self.suspicion.count() {
+        if suspected != self.suspected.count() {
             // The comparison of what was acknowledged may have begun before this was.
             let streams = items.iter().filter(|item| item.target.retention.is_some());
-            self.suspicion.late(streams.map(|item| &item.target.channel));
+            self.suspected.late(streams.map(|item| &item.target.channel));
         }
         results
     }

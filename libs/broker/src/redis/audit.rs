@@ -21,14 +21,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs until the bus is dropped.
 pub(super) async fn run(bus: Weak<Bus>) {
-    let Some(suspicion) = bus.upgrade().map(|bus| bus.suspicion.clone()) else {
+    let Some(suspected) = bus.upgrade().map(|bus| bus.suspected.clone()) else {
         return;
     };
     let mut open: HashSet<Channel> = HashSet::new();
     let mut raised = 0;
     let mut delays = backoff();
     loop {
-        // What could not be compared is tried again, and holds up no new suspicion.
+        // What could not be compared is tried again, and holds up no new one.
         let retry = async {
             match open.is_empty() {
                 true => std::future::pending().await,
@@ -36,12 +36,12 @@ pub(super) async fn run(bus: Weak<Bus>) {
             }
         };
         tokio::select! {
-            () = suspicion.changed() => {}
+            () = suspected.changed() => {}
             () = retry => {}
         }
         let Some(bus) = bus.upgrade() else { return };
-        open.extend(suspicion.take_late());
-        let count = suspicion.count();
+        open.extend(suspected.take_late());
+        let count = suspected.count();
         if std::mem::replace(&mut raised, count) != count {
             open.extend(bus.evidence.channels());
         }

@@ -24,7 +24,7 @@ use super::{
     script::Call,
     sentinel::{self, Sentinels},
     slots::Address,
-    suspicion::Suspicion,
+    suspected::Suspected,
 };
 use crate::{Error, error::is_temporary};
 
@@ -154,7 +154,7 @@ pub(super) struct Commands {
     retries: ExponentialBuilder,
     /// The last generation of Redis that a connection led to, and whom to tell of another.
     generation: Mutex<Option<Arc<str>>>,
-    suspicion: Arc<Suspicion>,
+    suspected: Arc<Suspected>,
 }
 
 impl Commands {
@@ -164,7 +164,7 @@ impl Commands {
         place: &Place,
         peer: Peer,
         health: Arc<Health>,
-        suspicion: Arc<Suspicion>,
+        suspected: Arc<Suspected>,
     ) -> Result<Self, Error> {
         let manager =
             Manager::new_with_config(place.info(), place.connection()).map_err(|error| peer.error(&error))?;
@@ -215,7 +215,7 @@ impl Commands {
                 .with_max_times(config.max_retries as usize)
                 .with_jitter(),
             generation: Mutex::default(),
-            suspicion,
+            suspected,
         })
     }
 
@@ -354,7 +354,7 @@ impl Commands {
         let mut last = self.generation.lock();
         if last.as_ref() != Some(generation) {
             *last = Some(generation.clone());
-            self.suspicion.raise();
+            self.suspected.raise();
         }
     }
 

@@ -7,18 +7,18 @@ use tokio::sync::Notify;
 use super::{
     health::Part,
     link::{Connector, backoff},
-    suspicion::Suspicion,
+    suspected::Suspected,
 };
 
-/// Connects, reports, waits for the loss, and again, forever. `suspicion` and `connected` get to know of each connection: Redis
+/// Connects, reports, waits for the loss, and again, forever. `suspected` and `connected` get to know of each connection: Redis
 /// may have lost something before it, and be used by others.
-pub(super) async fn run(connector: Connector, part: Part, suspicion: Arc<Suspicion>, connected: Arc<Notify>) {
+pub(super) async fn run(connector: Connector, part: Part, suspected: Arc<Suspected>, connected: Arc<Notify>) {
     let mut delays = backoff();
     loop {
         let why = match connector.connect(|_, _| {}).await {
             Ok(mut link) => {
                 part.up();
-                suspicion.raise();
+                suspected.raise();
                 connected.notify_one();
                 delays = backoff();
                 link.lost().await

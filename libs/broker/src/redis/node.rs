@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Config, commands::Commands, health::Health, link::Connector, monitor, peer::Peer, place::Place,
-    suspicion::Suspicion, thread::Spawner,
+    suspected::Suspected, thread::Spawner,
 };
 use crate::Error;
 
@@ -16,7 +16,7 @@ pub(super) struct Nodes {
     pub(super) config: Config,
     pub(super) health: Arc<Health>,
     /// Raised when Redis may have lost something.
-    pub(super) suspicion: Arc<Suspicion>,
+    pub(super) suspected: Arc<Suspected>,
     /// Notified of each new connection of a monitor.
     pub(super) connected: Arc<Notify>,
     pub(super) spawner: Spawner,
@@ -34,7 +34,7 @@ impl Nodes {
     pub(super) fn start(&self, place: Place, peer: Peer) -> Result<Node, Error> {
         let Self {
             health,
-            suspicion,
+            suspected,
             connected,
             ..
         } = self;
@@ -43,11 +43,11 @@ impl Nodes {
             &place,
             peer.clone(),
             health.clone(),
-            suspicion.clone(),
+            suspected.clone(),
         )?;
         let part = health.part(peer.name());
         let connector = Connector::new(place, peer)?;
-        let monitor = monitor::run(connector.clone(), part, suspicion.clone(), connected.clone());
+        let monitor = monitor::run(connector.clone(), part, suspected.clone(), connected.clone());
         Ok(Node {
             commands,
             connector,

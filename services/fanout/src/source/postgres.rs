@@ -8,10 +8,10 @@
 //! is first with a row, its predecessors were published.
 //!
 //! [`place`] and `tls` connect, [`table`] speaks SQL, [`row`] makes an event of a row, [`lane`] publishes those of one lane,
-//! [`held`] remembers partitions that wait, and [`relay`] decides when. `examine` looks at it for `tidings doctor`.
+//! [`blocked`] remembers partitions that wait, and [`relay`] decides when. `examine` looks at it for `tidings doctor`.
 
+mod blocked;
 mod examine;
-mod held;
 mod lane;
 pub(super) mod place;
 pub(super) mod relay;

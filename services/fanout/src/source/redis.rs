@@ -1,12 +1,12 @@
 //! A Redis stream as a source: its entries are shared by all nodes that read it in one consumer group.
 //!
-//! [`place`] connects, [`stream`] speaks to Redis, [`entry`] makes an event of an entry, [`hand`] keeps those that are not
+//! [`place`] connects, [`stream`] speaks to Redis, [`entry`] makes an event of an entry, [`in_flight`] keeps those that are not
 //! done with in their order, and [`consumer`] decides what is done with each. `examine` looks at it for `tidings doctor`.
 
 pub(super) mod consumer;
 mod entry;
 mod examine;
-mod hand;
+mod in_flight;
 pub(super) mod place;
 mod stream;
 

@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use futures_util::future;
 
 use super::{
-    held::Held,
+    blocked::Blocked,
     row::{Key, Row},
     table::Dead,
 };
@@ -42,12 +42,12 @@ pub(super) async fn publish(
     mouth: &Mouth,
     lane: i16,
     rows: Vec<Row>,
-    held: &Held,
+    blocked: &Blocked,
     attempts: u32,
     over: impl Fn() -> bool + Copy,
 ) -> Vec<(Key, Tries)> {
     let partitions = by_key(rows).into_iter().map(|(key, rows)| async move {
-        let refused = |row| held.refused(lane, key, row);
+        let refused = |row| blocked.refused(lane, key, row);
         let tries = partition(mouth, rows, refused, attempts, over).await;
         (key, tries)
     });

@@ -16,7 +16,7 @@ use tokio_postgres::{AsyncMessage, Client};
 
 use super::{
     Config,
-    held::{Backlog, Held, Quota},
+    blocked::{Backlog, Blocked, Quota},
     lane::{self, Stop, TERM, Tries},
     place::{Place, Wire},
     row::{Key, Row},
@@ -40,7 +40,7 @@ pub(in crate::source) struct Relay {
     place: Place,
     signs: Signs,
     bus: Outage,
-    held: Held,
+    blocked: Blocked,
     /// Whether rows that had waited for the bus were published in the last round.
     recovers: bool,
     /// Published, and not deleted yet: what a session could not tell any more.
@@ -80,7 +80,7 @@ impl Relay {
             name,
             place,
             signs,
-            held: Held::default(),
+            blocked: Blocked::default(),
             recovers: false,
             owed: Vec::new(),
         })
@@ -171,11 +171,11 @@ impl Relay {
 
     /// How long there is nothing to do that nobody notifies of.
     fn until_next(&self) -> Duration {
-        if self.held.waits() && !self.bus.is_on() {
+        if self.blocked.waits() && !self.bus.is_on() {
             return PAUSE;
         }
         let due = self
-            .held
+            .blocked
             .next()
             .map(|due| due.saturating_duration_since(Instant::now()));
         // What is due may be in a lane that another node works on.
@@ -188,7 +188,7 @@ impl Relay {
         self.bus.begin();
         let is_due = self.bus.due().is_none_or(|due| due <= Instant::now());
         let mut lanes = table.waiting().await?;
-        self.held.keep(&lanes);
+        self.blocked.keep(&lanes);
         // So that nodes do not go for the same lanes all the time.
         lanes.shuffle(&mut rand::rng());
         let (mut more, mut unavailable, mut recovers, mut failure) = (false, false, false, None);
@@ -205,14 +205,14 @@ impl Relay {
                 let told = work.told.is_ok();
                 more |= work.full;
                 for key in work.gone {
-                    self.held.release(work.lane, key);
+                    self.blocked.release(work.lane, key);
                 }
                 for (key, tries) in work.partitions {
                     unavailable |= matches!(tries.stopped, Some((_, Stop::Wait(_))));
                     recovers |= self.note(work.lane, key, tries, told);
                 }
                 if let Some((backlog, up_to)) = work.backlog {
-                    self.held.tried(work.lane, backlog, up_to);
+                    self.blocked.tried(work.lane, backlog, up_to);
                 }
                 failure = failure.or(work.told.err());
             }
@@ -225,7 +225,7 @@ impl Relay {
         }
         more &= !unavailable || self.mouth.publish().is_partial();
         self.recovers = recovers;
-        if self.held.is_empty() && !unavailable {
+        if self.blocked.is_empty() && !unavailable {
             self.signs.goes_on();
         }
         failure.map_or(Ok(more || recovers), Err)
@@ -261,7 +261,7 @@ impl Relay {
         let over = || shutdown.is_requested() || Instant::now() >= until;
         let rows = self.read(table, is_due, work).await?;
         let attempts = self.config.attempts;
-        work.partitions = lane::publish(&self.mouth, lane, rows, &self.held, attempts, over).await;
+        work.partitions = lane::publish(&self.mouth, lane, rows, &self.blocked, attempts, over).await;
         let tries = || work.partitions.iter().map(|(_, tries)| tries);
         let done: Vec<i64> = tries().flat_map(|tries| &tries.done).copied().collect();
         if !done.is_empty() {
@@ -278,9 +278,9 @@ impl Relay {
     /// as many as are missing from the batch, or a few.
     async fn read(&self, table: &Table<'_>, is_due: bool, work: &mut Work) -> Result<Vec<Row>, Error> {
         let (lane, batch) = (work.lane, usize::from(self.config.batch));
-        let (held, backlog) = (self.held.keys(lane), self.held.backlog(lane));
+        let (blocked, backlog) = (self.blocked.keys(lane), self.blocked.backlog(lane));
         let behind = backlog.map_or(i64::MIN, |backlog| backlog.end);
-        let Rows { mut rows, more } = table.read(lane, &held, (behind, i64::MAX), batch).await?;
+        let Rows { mut rows, more } = table.read(lane, &blocked, (behind, i64::MAX), batch).await?;
         work.full = more;
         let few = batch.div_ceil(AGAIN);
         let refused = batch.saturating_sub(rows.len()).max(few);
@@ -289,7 +289,7 @@ impl Relay {
             (false, true) => few,
             (false, false) => 0,
         };
-        let due = self.held.due(lane, Quota { refused, waiting }, Instant::now());
+        let due = self.blocked.due(lane, Quota { refused, waiting }, Instant::now());
         if !due.is_empty() {
             let ids: Vec<i64> = due.iter().map(|(_, row)| *row).collect();
             let again = table.again(lane, &ids).await?;
@@ -306,7 +306,7 @@ impl Relay {
         }
         if let Some(backlog) = backlog {
             let ids = (backlog.tried, backlog.end);
-            let again = table.read(lane, &held, ids, refused).await?;
+            let again = table.read(lane, &blocked, ids, refused).await?;
             let up_to = again.rows.last().filter(|_| again.more).map(|row| row.id);
             work.backlog = Some((backlog, up_to));
             rows.extend(again.rows);
@@ -340,13 +340,13 @@ impl Relay {
         } else {
             self.owed.extend(done);
         }
-        let went_on = moved && self.held.release(lane, key);
+        let went_on = moved && self.blocked.release(lane, key);
         if let Some((row, stop)) = stopped {
             let (Stop::Wait(why) | Stop::Again(why)) = &stop;
             self.signs.waits(why);
             // While the bus is unavailable as a whole, it is waited for, and not with each partition.
             if matches!(stop, Stop::Again(_)) || self.mouth.publish().is_partial() {
-                self.held.hold(lane, key, row, &stop, Instant::now());
+                self.blocked.hold(lane, key, row, &stop, Instant::now());
             }
         }
         went_on

@@ -1,7 +1,7 @@
 //! One node's part in a consumer group: what it takes, tries, lets go of and sets aside.
 //!
 //! It goes in rounds: tell Redis what became of the last one, take over what others left, read what is new if there is room,
-//! publish. What it has in hand outlives the connection, so an answer is told once Redis is back. Only what is
+//! publish. What is in flight outlives the connection, so an answer is told once Redis is back. Only what is
 //! acknowledged is let go of; if this process dies, others claim the rest.
 //!
 //! **Order.** A round publishes in the order of the stream, and an entry that fails holds up those behind it that are for the
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::{
     Config,
     entry::{Entry, EntryId},
-    hand::{Hand, HeldUp, Next, Open},
+    in_flight::{HeldUp, InFlight, Next, Open},
     place::{BLOCK, Place},
     stream::{Claimed, Dead, Pending, Stream},
 };
@@ -27,7 +27,7 @@ use crate::{
     source::{self, Attempt, Mouth, backoff, metrics::Tried, outage::Outage, outcome::Outcome, signs::Signs},
 };
 
-/// How many of the entries in hand are published at a time.
+/// How many of the entries in flight are published at a time.
 const AT_A_TIME: usize = 64;
 
 /// How often a node that starts looks for what others left.
@@ -39,7 +39,7 @@ pub(in crate::source) struct Consumer {
     place: Place,
     stream: Stream,
     signs: Signs,
-    hand: Hand,
+    in_flight: InFlight,
     bus: Outage,
     /// When to look for entries that others left.
     next_claim: Instant,
@@ -82,7 +82,7 @@ impl Consumer {
             place,
             stream,
             signs,
-            hand: Hand::default(),
+            in_flight: InFlight::default(),
             next_claim: Instant::now(),
             claim_from: None,
             start: Start::New,
@@ -136,12 +136,12 @@ impl Consumer {
     /// Fetches what this consumer was given when the connection broke, and did not receive.
     async fn fetch(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let mut ids = self.stream.own(connection).await?;
-        ids.retain(|id| !self.hand.has(id));
+        ids.retain(|id| !self.in_flight.has(id));
         for ids in ids.chunks(self.config.batch) {
             let entries = self.stream.again(connection, ids).await?;
             // What was deleted meanwhile is nothing to be published.
             let gone = |id: &&String| entries.iter().all(|entry| entry.id != **id);
-            self.hand.done.extend(ids.iter().filter(gone).cloned());
+            self.in_flight.done.extend(ids.iter().filter(gone).cloned());
             for entry in entries {
                 self.take(entry, 0);
             }
@@ -151,11 +151,11 @@ impl Consumer {
 
     /// Tells Redis what was done.
     async fn tell(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
-        if !self.hand.done.is_empty() {
-            self.stream.acknowledge(connection, &self.hand.done).await?;
-            self.hand.done.clear();
+        if !self.in_flight.done.is_empty() {
+            self.stream.acknowledge(connection, &self.in_flight.done).await?;
+            self.in_flight.done.clear();
         }
-        while let Some(dead) = self.hand.dead.front_mut() {
+        while let Some(dead) = self.in_flight.dead.front_mut() {
             self.stream.set_aside(connection, dead).await?;
             self.mouth.metrics.count(&self.mouth.name, Tried::SetAside, 1);
             tracing::warn!(
@@ -165,7 +165,7 @@ impl Consumer {
                 reason = dead.why,
                 "an entry was set aside"
             );
-            self.hand.dead.pop_front();
+            self.in_flight.dead.pop_front();
         }
         Ok(())
     }
@@ -197,13 +197,13 @@ impl Consumer {
         matches!(self.start, Start::Waiting { .. })
     }
 
-    /// From time to time takes over what others left, and keeps what is in hand.
+    /// From time to time takes over what others left, and keeps what is in flight.
     async fn claim(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         if Instant::now() < self.next_claim {
             return Ok(());
         }
         let kept: Vec<&str> = self
-            .hand
+            .in_flight
             .open
             .values()
             .map(|open| open.entry.id.as_str())
@@ -211,7 +211,7 @@ impl Consumer {
         if !kept.is_empty() {
             self.stream.keep(connection, &kept).await?;
         }
-        let room = self.hand.room(self.config.batch);
+        let room = self.in_flight.room(self.config.batch);
         if room > 0 {
             let from = self.claim_from.as_deref().unwrap_or("0-0");
             let idle = self.config.claim_after;
@@ -237,15 +237,15 @@ impl Consumer {
     /// Reads what is new, if there is room for it, or waits. Waits only where nothing else is to be done.
     async fn read(&mut self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let now = Instant::now();
-        let due = self.hand.due(self.bus.due(), now);
-        let ended = !self.hand.dead.is_empty() || !self.hand.done.is_empty();
+        let due = self.in_flight.due(self.bus.due(), now);
+        let ended = !self.in_flight.dead.is_empty() || !self.in_flight.done.is_empty();
         let wait = if ended || self.claim_from.is_some() {
             Duration::ZERO
         } else {
             let due = due.map(|due| due.saturating_duration_since(now));
             due.unwrap_or(BLOCK).min(BLOCK)
         };
-        let room = self.hand.room(self.config.batch);
+        let room = self.in_flight.room(self.config.batch);
         // What is read while the bus is unavailable as a whole would only wait.
         if self.bus.is_on() && !self.mouth.publish().is_partial() || room == 0 {
             drop(tokio::time::timeout(wait, self.bus.ended()).await);
@@ -262,26 +262,26 @@ impl Consumer {
         Ok(())
     }
 
-    /// Takes an entry into the hand, of which something came to nothing so often before.
+    /// Adds an entry, of which something came to nothing so often before.
     fn take(&mut self, entry: Entry, tried: u32) {
-        if self.hand.has(&entry.id) {
+        if self.in_flight.has(&entry.id) {
             return;
         }
         let Some(id) = EntryId::parse(&entry.id).filter(|_| entry.fields.is_some()) else {
             // There is nothing left to publish.
-            self.hand.done.push(entry.id);
+            self.in_flight.done.push(entry.id);
             return;
         };
         if tried >= self.config.attempts {
             let why = format!("it was taken {tried} times, and no node finished it");
             self.set_aside(entry, why, tried);
         } else {
-            self.hand.open.insert(id, Open::new(entry, tried));
+            self.in_flight.open.insert(id, Open::new(entry, tried));
         }
     }
 
     fn set_aside(&mut self, entry: Entry, why: String, tried: u32) {
-        self.hand.dead.push_back(Dead {
+        self.in_flight.dead.push_back(Dead {
             entry,
             why,
             tried,
@@ -294,7 +294,7 @@ impl Consumer {
         let now = Instant::now();
         self.bus.begin();
         let bus = self.bus.due();
-        let open = mem::take(&mut self.hand.open);
+        let open = mem::take(&mut self.in_flight.open);
         let (mut held, mut waiting) = (HeldUp::default(), Vec::new());
         let (mouth, key) = (&self.mouth, &self.stream.key);
         let order = mouth.publish().ordered();
@@ -362,7 +362,7 @@ impl Consumer {
                 self.bus.over();
             }
         }
-        if self.hand.open.is_empty() {
+        if self.in_flight.open.is_empty() {
             self.signs.goes_on();
         }
     }
@@ -371,7 +371,7 @@ impl Consumer {
         match outcome {
             Outcome::Done => {
                 self.count(Tried::Published);
-                self.hand.done.push(open.entry.id);
+                self.in_flight.done.push(open.entry.id);
                 return;
             }
             Outcome::Never(why) => {
@@ -400,7 +400,7 @@ impl Consumer {
 
     fn keep(&mut self, open: Open) {
         if let Some(id) = EntryId::parse(&open.entry.id) {
-            self.hand.open.insert(id, open);
+            self.in_flight.open.insert(id, open);
         }
     }
 

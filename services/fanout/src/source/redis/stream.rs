@@ -203,7 +203,7 @@ impl Stream {
         Ok(Entry::list(claim.query_async(connection).await?))
     }
 
-    /// Keeps entries that are still in hand, so that nobody takes them over.
+    /// Keeps entries that are still in flight, so that nobody takes them over.
     pub(super) async fn keep(&self, connection: &mut MultiplexedConnection, ids: &[&str]) -> Answer<()> {
         self.touch(connection, ids, Duration::ZERO).await
     }

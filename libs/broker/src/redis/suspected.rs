@@ -1,4 +1,4 @@
-//! The suspicion that Redis may have lost something: raised with each new connection and each other generation, awaited by
+//! That Redis is suspected of a loss: raised with each new connection and each other generation, awaited by
 //! the comparison of what was acknowledged (`audit`).
 
 use std::{
@@ -13,15 +13,15 @@ use tokio::sync::Notify;
 
 use super::evidence::CHANNELS;
 
-/// A suspicion of one Redis, or of any node of a Cluster.
+/// Whether one Redis, or any node of a Cluster, is suspected of a loss.
 #[derive(Default)]
-pub(super) struct Suspicion {
+pub(super) struct Suspected {
     changed: Notify,
     count: AtomicU64,
     late: Mutex<HashSet<Channel>>,
 }
 
-impl Suspicion {
+impl Suspected {
     /// Something may have been lost before now.
     pub(super) fn raise(&self) {
         self.count.fetch_add(1, AcqRel);

@@ -12,11 +12,11 @@ use super::{lane::Stop, row::Key};
 use crate::source::pause;
 
 /// The most partitions that are remembered: about 2 MB.
-const MAX_HELD: usize = 20_000;
+const MAX_PARTITIONS: usize = 20_000;
 
 /// Partitions by their lanes and keys.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct Blocked {
     lanes: BTreeMap<i16, Lane>,
     /// How many partitions are remembered.
     count: usize,
@@ -24,11 +24,11 @@ pub(super) struct Held {
 
 #[derive(Default)]
 struct Lane {
-    partitions: HashMap<Key, Holding>,
+    partitions: HashMap<Key, Partition>,
     backlog: Option<Backlog>,
 }
 
-struct Holding {
+struct Partition {
     row: i64,
     /// How often it was refused.
     refused: u32,
@@ -71,7 +71,7 @@ impl Lane {
     }
 }
 
-impl Held {
+impl Blocked {
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
     }
@@ -138,7 +138,7 @@ impl Held {
         if !of.partitions.contains_key(&key) {
             // Of a partition that was refused it has to be remembered how often: it takes the place of one that waits.
             let is_refused = matches!(stop, Stop::Again(_));
-            if self.count < MAX_HELD {
+            if self.count < MAX_PARTITIONS {
                 self.count += 1;
             } else if let Some(waits) = of.one_that_waits().filter(|_| is_refused) {
                 let forgotten = of.partitions.remove(&waits);
@@ -147,7 +147,7 @@ impl Held {
                 return of.put_off(row);
             }
         }
-        let fresh = || Holding {
+        let fresh = || Partition {
             row,
             refused: 0,
             waits: false,
@@ -172,7 +172,7 @@ impl Held {
 
     /// The rows of a lane's backlog behind those that were tried before were tried, up to one; `None`: up to the end.
     pub(super) fn tried(&mut self, lane: i16, from: Backlog, up_to: Option<i64>) {
-        let is_full = self.count >= MAX_HELD;
+        let is_full = self.count >= MAX_PARTITIONS;
         let Some(of) = self.lanes.get_mut(&lane) else {
             return;
         };
@@ -218,107 +218,115 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_partition_is_held_at_its_row_until_that_is_due_or_done() {
-        let mut held = Held::default();
+        let mut blocked = Blocked::default();
         let begin = Instant::now();
-        held.hold(7, 1, 1, &wait(), begin);
+        blocked.hold(7, 1, 1, &wait(), begin);
         assert_eq!(
-            held.refused(7, 1, 1),
+            blocked.refused(7, 1, 1),
             0,
             "an outage of the bus is no fault of the row's"
         );
-        held.hold(7, 1, 1, &again(), begin);
-        held.hold(7, 1, 1, &again(), begin);
-        let refused = |held: &Held, key, row| held.refused(7, key, row);
+        blocked.hold(7, 1, 1, &again(), begin);
+        blocked.hold(7, 1, 1, &again(), begin);
+        let refused = |blocked: &Blocked, key, row| blocked.refused(7, key, row);
         assert_eq!(
-            (refused(&held, 1, 1), refused(&held, 1, 2), refused(&held, 2, 1)),
+            (
+                refused(&blocked, 1, 1),
+                refused(&blocked, 1, 2),
+                refused(&blocked, 2, 1)
+            ),
             (2, 0, 0)
         );
-        assert_eq!(held.keys(7), [1]);
-        assert!(held.keys(8).is_empty(), "it is in another lane");
-        assert!(held.due(7, ALL, begin).is_empty(), "it was refused just now");
-        assert_eq!(held.due(7, ALL, held.next().unwrap()), [(1, 1)]);
-        held.hold(7, 1, 2, &again(), begin);
-        assert_eq!(held.refused(7, 1, 2), 1, "the next row begins anew");
-        assert!(!held.release(7, 1), "it was refused");
-        assert!(held.is_empty());
-        held.hold(7, 2, 3, &again(), begin);
-        held.keep(&[6, 7]);
-        assert_eq!(held.keys(7), [2]);
-        held.keep(&[6]);
-        assert!(held.is_empty(), "others have done it");
+        assert_eq!(blocked.keys(7), [1]);
+        assert!(blocked.keys(8).is_empty(), "it is in another lane");
+        assert!(blocked.due(7, ALL, begin).is_empty(), "it was refused just now");
+        assert_eq!(blocked.due(7, ALL, blocked.next().unwrap()), [(1, 1)]);
+        blocked.hold(7, 1, 2, &again(), begin);
+        assert_eq!(blocked.refused(7, 1, 2), 1, "the next row begins anew");
+        assert!(!blocked.release(7, 1), "it was refused");
+        assert!(blocked.is_empty());
+        blocked.hold(7, 2, 3, &again(), begin);
+        blocked.keep(&[6, 7]);
+        assert_eq!(blocked.keys(7), [2]);
+        blocked.keep(&[6]);
+        assert!(blocked.is_empty(), "others have done it");
     }
 
     #[tokio::test(start_paused = true)]
     async fn rows_that_wait_for_the_bus_are_retried_in_turn_within_a_quota_of_their_own() {
-        let mut held = Held::default();
+        let mut blocked = Blocked::default();
         let now = Instant::now();
         for key in 0..5 {
-            held.hold(0, key, key, &wait(), now);
+            blocked.hold(0, key, key, &wait(), now);
         }
-        held.hold(0, 9, 9, &again(), now);
+        blocked.hold(0, 9, 9, &again(), now);
         let quota = Quota {
             refused: 1,
             waiting: 2,
         };
         let later = now + Duration::from_secs(1);
-        assert_eq!(held.due(0, quota, later), [(9, 9), (0, 0), (1, 1)]);
-        held.hold(0, 0, 0, &wait(), later);
-        held.hold(0, 1, 1, &wait(), later);
-        assert_eq!(held.due(0, quota, later), [(9, 9), (2, 2), (3, 3)]);
-        assert!(held.waits());
-        assert!(held.release(0, 2), "it had waited");
+        assert_eq!(blocked.due(0, quota, later), [(9, 9), (0, 0), (1, 1)]);
+        blocked.hold(0, 0, 0, &wait(), later);
+        blocked.hold(0, 1, 1, &wait(), later);
+        assert_eq!(blocked.due(0, quota, later), [(9, 9), (2, 2), (3, 3)]);
+        assert!(blocked.waits());
+        assert!(blocked.release(0, 2), "it had waited");
     }
 
     #[tokio::test(start_paused = true)]
     async fn partitions_beyond_the_bound_are_a_backlog_until_all_of_it_was_retried_and_there_is_room() {
-        let mut held = Held::default();
+        let mut blocked = Blocked::default();
         let now = Instant::now();
-        for key in 0..MAX_HELD as i64 {
-            held.hold(0, key, key, &again(), now);
+        for key in 0..MAX_PARTITIONS as i64 {
+            blocked.hold(0, key, key, &again(), now);
         }
-        assert_eq!(held.backlog(0), None);
-        held.hold(0, 0, 0, &again(), now);
+        assert_eq!(blocked.backlog(0), None);
+        blocked.hold(0, 0, 0, &again(), now);
         assert_eq!(
-            held.refused(0, 0, 0),
+            blocked.refused(0, 0, 0),
             2,
             "a partition that is remembered is counted"
         );
-        held.hold(0, -1, 30_000, &wait(), now);
+        blocked.hold(0, -1, 30_000, &wait(), now);
         let backlog = Backlog {
             end: 30_000,
             tried: i64::MIN,
         };
-        assert_eq!(held.backlog(0), Some(backlog));
-        held.tried(0, backlog, Some(25_000));
-        assert_eq!(held.backlog(0).unwrap().tried, 25_000);
-        held.tried(0, held.backlog(0).unwrap(), None);
-        assert_eq!(held.backlog(0), Some(backlog), "there is no room yet");
-        held.release(0, 0);
-        held.hold(0, -1, 30_000, &wait(), now);
-        held.release(0, 1);
-        held.tried(0, backlog, None);
-        assert_eq!(held.backlog(0), None);
-        assert!(held.keys(0).contains(&-1));
+        assert_eq!(blocked.backlog(0), Some(backlog));
+        blocked.tried(0, backlog, Some(25_000));
+        assert_eq!(blocked.backlog(0).unwrap().tried, 25_000);
+        blocked.tried(0, blocked.backlog(0).unwrap(), None);
+        assert_eq!(blocked.backlog(0), Some(backlog), "there is no room yet");
+        blocked.release(0, 0);
+        blocked.hold(0, -1, 30_000, &wait(), now);
+        blocked.release(0, 1);
+        blocked.tried(0, backlog, None);
+        assert_eq!(blocked.backlog(0), None);
+        assert!(blocked.keys(0).contains(&-1));
     }
 
     #[tokio::test(start_paused = true)]
     async fn refused_rows_are_counted_though_all_that_is_remembered_waits_for_the_bus() {
-        let mut held = Held::default();
+        let mut blocked = Blocked::default();
         let now = Instant::now();
-        for key in 0..MAX_HELD as i64 {
-            held.hold(0, key, key, &wait(), now);
+        for key in 0..MAX_PARTITIONS as i64 {
+            blocked.hold(0, key, key, &wait(), now);
         }
         for _ in 0..2 {
-            held.hold(0, -1, 30_000, &again(), now);
+            blocked.hold(0, -1, 30_000, &again(), now);
         }
-        assert_eq!(held.refused(0, -1, 30_000), 2);
-        assert_eq!(held.keys(0).len(), MAX_HELD);
-        let end = held.backlog(0).unwrap().end;
+        assert_eq!(blocked.refused(0, -1, 30_000), 2);
+        assert_eq!(blocked.keys(0).len(), MAX_PARTITIONS);
+        let end = blocked.backlog(0).unwrap().end;
         assert!(
-            !held.keys(0).contains(&end),
+            !blocked.keys(0).contains(&end),
             "one that waits is left to the backlog"
         );
-        held.hold(1, 5, 5, &again(), now);
-        assert_eq!(held.backlog(1).unwrap().end, 5, "that lane has none that waits");
+        blocked.hold(1, 5, 5, &again(), now);
+        assert_eq!(
+            blocked.backlog(1).unwrap().end,
+            5,
+            "that lane has none that waits"
+        );
     }
 }

@@ -22,7 +22,7 @@ const MAX_BYTES: usize = 32 << 20;
 
 /// What Redis has given to this consumer and not been told the end of.
 #[derive(Default)]
-pub(super) struct Hand {
+pub(super) struct InFlight {
     pub(super) open: BTreeMap<EntryId, Open>,
     pub(super) done: Vec<String>,
     pub(super) dead: VecDeque<Dead>,
@@ -89,7 +89,7 @@ impl Open {
     }
 }
 
-impl Hand {
+impl InFlight {
     pub(super) fn has(&self, id: &str) -> bool {
         EntryId::parse(id).is_some_and(|id| self.open.contains_key(&id))
             || self.done.iter().any(|done| done == id)
@@ -146,11 +146,11 @@ mod tests {
         }
     }
 
-    fn hand<const N: usize>(entries: [Open; N]) -> Hand {
+    fn in_flight<const N: usize>(entries: [Open; N]) -> InFlight {
         let ids = (1..).map(|number| EntryId::parse(&format!("1-{number}")).unwrap());
-        Hand {
+        InFlight {
             open: ids.zip(entries).collect(),
-            ..Hand::default()
+            ..InFlight::default()
         }
     }
 
@@ -159,34 +159,35 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         let first = || open(Next::At(later), &["a"]);
-        let behind = hand([first(), open(Next::Now, &["a", "b"]), open(Next::Now, &["b"])]);
+        let behind = in_flight([first(), open(Next::Now, &["a", "b"]), open(Next::Now, &["b"])]);
         assert_eq!(behind.due(None, now), Some(later));
-        let other = hand([first(), open(Next::Now, &["b"])]);
+        let other = in_flight([first(), open(Next::Now, &["b"])]);
         assert_eq!(other.due(None, now), Some(now));
-        let unknown = hand([first(), open(Next::Now, &[])]);
+        let unknown = in_flight([first(), open(Next::Now, &[])]);
         assert_eq!(unknown.due(None, now), Some(now));
-        let bus = hand([open(Next::WithBus, &["a"]), open(Next::Now, &["a"])]);
+        let bus = in_flight([open(Next::WithBus, &["a"]), open(Next::Now, &["a"])]);
         assert_eq!(bus.due(Some(later), now), Some(later));
         assert_eq!(bus.due(None, now), Some(now));
-        assert_eq!(hand([]).due(None, now), None);
+        assert_eq!(in_flight([]).due(None, now), None);
     }
 
     #[test]
     fn a_hand_that_is_full_takes_nothing_more() {
-        let mut hand = hand([]);
-        assert_eq!(hand.room(100), 100);
+        let mut in_flight = in_flight([]);
+        assert_eq!(in_flight.room(100), 100);
         for number in 0..MAX_OPEN as u64 - 1 {
             let id = EntryId::parse(&format!("1-{number}")).unwrap();
-            hand.open.insert(id, open(Next::Now, &[]));
+            in_flight.open.insert(id, open(Next::Now, &[]));
         }
-        assert_eq!(hand.room(100), 1);
+        assert_eq!(in_flight.room(100), 1);
         let large = Entry {
             id: "2-0".to_owned(),
             fields: Some(vec![("data".into(), vec![0; MAX_BYTES].into())]),
         };
-        hand.open.clear();
-        hand.open
+        in_flight.open.clear();
+        in_flight
+            .open
             .insert(EntryId::parse("2-0").unwrap(), Open::new(large, 0));
-        assert_eq!(hand.room(100), 0);
+        assert_eq!(in_flight.room(100), 0);
     }
 }
