@@ -95,6 +95,39 @@ async fn a_stream_of_which_anything_was_lost_begins_anew() {
     }
 }
 
+/// Redis' own clock decides when entries are too old, so time has to pass.
+#[tokio::test]
+async fn what_is_published_after_an_eviction_is_kept_whenever_the_evicted_stream_was_trimmed_last() {
+    let brief = Retention {
+        ttl: Duration::from_secs(1),
+        ..PLENTY
+    };
+    for read_first in [false, true] {
+        let Some(server) = RedisServer::start() else { return };
+        let broker = node(&server);
+        let kept = || Target {
+            retention: Some(brief),
+            ..channel("tasks:1").into()
+        };
+        let published = async || publish(&broker, kept()).await.unwrap().position.unwrap();
+        for _ in 0..10 {
+            published().await;
+        }
+        tokio::time::sleep(brief.ttl * 3 / 4).await;
+        published().await;
+        tokio::time::sleep(brief.ttl / 2).await;
+        command(&server, &["DEL", "tidings:stream:{tasks:1}"]).await;
+        if read_first {
+            assert_eq!(read(&broker).await.unwrap().top.offset, 0);
+        }
+        let after = published().await;
+        let History {
+            publications, top, ..
+        } = read(&broker).await.unwrap();
+        assert_eq!((publications.len(), top), (1, after), "read first: {read_first}");
+    }
+}
+
 #[tokio::test]
 async fn a_redis_that_comes_back_empty_has_another_epoch() {
     let Some(mut server) = RedisServer::start() else {

@@ -79,9 +79,10 @@ local function load()
   end
 end
 
--- The stream begins again at 1.
+-- The stream begins again at 1. What was marked for trimming was in the one before.
 local function restart()
   redis.call('DEL', stream)
+  redis.call('HDEL', top, 'mark', 'marked')
   change_epoch()
   offset, jump, jumps, born = 0, nil, '', ''
 end

@@ -24,7 +24,8 @@ if not epoch and not lost then
   return {0, provisional(now, 0, generation), '', {}}
 end
 if epoch and now < kept_until and redis.call('EXISTS', stream) == 0 then
-  -- Entries that are not old enough to have expired were lost.
+  -- Entries that are not old enough to have expired were lost. What was marked for trimming was among them.
+  redis.call('HDEL', top, 'mark', 'marked')
   lost, offset, kept_until, jumps = true, 0, 0, ''
 end
 if lost then
