@@ -41,7 +41,7 @@ use tidings_core::{Channel, ClientInfo, Position, Publication, Retention};
 use tokio::{sync::watch, time::Instant};
 
 pub use error::Error;
-pub use stream::{History, Once, Published, Query, REMEMBERED, Target, Version, WINDOW};
+pub use stream::{History, Once, Published, Query, REMEMBERED, Target, Version, WINDOW, Watermark};
 pub use topic::To;
 
 /// The version of what travels on the bus and of what is kept in Redis. Nodes of one prefix have to speak the same.
@@ -347,7 +347,7 @@ impl Streams {
     /// nothing was ever published, that is offset 0 of a provisional epoch, of which nothing is kept.
     ///
     /// Offsets are looked up in the stream as it is now. Whether that is the stream that they are from is for the caller
-    /// to see: [`History::is_of`]. `known`: a position that the caller has handed out, as evidence; see
+    /// to see: [`History::is_of`]. `known`: the newest position that the caller has received, as evidence; see
     /// [`positions`](Self::positions).
     ///
     /// # Errors
@@ -358,7 +358,7 @@ impl Streams {
         channel: &Channel,
         retention: Retention,
         query: Query,
-        known: Option<&Position>,
+        known: Option<&Watermark>,
     ) -> Result<History, Error> {
         match &self.0 {
             Bus::Memory(bus) => Ok(bus.read(channel, retention, query)),
@@ -369,11 +369,11 @@ impl Streams {
     /// Where the streams of these channels are, pipelined. One result per channel, in order; errors and streams that
     /// begin are as in [`read`](Self::read).
     ///
-    /// Each may come with a position in it that the caller has heard of. A stream that is not that far has lost something
-    /// and gets another epoch, so that all who listen to it find out.
+    /// Each may come with the newest position in it that the caller has received. A stream that is not that far has lost
+    /// something and gets another epoch, by which all its subscribers are notified.
     pub async fn positions(
         &self,
-        channels: &[(&Channel, Option<&Position>)],
+        channels: &[(&Channel, Option<&Watermark>)],
     ) -> Vec<Result<Position, Error>> {
         match &self.0 {
             Bus::Memory(bus) => {

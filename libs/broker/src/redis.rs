@@ -77,8 +77,8 @@ use self::{
     waiting::Waiting,
 };
 use crate::{
-    Error, History, Published, Query, REMEMBERED, Sink, Status, Target, To, envelope, stream::bounded,
-    topic::Topic,
+    Error, History, Published, Query, REMEMBERED, Sink, Status, Target, To, Watermark, envelope,
+    stream::bounded, topic::Topic,
 };
 pub use config::Config;
 pub use connection::{Connection, Pool};
@@ -342,11 +342,13 @@ impl Bus {
         channel: &Channel,
         retention: Retention,
         query: Query,
-        known: Option<&Position>,
+        known: Option<&Watermark>,
     ) -> Result<History, Error> {
         self.usable()?;
-        let evidence = known.map(evidence::text).unwrap_or_default();
-        let read = |call: Call<'_>| self.streams.read(channel, retention, query, &evidence, call);
+        let read = |call: Call<'_>| {
+            let evidence = known.map(evidence::text).unwrap_or_default();
+            self.streams.read(channel, retention, query, &evidence, call)
+        };
         let kind = if query.limit > 0 {
             Kind::History
         } else {
@@ -362,7 +364,7 @@ impl Bus {
 
     pub(crate) async fn positions(
         &self,
-        asked: &[(&Channel, Option<&Position>)],
+        asked: &[(&Channel, Option<&Watermark>)],
     ) -> Vec<Result<Position, Error>> {
         let channels: Vec<&Channel> = asked.iter().map(|(channel, _)| *channel).collect();
         let evidence = |index: usize| asked[index].1.map(evidence::text).unwrap_or_default();

@@ -8,6 +8,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use rand::{Rng, distr::Alphanumeric};
 use tidings_core::{Channel, Position, Publication, Retention};
+use tokio::time::Instant;
 
 /// How long the answer of an idempotent publish is remembered where nobody says otherwise.
 pub const WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -86,6 +87,25 @@ pub struct History {
     /// The provisional epochs that were given for this stream shortly before its first publication, separated by commas:
     /// positions with one of them are positions in this stream.
     pub provisional: String,
+}
+
+/// A position that this process received or was acknowledged: evidence, should Redis lose it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watermark {
+    /// Where the stream was.
+    pub position: Position,
+    /// Since when this process knows it.
+    pub at: Instant,
+}
+
+impl From<Position> for Watermark {
+    /// Known since now.
+    fn from(position: Position) -> Self {
+        Self {
+            position,
+            at: Instant::now(),
+        }
+    }
 }
 
 impl History {

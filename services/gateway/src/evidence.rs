@@ -17,6 +17,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use tidings_broker::Watermark;
 use tidings_core::{Channel, Position, Publication};
 use tokio::time::Instant;
 
@@ -49,7 +50,7 @@ struct Shard {
 struct Entry {
     /// Cores that keep the stream for their members.
     cores: u32,
-    known: Option<Position>,
+    known: Option<Watermark>,
     /// What was received after a gap, in the epoch of `known`.
     beyond: Option<Beyond>,
     /// Positions of other epochs than `known`, one of each, the last received last.
@@ -67,25 +68,25 @@ struct Beyond {
 }
 
 struct Rival {
-    position: Position,
+    mark: Watermark,
     /// The stream has it, as far as it was asked.
     is_current: bool,
 }
 
 impl Entry {
     /// What to ask about next: rivals that the stream was not asked about, then what is known.
-    fn newest(&self) -> Option<&Position> {
+    fn newest(&self) -> Option<&Watermark> {
         let mut rivals = self.rivals.iter().rev();
         let open = rivals.find(|rival| !rival.is_current);
-        open.map(|rival| &rival.position).or(self.known.as_ref())
+        open.map(|rival| &rival.mark).or(self.known.as_ref())
     }
 
     fn received(&mut self, position: &Position, follows: u64) {
         match &mut self.known {
-            None => self.known = Some(position.clone()),
-            Some(known) if known.epoch != position.epoch => self.dispute(position),
-            Some(known) if position.offset <= known.offset => {}
-            Some(known) if follows == known.offset => known.offset = position.offset,
+            None => self.known = Some(position.clone().into()),
+            Some(known) if known.position.epoch != position.epoch => self.dispute(position),
+            Some(known) if position.offset <= known.position.offset => {}
+            Some(known) if follows == known.position.offset => advance(known, position.offset),
             Some(_) => match &mut self.beyond {
                 Some(beyond) if follows == beyond.to => beyond.to = position.offset,
                 _ => {
@@ -101,36 +102,53 @@ impl Entry {
     /// The stream has to be asked about a position that what is known says nothing of.
     fn dispute(&mut self, position: &Position) {
         let mut rivals = self.rivals.iter_mut();
-        if let Some(rival) = rivals.find(|rival| rival.position.epoch == position.epoch) {
-            rival.position.offset = rival.position.offset.max(position.offset);
+        if let Some(rival) = rivals.find(|rival| rival.mark.position.epoch == position.epoch) {
+            advance(&mut rival.mark, position.offset);
             return;
         }
         if self.rivals.len() == RIVALS {
             self.rivals.remove(0);
         }
         self.rivals.push(Rival {
-            position: position.clone(),
+            mark: position.clone().into(),
             is_current: false,
         });
     }
 
     /// The stream has what was known, and is at `top`.
     fn move_on(&mut self, top: &Position) {
-        if self.known.as_ref().is_none_or(|known| known.epoch != top.epoch) {
+        let before = self.known.take();
+        if before
+            .as_ref()
+            .is_none_or(|known| known.position.epoch != top.epoch)
+        {
             self.beyond = None;
         }
-        self.known = (top.offset > 0).then(|| top.clone());
-        let Some(known) = &mut self.known else {
+        if top.offset == 0 {
             return;
-        };
-        self.rivals.retain(|Rival { position, .. }| {
-            let same = position.epoch == known.epoch;
-            known.offset = known.offset.max(if same { position.offset } else { 0 });
+        }
+        let same = before.filter(|known| known.position == *top);
+        let known = self.known.insert(same.unwrap_or_else(|| top.clone().into()));
+        self.rivals.retain(|Rival { mark, .. }| {
+            let same = mark.position.epoch == top.epoch;
+            if same {
+                advance(known, mark.position.offset);
+            }
             !same
         });
-        if let Some(beyond) = self.beyond.take_if(|beyond| beyond.after <= known.offset) {
-            known.offset = known.offset.max(beyond.to);
+        if let Some(beyond) = self
+            .beyond
+            .take_if(|beyond| beyond.after <= known.position.offset)
+        {
+            advance(known, beyond.to);
         }
+    }
+}
+
+/// Takes in that the stream was seen at an offset, if that is further on.
+fn advance(mark: &mut Watermark, offset: u64) {
+    if offset > mark.position.offset {
+        (mark.position.offset, mark.at) = (offset, Instant::now());
     }
 }
 
@@ -160,13 +178,15 @@ impl Evidence {
     }
 
     /// A core keeps the stream no more. What is known is retained for a while, a stream without publications is forgotten.
-    pub(crate) fn close(&self, channel: &Channel) {
+    /// `in_doubt`: the bus may have lost something since the core compared it.
+    pub(crate) fn close(&self, channel: &Channel, in_doubt: bool) {
         let now = Instant::now();
         let mut shard = self.shard(channel).lock();
         if let Some(entry) = shard.entries.get_mut(channel) {
             entry.cores = entry.cores.saturating_sub(1);
             if entry.cores == 0 && entry.newest().is_some() {
                 entry.since = Some(now);
+                entry.unconfirmed = in_doubt;
                 shard.retained.push_back((now, channel.clone()));
             } else if entry.cores == 0 {
                 shard.entries.remove(channel);
@@ -190,20 +210,21 @@ impl Evidence {
         if let Some(entry) = self.shard(channel).lock().entries.get_mut(channel) {
             entry.dispute(position);
             for rival in &mut entry.rivals {
-                rival.is_current &= rival.position.epoch != position.epoch;
+                rival.is_current &= rival.mark.position.epoch != position.epoch;
             }
         }
     }
 
     /// What a read of the channel has to carry.
-    pub(crate) fn of(&self, channel: &Channel) -> Option<Position> {
+    pub(crate) fn of(&self, channel: &Channel) -> Option<Watermark> {
         let shard = self.shard(channel).lock();
         shard.entries.get(channel)?.newest().cloned()
     }
 
     /// A stream answered that it is at `top` to a question that carried `carried`. False when the answer proves nothing,
     /// because it names another epoch than what is known and was not asked about that: then ask again.
-    pub(crate) fn answered(&self, channel: &Channel, carried: Option<&Position>, top: &Position) -> bool {
+    pub(crate) fn answered(&self, channel: &Channel, carried: Option<&Watermark>, top: &Position) -> bool {
+        let carried = carried.map(|it| &it.position);
         let mut shard = self.shard(channel).lock();
         let Some(entry) = shard.entries.get_mut(channel) else {
             return true;
@@ -211,13 +232,14 @@ impl Evidence {
         let about = |position: &Position| {
             carried.is_some_and(|it| it.epoch == position.epoch && it.offset <= position.offset)
         };
-        entry.rivals.retain_mut(|Rival { position, is_current }| {
+        entry.rivals.retain_mut(|Rival { mark, is_current }| {
+            let position = &mark.position;
             let has = position.epoch == top.epoch;
             *is_current = has && (*is_current || about(position));
             // A stream of another epoch that was asked about it has changed its own, or knows of it.
             has || !about(position)
         });
-        match &entry.known {
+        match entry.known.as_ref().map(|it| &it.position) {
             None => entry.move_on(top),
             // What was received since is newer than the answer.
             Some(known) if known.epoch == top.epoch && (carried.is_none() || about(known)) => {
@@ -256,7 +278,7 @@ impl Evidence {
 
     /// Takes the answer to a comparison, as [`answered`](Self::answered) does. An answer that proves nothing leaves a
     /// channel without members in doubt: what is known of it has not been asked about yet.
-    pub(crate) fn compared(&self, channel: &Channel, carried: Option<&Position>, top: &Position) -> bool {
+    pub(crate) fn compared(&self, channel: &Channel, carried: Option<&Watermark>, top: &Position) -> bool {
         let proves = self.answered(channel, carried, top);
         if !proves {
             self.unanswered(channel);

@@ -87,7 +87,7 @@ async fn ask(streams: &Streams, quiet: &[&Compared]) -> Vec<Result<Position, Err
 
 #[cfg(test)]
 mod tests {
-    use tidings_broker::Broker;
+    use tidings_broker::{Broker, Watermark};
 
     use super::*;
     use crate::core::clock;
@@ -96,7 +96,7 @@ mod tests {
         Compared {
             channel: Channel::parse(channel).unwrap(),
             life: 1,
-            known: delivered.clone(),
+            known: delivered.clone().map(Watermark::from),
             delivered,
         }
     }

@@ -9,8 +9,8 @@
 use std::{collections::HashMap, num::NonZeroU32, sync::Arc};
 
 use parking_lot::Mutex;
-use tidings_broker::{Error, History, Query, Streams};
-use tidings_core::{Channel, Position, Retention};
+use tidings_broker::{Error, History, Query, Streams, Watermark};
+use tidings_core::{Channel, Retention};
 use tokio::sync::{Semaphore, watch};
 
 use crate::{evidence::Evidence, shrink::Shrink};
@@ -31,7 +31,7 @@ pub(crate) type Outcome = Result<Arc<Reading>, Error>;
 pub(crate) struct Reading {
     pub(crate) history: History,
     /// The evidence that the read carried.
-    pub(crate) carried: Option<Position>,
+    pub(crate) carried: Option<Watermark>,
 }
 
 /// A bound of a read in bytes; at least one.

@@ -16,6 +16,8 @@ use parking_lot::Mutex;
 use tidings_core::{Channel, Position};
 use tokio::time::Instant;
 
+use crate::Watermark;
+
 /// The most channels that are remembered; about half of them at the least. Of a channel that was published to longer ago
 /// than all of these, this process cannot prove a loss any more.
 pub(super) const CHANNELS: usize = 100_000;
@@ -121,7 +123,7 @@ fn joined(marks: &Marks) -> String {
     for mark in marks.iter().filter(|mark| mark.until > now) {
         let comma = if all.is_empty() { "" } else { "," };
         // Writing to a String does not fail.
-        let _ = write!(all, "{comma}{}", text(&mark.position));
+        let _ = write!(all, "{comma}{}", ageless(&mark.position));
         if let Some(at) = mark.at {
             let _ = write!(all, ":{}", (now - at).as_millis());
         }
@@ -131,15 +133,19 @@ fn joined(marks: &Marks) -> String {
 
 /// Whether a piece of evidence, as it was presented, is of a position.
 fn is_of(presented: &str, position: &Position) -> bool {
-    let rest = presented.strip_prefix(text(position).as_str());
+    let rest = presented.strip_prefix(ageless(position).as_str());
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
 /// A position as evidence; empty where it proves nothing.
-pub(super) fn text(position: &Position) -> String {
+pub(super) fn text(Watermark { position, at }: &Watermark) -> String {
     if position.offset == 0 {
         return String::new();
     }
+    format!("{}:{}", ageless(position), at.elapsed().as_millis())
+}
+
+fn ageless(position: &Position) -> String {
     format!("{}:{}", position.offset, position.epoch)
 }
 
@@ -161,7 +167,7 @@ mod tests {
     }
 
     /// Evidence without the ages of its parts.
-    fn ageless(evidence: &str) -> String {
+    fn without_ages(evidence: &str) -> String {
         let parts = evidence.split(',').map(|part| {
             let mut words = part.split(':');
             [words.next(), words.next()]
@@ -201,10 +207,10 @@ mod tests {
         let news = channel("news");
         evidence.replace(&news, "", &at(1, "new"), LONG);
         evidence.add(&news, &at(5, "old"), LONG);
-        assert_eq!(ageless(&evidence.of(&news)), "1:new,5:old");
+        assert_eq!(without_ages(&evidence.of(&news)), "1:new,5:old");
         evidence.replace(&news, "1:new:7,5:old", &at(2, "new"), LONG);
         assert_eq!(
-            ageless(&evidence.of(&news)),
+            without_ages(&evidence.of(&news)),
             "2:new",
             "the stream has taken account of both"
         );
@@ -218,7 +224,7 @@ mod tests {
         let presented = evidence.of(&news);
         evidence.add(&news, &at(5, "old"), LONG);
         evidence.replace(&news, &presented, &at(6, "new"), LONG);
-        assert_eq!(ageless(&evidence.of(&news)), "5:old,6:new");
+        assert_eq!(without_ages(&evidence.of(&news)), "5:old,6:new");
     }
 
     #[tokio::test]

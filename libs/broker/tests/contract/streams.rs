@@ -252,7 +252,7 @@ pub(crate) async fn a_stream_without_a_publication_has_a_provisional_position(no
     assert_ne!(first.epoch, read.top.epoch);
     let after = one
         .streams()
-        .read(&name, PLENTY, ALL, Some(&read.top))
+        .read(&name, PLENTY, ALL, Some(&read.top.clone().into()))
         .await
         .unwrap();
     assert_eq!(

@@ -200,7 +200,7 @@ async fn a_stream_whose_keys_have_moved_is_used_before_the_move_of_its_slot_has_
         );
         let top = broker
             .streams()
-            .positions(&[(&channel("a:1"), Some(&next))])
+            .positions(&[(&channel("a:1"), Some(&next.clone().into()))])
             .await;
         assert_eq!(top[0].as_ref().unwrap(), &next);
         let query = Query {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tidings_broker::{Broker, Target, Version, test_util::RedisServer};
+use tidings_broker::{Broker, Target, Version, Watermark, test_util::RedisServer};
 use tidings_core::Position;
 
 use crate::{
@@ -35,7 +35,7 @@ async fn publish(broker: &Broker) -> Position {
 }
 
 /// Where the stream is, asked with this evidence; once that can be asked.
-async fn top(broker: &Broker, known: Option<&Position>) -> Position {
+async fn top(broker: &Broker, known: Option<&Watermark>) -> Position {
     eventually(async || {
         let mut tops = broker.streams().positions(&[(&channel("a:1"), known)]).await;
         tops.pop().unwrap().is_ok()
@@ -64,7 +64,7 @@ async fn what_a_former_primary_acknowledged_after_the_epoch_had_changed_is_one_m
         tokio::time::sleep(Duration::from_millis(500)).await;
         command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
         // A gateway that received it presents it to the new primary.
-        let told = top(&node(&replica), Some(&lost)).await;
+        let told = top(&node(&replica), Some(&lost.clone().into())).await;
         assert_ne!(told.epoch, lost.epoch);
         tokio::time::sleep(Duration::from_millis(20)).await;
         if goes_on {
@@ -89,6 +89,39 @@ async fn what_a_former_primary_acknowledged_after_the_epoch_had_changed_is_one_m
     }
 }
 
+/// The publisher that had the answer is gone, and a gateway is left that received the publication.
+#[tokio::test]
+async fn what_a_former_primary_sent_to_a_gateway_after_the_epoch_had_changed_is_one_more_loss() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    up(&broker).await;
+    let given = publish(&broker).await;
+    let gateway = node(&server);
+    let received = |after: u64| {
+        let offset = given.offset + after;
+        Watermark::from(Position {
+            offset,
+            ..given.clone()
+        })
+    };
+    let before = received(6);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let changed = top(&gateway, Some(&received(5))).await;
+    assert_ne!(changed.epoch, given.epoch);
+    assert_eq!(
+        top(&gateway, Some(&before)).await,
+        changed,
+        "it came before the change"
+    );
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let after = received(7);
+    let again = top(&gateway, Some(&after)).await;
+    assert_ne!(again.epoch, changed.epoch, "it came after the change");
+    assert_eq!(top(&gateway, Some(&after)).await, again, "once");
+}
+
 /// Evidence is as old as it says, and was on its way for a while after that. What the stream had when it left an epoch is
 /// no loss, however late that is said.
 #[tokio::test]
@@ -109,7 +142,7 @@ async fn what_was_given_before_an_epoch_ended_is_no_loss_however_long_a_publish_
                 offset: given.offset + 5,
                 ..given.clone()
             };
-            top(&other, Some(&lost)).await;
+            top(&other, Some(&lost.clone().into())).await;
         }
         let changed = top(&other, None).await;
         assert_ne!(changed.epoch, given.epoch);

@@ -2,8 +2,9 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use tidings_broker::{Broker, Query, Target, test_util::RedisServer};
+use tidings_broker::{Broker, Query, Target, Watermark, test_util::RedisServer};
 use tidings_core::{Position, Retention};
+use tokio::time::Instant;
 
 use crate::{
     command,
@@ -193,7 +194,7 @@ async fn no_offset_is_given_twice_after_a_failover_that_lost_what_nobody_there_k
     // Somebody knows of it after all.
     let asked = broker
         .streams()
-        .positions(&[(&channel("a:1"), Some(&lost))])
+        .positions(&[(&channel("a:1"), Some(&lost.clone().into()))])
         .await;
     let told = asked.into_iter().next().unwrap().unwrap();
     assert_ne!(told.epoch, lost.epoch);
@@ -238,7 +239,7 @@ async fn what_is_known_of_a_stream_that_has_it_changes_nothing() {
             offset,
             ..top.clone()
         };
-        let asked = broker.streams().positions(&[(&news, Some(&known))]).await;
+        let asked = broker.streams().positions(&[(&news, Some(&known.into()))]).await;
         assert_eq!(asked[0].as_ref().unwrap(), &top);
     }
 }
@@ -252,10 +253,13 @@ async fn evidence_of_an_unknown_epoch_changes_a_streams_epoch_once_however_many_
     up(&broker).await;
     let top = publish(&broker).await;
     let news = channel("a:1");
+    // All were given before anything is compared.
+    let at = Instant::now().checked_sub(Duration::from_secs(1)).unwrap();
     let compare = async |offset, epoch: &str| -> Position {
-        let known = Position {
-            offset,
-            epoch: epoch.to_owned(),
+        let epoch = epoch.to_owned();
+        let known = Watermark {
+            position: Position { offset, epoch },
+            at,
         };
         let asked = broker.streams().positions(&[(&news, Some(&known))]).await;
         asked.into_iter().next().unwrap().unwrap()

@@ -103,7 +103,9 @@ async fn what_is_published_after_an_eviction_is_kept_whenever_the_evicted_stream
         ..PLENTY
     };
     for read_first in [false, true] {
-        let Some(server) = RedisServer::start() else { return };
+        let Some(server) = RedisServer::start() else {
+            return;
+        };
         let broker = node(&server);
         let kept = || Target {
             retention: Some(brief),

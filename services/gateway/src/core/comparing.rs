@@ -144,6 +144,11 @@ impl Core {
 }
 
 impl Stream {
+    /// Whether the stream has still to say that the members lack nothing.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.comparison != Comparison::Idle || self.reading.is_some()
+    }
+
     /// Whether the members lack nothing where the stream answered that it is at `position` to a question from when they
     /// were at `asked`.
     pub(super) fn is_in_step(&mut self, asked: Option<&Position>, position: &Position) -> bool {

@@ -9,7 +9,7 @@
 use std::{collections::VecDeque, mem, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use tidings_broker::{History, Query};
+use tidings_broker::{History, Query, Watermark};
 use tidings_core::{Channel, Position, Retention};
 use tidings_session::Read;
 
@@ -353,7 +353,7 @@ pub(crate) struct Compared {
     /// Where its members were when it was asked for.
     pub(crate) delivered: Option<Position>,
     /// The evidence that the question carries.
-    pub(crate) known: Option<Position>,
+    pub(crate) known: Option<Watermark>,
 }
 
 #[cfg(test)]

@@ -86,7 +86,7 @@ impl Streams {
         if stream.is_unreadable() {
             self.retry.readable();
         }
-        self.evidence.close(channel);
+        self.evidence.close(channel, stream.is_in_doubt());
         self.by_channel.shrink();
     }
 

@@ -82,7 +82,7 @@ enum Question {
 }
 
 /// A question, what it carried, what was answered, and by what.
-type Asked = (Question, Option<Position>, History, Redis);
+type Asked = (Question, Option<Watermark>, History, Redis);
 
 struct Member {
     at: Position,
@@ -318,7 +318,7 @@ impl Model {
         }
     }
 
-    fn stream_read(&mut self, history: &History, carried: Option<&Position>, by: &Redis) {
+    fn stream_read(&mut self, history: &History, carried: Option<&Watermark>, by: &Redis) {
         if !self.evidence.answered(&self.channel, carried, &history.top) {
             return self.ask();
         }

@@ -99,8 +99,10 @@ impl World {
     }
 
     /// Compares what is known with what is there.
-    pub(super) fn compare(&mut self, known: Option<&Position>) {
-        let Some(known) = known else { return };
+    pub(super) fn compare(&mut self, known: Option<&Watermark>) {
+        let Some(known) = known.map(|it| &it.position) else {
+            return;
+        };
         let epoch = known.epoch[1..].parse().expect("a number");
         let lost = |redis: &Redis| {
             let jumped = redis
@@ -120,7 +122,7 @@ impl World {
         }
     }
 
-    pub(super) fn read(&mut self, query: Query, known: Option<&Position>) -> History {
+    pub(super) fn read(&mut self, query: Query, known: Option<&Watermark>) -> History {
         self.compare(known);
         let entries = self.redis.entries.iter().copied();
         let since = query.since.unwrap_or(0);
