@@ -83,6 +83,7 @@ impl Pool {
     /// # Errors
     /// As those of [`get`](Self::get).
     pub async fn take(&self) -> Result<Option<MultiplexedConnection>, PoolError> {
+        self.usable()?;
         match &self.source {
             Source::One(pool) => Ok(Some(deadpool_redis::Connection::take(pool.get().await?))),
             Source::Cluster(_) => Ok(None),

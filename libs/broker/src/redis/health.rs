@@ -25,6 +25,8 @@ pub(super) struct Health {
     parts: Mutex<Parts>,
     /// Whether nothing of this Redis may be used.
     is_refused: AtomicBool,
+    /// How often that ended.
+    allowed: watch::Sender<u64>,
     pub(super) metrics: Metrics,
 }
 
@@ -66,6 +68,7 @@ impl Health {
             status: watch::Sender::new(status),
             parts: Mutex::default(),
             is_refused: AtomicBool::default(),
+            allowed: watch::Sender::default(),
             metrics: Metrics::default(),
         }
     }
@@ -90,6 +93,9 @@ impl Health {
         let mut parts = self.parts.lock();
         self.is_refused.store(reason.is_some(), Relaxed);
         let is_news = parts.refused != reason;
+        if parts.refused.is_some() && reason.is_none() {
+            self.allowed.send_modify(|count| *count += 1);
+        }
         parts.refused = reason;
         self.settle(&mut parts);
         is_news
@@ -105,6 +111,11 @@ impl Health {
     /// Whether nothing of this Redis may be used.
     pub(super) fn is_refused(&self) -> bool {
         self.is_refused.load(Relaxed)
+    }
+
+    /// Changes whenever this Redis may be used again: what came on the bus meanwhile was dropped.
+    pub(super) fn allowed(&self) -> watch::Receiver<u64> {
+        self.allowed.subscribe()
     }
 
     /// Why a node is away, when that is known. Before the first report nothing is.

@@ -145,6 +145,7 @@ impl Reader {
     /// Takes up everything wanted on a new connection, then serves requests until it is lost; returns why, or `None`
     /// when the subscriber was dropped.
     async fn serve(&mut self, link: &mut Link) -> Option<RedisError> {
+        let mut allowed = self.part.health().allowed();
         // What was asked for before the first connection is answered below.
         let mut batch = mem::take(&mut self.early);
         let early: HashSet<&Topic> = batch.iter().map(|request| &request.topic).collect();
@@ -179,6 +180,7 @@ impl Reader {
                     return None;
                 },
                 why = link.lost() => return Some(why),
+                _ = allowed.changed() => self.sink.incoming(Incoming::Gap),
                 // Not anew with each request: there may be some all the time.
                 () = sleep_until(again), if !self.elsewhere.is_empty() => {
                     if let Err(why) = self.look_again(link).await {

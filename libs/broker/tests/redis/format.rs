@@ -1,12 +1,16 @@
 //! Nodes of different formats at one Redis.
 
 use tidings_broker::{
-    Broker, Error, FORMAT, Status,
+    Broker, Error, FORMAT, Incoming, Status,
     redis::{Verdict, examine},
     test_util::{RedisCluster, RedisServer},
 };
 
-use crate::{command, common::channel, common::eventually, node, up, wait_for};
+use crate::{
+    command,
+    common::{Listener, channel, eventually},
+    node, up, wait_for,
+};
 
 const OTHER: &str = "9999";
 
@@ -81,12 +85,21 @@ async fn a_node_that_meets_another_format_later_leaves_and_comes_back_with_its_o
     };
     let broker = node(&server);
     up(&broker).await;
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("a:1").await;
     command(&server, &["SET", "tidings:format", OTHER]).await;
     command(&server, &["CLIENT", "KILL", "TYPE", "normal"]).await;
     says_both_versions(&broker).await;
+    let pool = broker.redis_pool().unwrap();
+    assert!(pool.take().await.is_err(), "no connection of its own either");
     command(&server, &["DEL", "tidings:format"]).await;
     command(&server, &["CLIENT", "KILL", "TYPE", "normal"]).await;
     up(&broker).await;
+    // Its subscriber's connection was there all the time.
+    assert!(
+        matches!(listener.next().await, Incoming::Gap),
+        "messages were dropped"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
