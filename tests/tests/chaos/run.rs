@@ -139,15 +139,16 @@ pub(crate) async fn run(plan: Plan) -> Option<Outcome> {
 
 impl<'a> Run<'a> {
     /// All is as it will stay, and is looked at. On a busy machine Sentinels may replace the primary just then, which loses what
-    /// was looked at first.
+    /// was looked at first: then it is looked at once more, and so a few times at most.
     async fn comes_to_rest(&mut self) {
+        const LOOKS: usize = 3;
         let before = self.findings.clone();
-        loop {
+        for look in 1..=LOOKS {
             let failovers = block_in_place(|| self.servers.failovers());
             self.clients_arrive().await;
             self.members_agree().await;
             self.look().await;
-            if failovers == block_in_place(|| self.servers.failovers()) {
+            if look == LOOKS || failovers == block_in_place(|| self.servers.failovers()) {
                 return;
             }
             println!("    a primary was replaced meanwhile: once more");

@@ -13,6 +13,13 @@ pub(super) fn check(channel: &Channel<'_>, kept: &Kept, findings: &mut Findings)
         .filter(|it| it.at.as_ref().is_some_and(|at| channel.lost.contains_key(at)))
         .filter(|it| somebody_knows(channel, it))
         .collect();
+    // Whoever knows of it presents it to the stream, which leaves the epoch.
+    for it in &lost {
+        if let Some(at) = it.at.as_ref().filter(|at| at.epoch == kept.top.epoch) {
+            let name = channel.name;
+            findings.fault("a loss without a new epoch", format!("{name}: {at:?} is gone"));
+        }
+    }
     // A cache has the newest, and leaves out what was before it.
     for seen in channel.clients().filter(|seen| seen.kind != Kind::Cache) {
         let got: BTreeSet<u64> = seen

@@ -69,7 +69,7 @@ impl Run<'_> {
             observer, residents, ..
         } = &self.clients.members;
         // A store that went back in time announces again what it has forgotten.
-        if self.plan.losses() > 0 {
+        if self.plan.may_lose_members() {
             return;
         }
         let heard = observer.heard();
