@@ -17,8 +17,7 @@ pub enum Error {
         /// Which peer, its password masked, and what is wrong with it.
         reason: String,
     },
-    /// The bus answered, and said no: a permission, a password, its memory. The same call fails again until somebody
-    /// changes something.
+    /// The bus answered, and said no: a permission, a password. The same call fails again until somebody changes something.
     #[error("{peer} refused: {answer}")]
     Refused {
         /// Which peer, its password masked.
@@ -86,10 +85,20 @@ impl Error {
     }
 }
 
-/// Whether the same command can succeed without anybody changing anything: Redis was not reached, or said that it is
-/// loading, failing over, or a replica now.
+/// By which Redis refuses writes to anybody for a while, and is the right one to ask: too few replicas (as after a failover
+/// where `min-replicas-to-write` is set), a snapshot that cannot be written, a script that runs for long, no memory left.
+const BUSY: [&str; 4] = ["NOREPLICAS", "MISCONF", "BUSY", "OOM"];
+
+/// Whether Redis refuses writes to anybody for a while.
+pub(crate) fn is_busy(error: &RedisError) -> bool {
+    error.code().is_some_and(|code| BUSY.contains(&code))
+}
+
+/// Whether the same command can succeed later, because its refusal is not about it: Redis was not reached, or said that it is
+/// loading, failing over, a replica now, or [busy](is_busy).
 pub(crate) fn is_temporary(error: &RedisError) -> bool {
     match error.kind() {
+        _ if is_busy(error) => true,
         ErrorKind::Io => true,
         ErrorKind::AuthenticationFailed => false,
         _ => !matches!(error.retry_method(), RetryMethod::NoRetry),

@@ -26,7 +26,10 @@ use super::{
     slots::Address,
     suspected::Suspected,
 };
-use crate::{Error, error::is_temporary};
+use crate::{
+    Error,
+    error::{is_busy, is_temporary},
+};
 
 /// The most bytes of one pipeline, roughly. A long list of channels is sent in several.
 const PIPELINE: usize = 1 << 20;
@@ -283,8 +286,10 @@ impl Commands {
             .map(|answer| answer.map_err(|error| self.failure(&error)));
         let mut answers: Vec<_> = understood.collect();
         // A replica that was the primary answers, too, but not as it should.
-        let is_away =
-            |failure: &Failure| failure.redirect.is_none() && matches!(failure.error, Error::Away { .. });
+        let is_away = |failure: &Failure| {
+            let is_busy = failure.why.as_ref().is_some_and(is_busy);
+            failure.redirect.is_none() && !is_busy && matches!(failure.error, Error::Away { .. })
+        };
         if is_dead
             || answers
                 .iter()

@@ -33,6 +33,10 @@ const BATCH: usize = 500;
 /// After how long topics that another node has are tried again.
 const ELSEWHERE: Duration = Duration::from_millis(500);
 
+/// After how long topics are tried again that Redis did not allow when they were taken up anew: each costs an entry in its log
+/// of denied commands.
+const DENIED: Duration = Duration::from_secs(5);
+
 /// That a topic is wanted, or no longer.
 pub(super) struct Request {
     pub(super) topic: Topic,
@@ -51,6 +55,9 @@ pub(super) struct Reader {
     /// Of these, those that another node of a Cluster has, by what this one said last. Unless the owner of their slots changes,
     /// they are tried again: the slot may have come back between two looks at the topology.
     elsewhere: HashSet<Topic>,
+    /// Of these, those that Redis allowed once and denied when they were taken up anew. Nobody asks for them again, because they
+    /// are wanted all the time.
+    denied: HashSet<Topic>,
     /// Requests that came before the first attempt to connect has ended.
     early: Vec<Request>,
     delays: ExponentialBackoff,
@@ -74,6 +81,7 @@ impl Reader {
             requests,
             wanted: HashSet::new(),
             elsewhere: HashSet::new(),
+            denied: HashSet::new(),
             early: Vec::new(),
             delays: backoff(),
             away: None,
@@ -157,8 +165,8 @@ impl Reader {
                 return Some(why);
             }
         }
-        // What is elsewhere is not received yet: the gap of that ends later.
-        if wanted.iter().any(|topic| !self.elsewhere.contains(topic)) {
+        // What is not received yet has its gap later.
+        if wanted.iter().any(|topic| self.is_received(topic)) {
             self.sink.incoming(Incoming::Gap);
         }
         self.away = None;
@@ -166,6 +174,7 @@ impl Reader {
         self.part.up();
 
         let mut again = Instant::now() + ELSEWHERE;
+        let mut once_more = Instant::now() + DENIED;
         loop {
             while !batch.is_empty() {
                 let rest = batch.split_off(batch.len().min(BATCH));
@@ -183,25 +192,37 @@ impl Reader {
                 _ = allowed.changed() => self.sink.incoming(Incoming::Gap),
                 // Not anew with each request: there may be some all the time.
                 () = sleep_until(again), if !self.elsewhere.is_empty() => {
-                    if let Err(why) = self.look_again(link).await {
+                    let topics = self.elsewhere.iter().cloned().collect();
+                    if let Err(why) = self.look_again(link, topics).await {
                         return Some(why);
                     }
                     again = Instant::now() + ELSEWHERE;
+                }
+                () = sleep_until(once_more), if !self.denied.is_empty() => {
+                    let topics = self.denied.iter().cloned().collect();
+                    if let Err(why) = self.look_again(link, topics).await {
+                        return Some(why);
+                    }
+                    once_more = Instant::now() + DENIED;
                 }
             }
         }
     }
 
-    /// Tries to take up what another node had the last time. What is here again may have been missed meanwhile.
-    async fn look_again(&mut self, link: &Link) -> Result<(), RedisError> {
-        let topics: Vec<Topic> = self.elsewhere.iter().cloned().collect();
+    /// Tries to take up what could not be the last time. What is received again may have been missed meanwhile.
+    async fn look_again(&mut self, link: &Link, topics: Vec<Topic>) -> Result<(), RedisError> {
         for part in topics.chunks(BATCH) {
             self.resume(link, part).await?;
         }
-        if topics.iter().any(|topic| !self.elsewhere.contains(topic)) {
+        if topics.iter().any(|topic| self.is_received(topic)) {
             self.sink.incoming(Incoming::Gap);
         }
         Ok(())
+    }
+
+    /// Whether a topic that is wanted could be taken up.
+    fn is_received(&self, topic: &Topic) -> bool {
+        !self.elsewhere.contains(topic) && !self.denied.contains(topic)
     }
 
     /// Does what a batch of requests amounts to, in one round trip, and answers all of them. An error is the end of
@@ -219,6 +240,7 @@ impl Reader {
         let changed = link.change(&names(true), &names(false)).await;
         for topic in latest.into_keys() {
             self.elsewhere.remove(topic);
+            self.denied.remove(topic);
         }
 
         for Request { topic, wanted, reply } in batch.drain(..) {
@@ -243,8 +265,8 @@ impl Reader {
         changed.map(drop)
     }
 
-    /// Takes up topics on a new connection. What Redis no longer allows is not wanted any more: it must not keep
-    /// everything else off the bus. An error is the end of the connection.
+    /// Takes up topics that are wanted all the time. What Redis no longer allows must not keep everything else off the bus, and
+    /// is tried again. An error is the end of the connection.
     async fn resume(&mut self, link: &Link, topics: &[Topic]) -> Result<(), RedisError> {
         let names: Vec<String> = topics.iter().map(|topic| self.keys.topic(topic)).collect();
         let mut refused = link.change(&names, &[]).await?;
@@ -259,10 +281,16 @@ impl Reader {
             return Err(why.clone());
         }
         for topic in topics {
-            if let Some(why) = refused.get(&self.keys.topic(topic)) {
-                let error = self.connector.error(why);
-                warn!(%topic, %error, "the bus brings nothing of this topic until it is subscribed again");
-                self.record(topic.clone(), false);
+            match refused.get(&self.keys.topic(topic)) {
+                Some(why) => {
+                    if self.denied.insert(topic.clone()) {
+                        let error = self.connector.error(why);
+                        warn!(%topic, %error, "Redis denies the subscription, its subscribers receive nothing; trying again every 5 s");
+                    }
+                }
+                None => {
+                    self.denied.remove(topic);
+                }
             }
         }
         Ok(())
@@ -274,6 +302,7 @@ impl Reader {
         } else {
             self.wanted.remove(&topic);
             self.elsewhere.remove(&topic);
+            self.denied.remove(&topic);
         }
     }
 }

@@ -323,6 +323,37 @@ async fn a_channel_that_redis_does_not_allow_keeps_no_other_off_the_bus() {
 }
 
 #[tokio::test]
+async fn a_subscription_that_redis_denied_for_a_while_is_in_force_again_afterwards() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let broker = node(&server);
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("tasks:1").await;
+    let allow = async |channels| {
+        let user = ["ACL", "SETUSER", "default", "resetchannels", channels];
+        command(&server, &user).await;
+    };
+    // It ends the connections that are subscribed to what is denied.
+    allow("&tidings:ch:{other:*").await;
+    let is_closed = async || {
+        let clients = command(&server, &["CLIENT", "LIST", "TYPE", "PUBSUB"]).await;
+        let clients: String = redis::from_redis_value(clients).unwrap();
+        clients.lines().any(|client| client.contains(" sub=0 ssub=0 ")) || clients.is_empty()
+    };
+    eventually(is_closed).await;
+    up(&broker).await;
+    allow("&*").await;
+    assert_eq!(
+        listener.next().await,
+        Incoming::Gap,
+        "it may have missed something"
+    );
+    publish(&broker.publisher(), "tasks:1", "hello").await;
+    assert_eq!(listener.hear().await.1, "hello");
+}
+
+#[tokio::test]
 async fn what_is_no_envelope_is_skipped() {
     let Some(server) = RedisServer::start() else {
         return;

@@ -178,3 +178,35 @@ async fn a_repeat_of_ones_own_is_told_by_its_key() {
     listener.hear().await;
     listener.assert_silent(&broker.publisher()).await;
 }
+
+/// Too few replicas as after a failover, no memory left, a script that runs for long: none is about the publication.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_refuses_all_writes_for_a_while_is_waited_for() {
+    let begin_and_end: [[&[&str]; 2]; 3] = [
+        [
+            &["CONFIG", "SET", "min-replicas-to-write", "1"],
+            &["CONFIG", "SET", "min-replicas-to-write", "0"],
+        ],
+        [
+            &["CONFIG", "SET", "maxmemory", "1"],
+            &["CONFIG", "SET", "maxmemory", "0"],
+        ],
+        [&["EVAL", "while true do end", "0"], &["SCRIPT", "KILL"]],
+    ];
+    for [begin, end] in begin_and_end {
+        let Some(server) = RedisServer::start_with(&["--busy-reply-threshold", "10"]) else {
+            return;
+        };
+        let broker = node(&server);
+        up(&broker).await;
+        publish(&broker, kept(), PATIENCE).await.unwrap();
+        // A script does not answer before it is killed.
+        let _ = tokio::time::timeout(Duration::from_millis(100), command(&server, begin)).await;
+        let ends = async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            command(&server, end).await;
+        };
+        let (published, ()) = tokio::join!(publish(&broker, kept(), PATIENCE), ends);
+        assert!(published.is_ok(), "{begin:?}: {published:?}");
+    }
+}

@@ -148,12 +148,27 @@ local function varint(number)
 end
 
 -- A position as protobuf, to be put behind the envelope: the fields `offset`, `epoch` and `seam` of its `publication`.
-local function encode(at, follows)
-  local fields = string.char(48) .. varint(at) .. string.char(58, #epoch) .. epoch
+local function encode(at, of, follows)
+  local fields = string.char(48) .. varint(at) .. string.char(58, #of) .. of
   if follows then
     fields = fields .. string.char(96) .. varint(follows)
   end
   return string.char(10, #fields) .. fields
+end
+
+-- Marks the answer to a publish that is in the stream and was not sent, because Redis did not allow the channel.
+local UNSENT = '!'
+
+-- Sends what is in the stream already, under its position there. The result is as of the script.
+local function send_again(once, unsent, envelope)
+  local answer = string.sub(unsent, 1, -1 - #UNSENT)
+  local at, of = string.match(answer, '^(%d+):(.*)$')
+  local received = redis.pcall(command, channel, envelope .. encode(tonumber(at), of))
+  if type(received) == 'table' and received.err then
+    return {2, received.err}
+  end
+  redis.call('SET', once, answer, 'KEEPTTL')
+  return {0, answer}
 end
 
 local first = {}
@@ -176,7 +191,10 @@ for at = HEAD + 1, #ARGV, FIELDS do
     -- Versions are text of one length, because numbers here are not exact enough.
     is_old = version and series == its_series and number <= version
   end
-  if once ~= '' and first[once] then
+  if once ~= '' and first[once] and string.sub(first[once], -1) == UNSENT then
+    results[#results + 1] = send_again(once, first[once], envelope)
+    first[once] = redis.call('GET', once)
+  elseif once ~= '' and first[once] then
     results[#results + 1] = {1, first[once]}
   elseif is_old then
     results[#results + 1] = {1, kept_at}
@@ -184,7 +202,7 @@ for at = HEAD + 1, #ARGV, FIELDS do
     if size > 0 then
       local given, follows = append(envelope, size)
       ttl = tonumber(ARGV[at + 2])
-      envelope = envelope .. encode(given, follows)
+      envelope = envelope .. encode(given, epoch, follows)
       answer = string.format('%d:%s', given, epoch)
       kept_at = answer
       if number ~= '' then
@@ -198,13 +216,15 @@ for at = HEAD + 1, #ARGV, FIELDS do
       redis.call('SET', once, answer, 'PX', window)
       first[once] = answer
     end
-    -- Redis may not allow the channel. What is in the stream by then stays there, so that is done: a repeat must not append
-    -- again.
+    -- Redis may not allow the channel. What is in the stream by then stays there: a repeat must not append again, and sends it.
     local received = redis.pcall(command, channel, envelope)
     local refused = type(received) == 'table' and received.err
     if refused and once ~= '' and size == 0 then
       redis.call('DEL', once)
       first[once] = false
+    elseif refused and once ~= '' then
+      first[once] = answer .. UNSENT
+      redis.call('SET', once, first[once], 'KEEPTTL')
     end
     results[#results + 1] = refused and {2, refused} or {0, answer}
   end
