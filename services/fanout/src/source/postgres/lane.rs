@@ -116,7 +116,9 @@ async fn publish_row(mouth: &Mouth, row: &Row) -> Outcome {
         }
     };
     match mouth.plan(event) {
-        Ok(plan) => {
+        Ok(mut plan) => {
+            // Each of many rows would wait for it until the command timeout.
+            mouth.publish().leave_out_unavailable(&mut plan);
             let ready = mouth.publish().room(plan).await;
             mouth.start(ready, None).await.outcome
         }
