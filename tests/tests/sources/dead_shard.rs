@@ -193,6 +193,49 @@ async fn an_outbox_goes_on_though_more_partitions_than_are_remembered_wait_for_a
     all_but_those_of_a_dead_shard(24_000, 3_000, 100).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_looks_each_second_for_a_row_of_a_dead_shard_that_another_node_works_on() {
+    const MEASURED: Duration = Duration::from_secs(5);
+    let (Some(server), Some(mut scene)) = (Postgres::start().await, Scene::start().await) else {
+        return;
+    };
+    let node = scene.node(&outbox::config(&server, "", "")).await;
+    let outbox = Outbox::of(&server).await;
+    scene.shard_dies(&node).await;
+    let insert = "INSERT INTO tidings_outbox (type, channels, data) VALUES ('task.created', ARRAY[$1], '[\"dead\", 0]')";
+    outbox.0.execute(insert, &[&scene.channels[DEAD]]).await.unwrap();
+    let retried = r#"tidings_source_events_total{source="shop",result="retried"}"#;
+    eventually("the row was tried", async || {
+        (node.metric(retried).await > 0.0).then_some(())
+    })
+    .await;
+    // What another node does that works on the row's shard of the table.
+    let lock = "SELECT pg_advisory_lock('tidings_outbox'::regclass::oid::int, lane) FROM tidings_outbox";
+    outbox.0.batch_execute(lock).await.unwrap();
+    let statements = async || -> i64 {
+        let ask =
+            "SELECT pg_stat_get_db_xact_commit(oid) FROM pg_database WHERE datname = current_database()";
+        outbox.0.query_one(ask, &[]).await.unwrap().get(0)
+    };
+    let before = statements().await;
+    tokio::time::sleep(MEASURED).await;
+    let count = statements().await - before;
+    // A round is two, and begins after 1 s at the latest, or at each poll.
+    assert!((2..100).contains(&count), "{count} in {MEASURED:?}");
+
+    outbox
+        .0
+        .batch_execute("SELECT pg_advisory_unlock_all()")
+        .await
+        .unwrap();
+    scene.cluster.nodes[DEAD].up();
+    outbox.settled().await;
+    assert_eq!(
+        published(&node, &scene.channels[DEAD]).await,
+        [("dead".to_owned(), 0)]
+    );
+}
+
 const PUBLISHED: &str = r#"tidings_source_events_total{source="jobs",result="published"}"#;
 
 /// A source that reads the stream `jobs`.
