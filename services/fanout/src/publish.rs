@@ -109,6 +109,24 @@ impl Plan {
         self.unavailable.iter().map(|(channel, _)| channel)
     }
 
+    /// Whether there is nothing to publish, and nothing to answer.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.targets.is_empty() && self.unavailable.is_empty()
+    }
+
+    /// Takes channels out, which then do not receive the event and are in no answer.
+    pub(crate) fn leave_out(&mut self, is_out: impl FnMut(&Channel) -> bool) -> Vec<Channel> {
+        let left_out: Vec<bool> = self.channels().map(is_out).collect();
+        if !left_out.contains(&true) {
+            return Vec::new();
+        }
+        let (mut target, mut broker_target) = (left_out.iter(), left_out.iter());
+        self.broker_targets
+            .retain(|_| broker_target.next() != Some(&true));
+        let out = self.targets.extract_if(.., |_| target.next() == Some(&true));
+        out.map(|target| target.channel).collect()
+    }
+
     fn size(&self) -> u32 {
         let size = self.event.data.len() + self.targets.len().saturating_mul(ROOM_PER_CHANNEL);
         u32::try_from(size).unwrap_or(ROOM).clamp(1, ROOM)
@@ -225,26 +243,19 @@ impl Publish {
         if !self.partial {
             return;
         }
-        let left_out: Vec<bool> = plan
-            .channels()
-            .map(|channel| self.is_unavailable(channel))
-            .collect();
-        if !left_out.contains(&true) {
+        let out = plan.leave_out(|channel| self.is_unavailable(channel));
+        if out.is_empty() {
             return;
         }
         let reason = match &*self.status.borrow() {
             Status::Away { reason } => reason.clone(),
             Status::Up => "its part of the bus is unavailable".to_owned(),
         };
-        let (mut target, mut broker_target) = (left_out.iter(), left_out.iter());
-        let out = plan.targets.extract_if(.., |_| target.next() == Some(&true));
-        let out = out.map(|target| {
+        let away = |channel| {
             let reason = reason.clone();
-            (target.channel, broker::Error::Away { reason })
-        });
-        plan.unavailable.extend(out);
-        plan.broker_targets
-            .retain(|_| broker_target.next() != Some(&true));
+            (channel, broker::Error::Away { reason })
+        };
+        plan.unavailable.extend(out.into_iter().map(away));
     }
 
     /// Counts an event that could not be read.

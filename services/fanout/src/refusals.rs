@@ -1,8 +1,11 @@
-//! Who was refused, and that nobody heard of an event, for the log: the same once a minute, however often it happens.
+//! Who was refused, what the bus refused, and that an event has no subscribers, for the log: the same once a minute, however
+//! often it happens.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
+use tidings_broker as broker;
+use tidings_core::Channel;
 use tokio::time::Instant;
 
 /// How long the same is not said again.
@@ -44,6 +47,20 @@ impl Refusals {
         }
     }
 
+    /// Notes that the bus refused a publication.
+    pub(crate) fn by_bus(&self, event_id: Option<&str>, channel: &Channel, error: &broker::Error) {
+        // One entry for all events and channels: a Redis that is full refuses them all.
+        if let Some(unsaid) = self.due(code(error), "BUS", Instant::now()) {
+            tracing::error!(
+                event.id = event_id,
+                channel.name = %channel,
+                %error,
+                unsaid,
+                "the bus refused a publication"
+            );
+        }
+    }
+
     /// Whether it is to be said, and how many were not.
     fn due(&self, key: &str, reason: &'static str, now: Instant) -> Option<u64> {
         let mut said = self.0.lock();
@@ -64,9 +81,32 @@ impl Refusals {
     }
 }
 
+/// What Redis calls its reason (`OOM`, `NOPERM`), so that one does not keep another out of the log; empty: it gave none.
+fn code(error: &broker::Error) -> &str {
+    let broker::Error::Refused { answer, .. } = error else {
+        return "";
+    };
+    let code = answer.split(':').next().unwrap_or_default().trim_matches('"');
+    let is_code = code.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if is_code { code } else { "" }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_of_the_bus_is_logged_by_its_code() {
+        let refused = |answer: &str| broker::Error::Refused {
+            peer: "redis".into(),
+            answer: answer.to_owned(),
+        };
+        assert_eq!(code(&refused("\"OOM\": command not allowed")), "OOM");
+        assert_eq!(code(&refused("ReadOnly: no writes")), "ReadOnly");
+        assert_eq!(code(&refused("some script failed")), "");
+        assert_eq!(code(&refused("")), "");
+        assert_eq!(code(&broker::Error::TooLong { size: 1 }), "");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn the_same_is_said_once_a_minute_with_how_many_there_were() {

@@ -18,7 +18,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use prometheus_client::registry::Registry;
 use tidings_auth::Key;
-use tidings_broker::{OrderedPublisher, redis::Pool};
+use tidings_broker::{self as broker, OrderedPublisher, redis::Pool};
 use tidings_core::Channel;
 use tidings_proto::fanout as proto;
 use tidings_runtime::{Shutdown, health::Component};
@@ -29,7 +29,7 @@ pub use self::config::{Config, Origin, check};
 use self::{metrics::Metrics, outcome::Outcome, postgres::relay::Relay, redis::consumer::Consumer};
 use crate::{
     grpc,
-    publish::{Plan, Publish, Ready},
+    publish::{Plan, Publish, Ready, Results},
 };
 
 /// Where sources put their events. Cheap to clone.
@@ -140,17 +140,30 @@ fn pause(refused: u32) -> Duration {
 /// One try to publish an event.
 struct Attempt {
     outcome: Outcome,
-    /// The channels that do not have the event.
-    channels: Vec<Channel>,
+    /// The channels where it failed.
+    failed: Vec<Channel>,
+    /// The channels where an earlier event failed, so that it was not sent.
+    behind: Vec<Channel>,
+    /// Whether some channels have the event.
+    is_partly_published: bool,
 }
 
 impl Attempt {
-    /// Nothing was published.
-    fn nothing(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            channels: Vec::new(),
+    fn of(results: Results) -> Self {
+        let mut attempt = Self {
+            outcome: Outcome::of(&results),
+            failed: Vec::new(),
+            behind: Vec::new(),
+            is_partly_published: false,
+        };
+        for (channel, result) in results {
+            match result {
+                Ok(_) => attempt.is_partly_published = true,
+                Err(broker::Error::Aborted { .. }) => attempt.behind.push(channel),
+                Err(_) => attempt.failed.push(channel),
+            }
         }
+        attempt
     }
 }
 
@@ -160,16 +173,13 @@ impl Mouth {
         &fanout.publish
     }
 
-    /// Decides about an event as about any backend's. What is known to be unavailable is not waited for.
+    /// Decides about an event as about any backend's.
     fn plan(&self, event: proto::Event) -> Result<Box<Plan>, Outcome> {
         let trace = grpc::own_trace(&event);
         let request = proto::PublishRequest { event: Some(event) };
         let key = Some(self.key.clone());
         match grpc::plan(self.publish(), request, key, trace, self.window) {
-            Ok((_, mut plan)) => {
-                self.publish().leave_out_unavailable(&mut plan);
-                Ok(plan)
-            }
+            Ok((_, plan)) => Ok(plan),
             Err(status) => Err(Outcome::refused(&status)),
         }
     }
@@ -184,15 +194,7 @@ impl Mouth {
         let started = span.in_scope(|| self.publish().start(ready, order, &span));
         let traced = span.clone();
         let work = async move {
-            let results = started.await;
-            let attempt = Attempt {
-                outcome: Outcome::of(&results),
-                channels: results
-                    .into_iter()
-                    .filter(|(_, result)| result.is_err())
-                    .map(|(channel, _)| channel)
-                    .collect(),
-            };
+            let attempt = Attempt::of(started.await);
             if attempt.outcome != Outcome::Done {
                 traced.record("otel.status_code", "ERROR");
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use redis::cmd;
+use redis::{aio::MultiplexedConnection, cmd};
 use serde_json::{Value, json};
 use tidings_broker::test_util::{RedisCluster, RedisServer};
 use tidings_tests::{CONFIG, Client, Launch, Postgres, Redis, Tidings, eventually, token};
@@ -194,6 +194,134 @@ async fn an_outbox_goes_on_though_more_partitions_than_are_remembered_wait_for_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_looks_each_second_for_a_row_of_a_dead_shard_that_another_node_works_on() {
+    const MEASURED: Duration = Duration::from_secs(5);
+    let (Some(server), Some(mut scene)) = (Postgres::start().await, Scene::start().await) else {
+        return;
+    };
+    let node = scene.node(&outbox::config(&server, "", "")).await;
+    let outbox = Outbox::of(&server).await;
+    scene.shard_dies(&node).await;
+    let insert = "INSERT INTO tidings_outbox (type, channels, data) VALUES ('task.created', ARRAY[$1], '[\"dead\", 0]')";
+    outbox.0.execute(insert, &[&scene.channels[DEAD]]).await.unwrap();
+    let retried = r#"tidings_source_events_total{source="shop",result="retried"}"#;
+    eventually("the row was tried", async || {
+        (node.metric(retried).await > 0.0).then_some(())
+    })
+    .await;
+    // What another node does that works on the row's shard of the table.
+    let lock = "SELECT pg_advisory_lock('tidings_outbox'::regclass::oid::int, lane) FROM tidings_outbox";
+    outbox.0.batch_execute(lock).await.unwrap();
+    let statements = async || -> i64 {
+        let ask =
+            "SELECT pg_stat_get_db_xact_commit(oid) FROM pg_database WHERE datname = current_database()";
+        outbox.0.query_one(ask, &[]).await.unwrap().get(0)
+    };
+    let before = statements().await;
+    tokio::time::sleep(MEASURED).await;
+    let count = statements().await - before;
+    // A round is two, and begins after 1 s at the latest, or at each poll.
+    assert!((2..100).contains(&count), "{count} in {MEASURED:?}");
+
+    outbox
+        .0
+        .batch_execute("SELECT pg_advisory_unlock_all()")
+        .await
+        .unwrap();
+    scene.cluster.nodes[DEAD].up();
+    outbox.settled().await;
+    assert_eq!(
+        published(&node, &scene.channels[DEAD]).await,
+        [("dead".to_owned(), 0)]
+    );
+}
+
+const PUBLISHED: &str = r#"tidings_source_events_total{source="jobs",result="published"}"#;
+
+/// A source that reads the stream `jobs`.
+fn stream_config(server: &Redis) -> String {
+    format!(
+        "{CONFIG}\n[[source]]\nname = \"jobs\"\n[source.redis]\nurl = \"{}\"\nstream = \"jobs\"\n",
+        server.url()
+    )
+}
+
+/// Adds entries to the stream at once, each with its channels and its data.
+async fn add(server: &Redis, entries: impl Iterator<Item = (Value, Value)>) -> MultiplexedConnection {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut stream = client.get_multiplexed_async_connection().await.unwrap();
+    let mut adds = redis::pipe();
+    for (channels, data) in entries {
+        let add = adds.cmd("XADD").arg(&["jobs", "*", "type", "task.created"]);
+        add.arg("channels").arg(channels.to_string());
+        add.arg("data").arg(data.to_string()).ignore();
+    }
+    adds.exec_async(&mut stream).await.unwrap();
+    stream
+}
+
+/// How many entries are not acknowledged.
+async fn pending(stream: &mut MultiplexedConnection) -> usize {
+    let mut ask = cmd("XPENDING");
+    ask.arg(&["jobs", "tidings"]);
+    let (count, ..): (usize, redis::Value, redis::Value, redis::Value) =
+        ask.query_async(stream).await.unwrap();
+    count
+}
+
+/// The numbers that were published to a channel, in order.
+async fn numbers(node: &Tidings, channel: &str) -> Vec<u64> {
+    let published = published(node, channel).await.into_iter();
+    published.map(|(_, number)| number).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_for_a_dead_shard_and_others_reaches_the_others_at_once_and_in_order() {
+    const ENTRIES: u64 = 2_000;
+    let (Some(server), Some(mut scene)) = (Redis::start(), Scene::start().await) else {
+        return;
+    };
+    let node = scene.node(&stream_config(&server)).await;
+    scene.shard_dies(&node).await;
+    let [first, dead, last] = scene.channels.clone().try_into().unwrap();
+    // Each entry has a channel of the one before it: what waits for the dead shard could hold up all of them, one by another.
+    let channels = [
+        json!([dead]),
+        json!([dead, first]),
+        json!([first, last]),
+        json!([last]),
+    ];
+    let entries = (0..ENTRIES).map(|number| (channels[number as usize % 4].clone(), json!(["all", number])));
+    let mut stream = add(&server, entries).await;
+    let of = |rest: [u64; 2]| {
+        (0..ENTRIES)
+            .filter(move |number| rest.contains(&(number % 4)))
+            .collect::<Vec<_>>()
+    };
+    for (channel, rest) in [(&first, [1, 2]), (&last, [2, 3])] {
+        eventually("a channel of a shard that is up has its events", async || {
+            (numbers(&node, channel).await.len() >= of(rest).len()).then_some(())
+        })
+        .await;
+        assert_eq!(numbers(&node, channel).await, of(rest), "in order");
+    }
+    assert_eq!(
+        pending(&mut stream).await as u64,
+        ENTRIES / 2,
+        "these wait for the dead shard"
+    );
+
+    scene.cluster.nodes[DEAD].up();
+    eventually("all are published", async || {
+        (pending(&mut stream.clone()).await == 0).then_some(())
+    })
+    .await;
+    for (channel, rest) in [(&dead, [0, 1]), (&first, [1, 2]), (&last, [2, 3])] {
+        assert_eq!(numbers(&node, channel).await, of(rest), "once and in order");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redis_stream_source_publishes_all_entries_but_those_of_a_dead_shard_of_the_redis_cluster() {
     const ENTRIES: usize = 6_000;
     let (Some(server), Some(mut scene)) = (Redis::start(), Scene::start().await) else {
@@ -206,55 +334,29 @@ async fn a_redis_stream_source_publishes_all_entries_but_those_of_a_dead_shard_o
         .filter(|name| cluster.owner(cluster.slot(name)) == DEAD)
         .take(500)
         .collect();
-    let config = format!(
-        "{CONFIG}\n[[source]]\nname = \"jobs\"\n[source.redis]\nurl = \"{}\"\nstream = \"jobs\"\n",
-        server.url()
-    );
-    let node = scene.node(&config).await;
+    let node = scene.node(&stream_config(&server)).await;
     scene.shard_dies(&node).await;
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut stream = client.get_multiplexed_async_connection().await.unwrap();
-    let mut entries = redis::pipe();
-    for number in 0..ENTRIES {
+    let entries = (0..ENTRIES).map(|number| {
         let channel = match number % 3 {
             DEAD => &dead[number / 3 % dead.len()],
             shard => &scene.channels[shard],
         };
-        let mut add = cmd("XADD");
-        add.arg(&["jobs", "*", "type", "task.created", "channels"])
-            .arg(json!([channel]).to_string())
-            .arg("data")
-            .arg(json!([channel, number / 3]).to_string());
-        entries.add_command(add).ignore();
-    }
-    entries.exec_async(&mut stream).await.unwrap();
-    let pending = async || -> usize {
-        let mut stream = stream.clone();
-        let (count, ..): (usize, redis::Value, redis::Value, redis::Value) = cmd("XPENDING")
-            .arg(&["jobs", "tidings"])
-            .query_async(&mut stream)
-            .await
-            .unwrap();
-        count
-    };
-    let metric = r#"tidings_source_events_total{source="jobs",result="published"}"#;
+        (json!([channel]), json!([channel, number / 3]))
+    });
+    let mut stream = add(&server, entries).await;
     eventually("the entries of the other shards are published", async || {
-        (node.metric(metric).await >= (ENTRIES - ENTRIES / 3) as f64).then_some(())
+        (node.metric(PUBLISHED).await >= (ENTRIES - ENTRIES / 3) as f64).then_some(())
     })
     .await;
     scene.cluster.nodes[DEAD].up();
     eventually("all are published", async || {
-        (node.metric(metric).await >= ENTRIES as f64 && pending().await == 0).then_some(())
+        (node.metric(PUBLISHED).await >= ENTRIES as f64 && pending(&mut stream).await == 0).then_some(())
     })
     .await;
     for shard in [0, 2] {
         let channel = &scene.channels[shard];
         assert_whole(&published(&node, channel).await, (ENTRIES / 3) as u64, |_| true);
     }
-    let numbers = published(&node, &dead[7])
-        .await
-        .into_iter()
-        .map(|(_, number)| number);
     let expected = (0..4).map(|round| round * 500 + 7);
-    assert_eq!(numbers.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    assert_eq!(numbers(&node, &dead[7]).await, expected.collect::<Vec<_>>());
 }

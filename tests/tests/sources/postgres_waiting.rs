@@ -80,6 +80,12 @@ async fn rows_that_are_refused_are_dead_lettered_and_other_partitions_go_on_thou
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(node.metric(RETRIED).await >= 9000.0, "each was tried four times");
+    let lines = node.logs().matches("the bus refused a publication").count() as u64;
+    let minutes = begin.elapsed().as_secs() / 60;
+    assert!(
+        (1..=2 + minutes).contains(&lines),
+        "{lines} lines for 12000 refusals"
+    );
     outbox.settled().await;
 }
 

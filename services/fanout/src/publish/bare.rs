@@ -88,7 +88,7 @@ impl Publish {
                 if let Err(error) = &result
                     && send::is_refusal(error)
                 {
-                    tracing::error!(channel.name = %channel, %error, "the bus refused a publication");
+                    self.refusals.by_bus(None, channel, error);
                 }
                 result.map_err(Error::Bus)
             })

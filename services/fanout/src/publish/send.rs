@@ -18,11 +18,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::{Error, Plan, Publish, Ready, Results};
-use crate::{
-    metrics::{EventResult, Metrics},
-    publish::is_duplicate,
-    routing::Form,
-};
+use crate::{metrics::EventResult, publish::is_duplicate, routing::Form};
 
 /// Up to this many channels a traced event has a span for each; beyond, one for all of them.
 const MAX_SPANS: usize = 16;
@@ -86,10 +82,32 @@ impl Publish {
                 .into_iter()
                 .map(|(channel, error)| (channel, Err(error)));
             let results: Results = channels.zip(sent).chain(unavailable).collect();
-            note(&publish.metrics, &results, &event_id, begun.elapsed(), &span);
+            publish.count(&results, &event_id, begun.elapsed(), &span);
             drop(room);
             results
         }
+    }
+
+    /// Counts what became of an event.
+    fn count(&self, results: &Results, event_id: &str, took: Duration, span: &Span) {
+        for (channel, result) in results {
+            self.metrics.publication(channel, result);
+        }
+        // Once per event. That the bus is unavailable the broker logs itself, once.
+        let refused = |result: &&(_, Result<_, _>)| matches!(&result.1, Err(error) if is_refusal(error));
+        if let Some((channel, Err(error))) = results.iter().find(refused) {
+            self.refusals.by_bus(Some(event_id), channel, error);
+        }
+        let failed = results.iter().filter(|(_, result)| result.is_err()).count();
+        if failed == 0 || failed < results.len() {
+            self.metrics.publish_duration.observe(took.as_secs_f64(), span);
+        }
+        self.metrics.event(match failed {
+            _ if is_duplicate(results) => EventResult::Duplicate,
+            0 => EventResult::Published,
+            _ if failed < results.len() => EventResult::Partly,
+            _ => EventResult::Failed,
+        });
     }
 
     /// Hands a publication to the bus for each of `targets`, now; the futures give the answers, in order.
@@ -186,28 +204,6 @@ pub(crate) fn whole(results: Results) -> Result<Results, Error> {
 
 fn failure(results: &Results) -> Option<&broker::Error> {
     results.iter().find_map(|(_, result)| result.as_ref().err())
-}
-
-/// Counts what became of an event.
-fn note(metrics: &Metrics, results: &Results, event_id: &str, took: Duration, span: &Span) {
-    for (channel, result) in results {
-        metrics.publication(channel, result);
-    }
-    // Once per event. That the bus is unavailable the broker logs itself, once.
-    let refused = |result: &&(_, Result<_, _>)| matches!(&result.1, Err(error) if is_refusal(error));
-    if let Some((channel, Err(error))) = results.iter().find(refused) {
-        tracing::error!(event.id = event_id, channel.name = %channel, %error, "the bus refused a publication");
-    }
-    let failed = results.iter().filter(|(_, result)| result.is_err()).count();
-    if failed == 0 || failed < results.len() {
-        metrics.publish_duration.observe(took.as_secs_f64(), span);
-    }
-    metrics.event(match failed {
-        _ if is_duplicate(results) => EventResult::Duplicate,
-        0 => EventResult::Published,
-        _ if failed < results.len() => EventResult::Partly,
-        _ => EventResult::Failed,
-    });
 }
 
 /// Whether the bus itself said no: it is neither unavailable, nor does the publication wait behind another.

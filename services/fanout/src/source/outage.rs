@@ -14,6 +14,17 @@ pub(super) struct Outage {
     due: Option<Instant>,
 }
 
+/// What a round found of the bus in which those events were to be tried that wait for it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Found {
+    /// An event found it unavailable.
+    pub(super) unavailable: bool,
+    /// An event that had waited for it was tried, and did not find it unavailable.
+    pub(super) went_on: bool,
+    /// Events still wait for it.
+    pub(super) waiting: bool,
+}
+
 impl Outage {
     pub(super) fn new(status: watch::Receiver<Status>) -> Self {
         Self {
@@ -38,6 +49,17 @@ impl Outage {
     pub(super) fn over(&mut self) {
         if self.due.take().is_some() {
             self.backoff = backoff();
+        }
+    }
+
+    /// Ends a round in which those events were to be tried that wait for the bus.
+    pub(super) fn end(&mut self, found: Found) {
+        // Where none of them could be tried, because another node has their rows, nothing is known of the bus: they are looked
+        // for as seldom as they are tried.
+        if found.unavailable || found.waiting && !found.went_on {
+            self.failed();
+        } else {
+            self.over();
         }
     }
 
@@ -118,5 +140,38 @@ mod tests {
         assert!(outage.due().unwrap() <= begin);
         outage.over();
         assert!(!outage.is_on());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rounds_that_can_try_nothing_that_waits_come_each_second_and_end_no_outage() {
+        let bus = watch::Sender::new(Status::Up);
+        let mut outage = Outage::new(bus.subscribe());
+        let elsewhere = Found {
+            waiting: true,
+            ..Found::default()
+        };
+        let begin = Instant::now();
+        for _ in 0..100 {
+            outage.begin();
+            outage.end(elsewhere);
+            assert!(outage.is_on());
+            assert!(!outage.ended().await);
+        }
+        let each = begin.elapsed() / 100;
+        assert!(each >= Duration::from_millis(450), "{each:?}");
+        outage.end(Found {
+            unavailable: true,
+            went_on: true,
+            waiting: true,
+        });
+        assert!(outage.is_on(), "another part is up");
+        outage.end(Found {
+            went_on: true,
+            ..elsewhere
+        });
+        assert!(!outage.is_on());
+        outage.failed();
+        outage.end(Found::default());
+        assert!(!outage.is_on(), "nothing waits any more");
     }
 }

@@ -1,13 +1,14 @@
 //! A Redis stream as a source: its entries are shared by all nodes that read it in one consumer group.
 //!
 //! [`place`] connects, [`stream`] speaks to Redis, [`entry`] makes an event of an entry, [`in_flight`] keeps those that are not
-//! done with in their order, and [`consumer`] decides what is done with each. `examine` looks at it for `tidings doctor`.
+//! done with in their order, [`round`] chooses those that are tried, and [`consumer`] decides what is done with each. `examine` looks at it for `tidings doctor`.
 
 pub(super) mod consumer;
 mod entry;
 mod examine;
 mod in_flight;
 pub(super) mod place;
+mod round;
 mod stream;
 
 use std::time::Duration;

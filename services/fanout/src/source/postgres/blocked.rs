@@ -1,10 +1,15 @@
 //! The partitions whose first row waits to be tried again. They are not read with the others, and hold up no other: only
 //! their first rows are, by id, a few at a time.
 //!
-//! What is remembered is bounded. Of partitions beyond the bound a lane remembers only up to which id they begin: the rows up
-//! to there, and the partitions that these belong to, are left out of what is read first, and gone through a few at a time.
+//! What is remembered is bounded. Of partitions beyond the bound a shard of the table remembers only up to which id they begin:
+//! the rows up to there, and the partitions that these belong to, are left out of what is read first, and gone through a batch
+//! at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    mem,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -13,6 +18,10 @@ use crate::source::pause;
 
 /// The most partitions that are remembered: about 2 MB.
 const MAX_PARTITIONS: usize = 20_000;
+
+/// How long a backlog of refused rows waits while there is no room to remember any of them, and what is due in a shard that
+/// another node has.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Partitions by their lanes and keys.
 #[derive(Default)]
@@ -26,6 +35,8 @@ pub(super) struct Blocked {
 struct Lane {
     partitions: HashMap<Key, Partition>,
     backlog: Option<Backlog>,
+    /// Another node had it when it was tried last: until when it is not tried again for what is due in it.
+    elsewhere: Option<Instant>,
 }
 
 struct Partition {
@@ -38,13 +49,26 @@ struct Partition {
     due: Instant,
 }
 
-/// The rows at the front of a lane among which are some of partitions that could not be remembered.
+/// The rows at the front of a shard among which are some of partitions that could not be remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Backlog {
     /// The id of the last of them.
     pub(super) end: i64,
     /// The id up to which they were tried again.
     pub(super) tried: i64,
+    /// Whether some of them wait for the bus. Otherwise all were refused.
+    waits: bool,
+    /// Whether some were found to wait since the first of them was tried last.
+    again_waits: bool,
+    /// When they may be tried again though none can be remembered.
+    due: Instant,
+}
+
+impl Backlog {
+    /// Whether a row is one of those of which some wait for the bus.
+    pub(super) fn waits_with(&self, row: i64) -> bool {
+        self.waits && row <= self.end
+    }
 }
 
 /// The most rows that are tried again at a time.
@@ -61,13 +85,27 @@ impl Lane {
         Some(*key)
     }
 
-    /// Leaves a row, whose partition is not remembered, to the backlog.
-    fn put_off(&mut self, row: i64) {
+    /// Leaves a row, whose partition is not remembered, to the backlog. `waits`: whether it waits for the bus.
+    fn put_off(&mut self, row: i64, waits: bool, now: Instant) {
         let backlog = self.backlog.get_or_insert(Backlog {
             end: i64::MIN,
             tried: i64::MIN,
+            waits: false,
+            again_waits: false,
+            due: now + PAUSE,
         });
         backlog.end = backlog.end.max(row);
+        backlog.waits |= waits;
+        backlog.again_waits |= waits;
+    }
+
+    /// When the next row that was refused is to be tried.
+    fn next(&self, has_room: bool, now: Instant) -> Option<Instant> {
+        let partitions = self.partitions.values().filter(|blocked| !blocked.waits);
+        let backlog = self.backlog.filter(|backlog| !backlog.waits);
+        let backlog = backlog.map(|backlog| if has_room { now } else { backlog.due });
+        let due = partitions.map(|blocked| blocked.due).chain(backlog).min()?;
+        Some(self.elsewhere.map_or(due, |until| due.max(until)))
     }
 }
 
@@ -99,17 +137,44 @@ impl Blocked {
     }
 
     /// When the next row that was refused is to be tried.
-    pub(super) fn next(&self) -> Option<Instant> {
-        let all = self.lanes.values().flat_map(|lane| lane.partitions.values());
-        all.filter(|holding| !holding.waits)
-            .map(|holding| holding.due)
-            .min()
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let lanes = self.lanes.values();
+        lanes.filter_map(|lane| lane.next(self.has_room(), now)).min()
     }
 
     /// Whether any row waits for the bus.
     pub(super) fn waits(&self) -> bool {
-        let mut lanes = self.lanes.values();
-        lanes.any(|lane| lane.backlog.is_some() || lane.partitions.values().any(|holding| holding.waits))
+        self.lanes.values().any(|lane| {
+            lane.backlog.is_some_and(|backlog| backlog.waits)
+                || lane.partitions.values().any(|blocked| blocked.waits)
+        })
+    }
+
+    /// Whether a partition waits for the bus.
+    pub(super) fn is_waiting(&self, lane: i16, key: Key) -> bool {
+        let blocked = self.lanes.get(&lane).and_then(|lane| lane.partitions.get(&key));
+        blocked.is_some_and(|blocked| blocked.waits)
+    }
+
+    /// Whether rows of a backlog are to be tried. `bus`: whether the bus is to be tried.
+    pub(super) fn is_due(&self, backlog: Backlog, bus: bool, now: Instant) -> bool {
+        if backlog.waits {
+            bus
+        } else {
+            // Without room for it, a row that is refused once more is not even counted.
+            self.has_room() || backlog.due <= now
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.count < MAX_PARTITIONS
+    }
+
+    /// Notes whether a shard could be had, or is another node's now: what is due in it is then tried there.
+    pub(super) fn entered(&mut self, lane: i16, entered: bool, now: Instant) {
+        if let Some(of) = self.lanes.get_mut(&lane) {
+            of.elsewhere = (!entered).then(|| now + PAUSE);
+        }
     }
 
     /// How often a row was refused.
@@ -134,17 +199,18 @@ impl Blocked {
 
     /// A partition of a lane stopped at a row.
     pub(super) fn hold(&mut self, lane: i16, key: Key, row: i64, stop: &Stop, now: Instant) {
+        let has_room = self.has_room();
         let of = self.lanes.entry(lane).or_default();
         if !of.partitions.contains_key(&key) {
             // Of a partition that was refused it has to be remembered how often: it takes the place of one that waits.
             let is_refused = matches!(stop, Stop::Again(_));
-            if self.count < MAX_PARTITIONS {
+            if has_room {
                 self.count += 1;
             } else if let Some(waits) = of.one_that_waits().filter(|_| is_refused) {
                 let forgotten = of.partitions.remove(&waits);
-                of.put_off(forgotten.map_or(i64::MIN, |holding| holding.row));
+                of.put_off(forgotten.map_or(i64::MIN, |blocked| blocked.row), true, now);
             } else {
-                return of.put_off(row);
+                return of.put_off(row, !is_refused, now);
             }
         }
         let fresh = || Partition {
@@ -171,8 +237,8 @@ impl Blocked {
     }
 
     /// The rows of a lane's backlog behind those that were tried before were tried, up to one; `None`: up to the end.
-    pub(super) fn tried(&mut self, lane: i16, from: Backlog, up_to: Option<i64>) {
-        let is_full = self.count >= MAX_PARTITIONS;
+    pub(super) fn tried(&mut self, lane: i16, from: Backlog, up_to: Option<i64>, now: Instant) {
+        let is_full = !self.has_room();
         let Some(of) = self.lanes.get_mut(&lane) else {
             return;
         };
@@ -180,6 +246,10 @@ impl Blocked {
             return;
         };
         backlog.tried = up_to.unwrap_or(i64::MIN);
+        backlog.due = now + PAUSE;
+        if up_to.is_none() {
+            backlog.waits = mem::take(&mut backlog.again_waits);
+        }
         // All of it was tried at once, and what stopped is remembered.
         let is_over = up_to.is_none() && from.tried == i64::MIN && backlog.end == from.end && !is_full;
         if is_over {
@@ -198,135 +268,4 @@ impl Blocked {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    const ALL: Quota = Quota {
-        refused: 100,
-        waiting: 100,
-    };
-
-    fn again() -> Stop {
-        Stop::Again("no".to_owned())
-    }
-
-    fn wait() -> Stop {
-        Stop::Wait("away".to_owned())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_partition_is_held_at_its_row_until_that_is_due_or_done() {
-        let mut blocked = Blocked::default();
-        let begin = Instant::now();
-        blocked.hold(7, 1, 1, &wait(), begin);
-        assert_eq!(
-            blocked.refused(7, 1, 1),
-            0,
-            "an outage of the bus is no fault of the row's"
-        );
-        blocked.hold(7, 1, 1, &again(), begin);
-        blocked.hold(7, 1, 1, &again(), begin);
-        let refused = |blocked: &Blocked, key, row| blocked.refused(7, key, row);
-        assert_eq!(
-            (
-                refused(&blocked, 1, 1),
-                refused(&blocked, 1, 2),
-                refused(&blocked, 2, 1)
-            ),
-            (2, 0, 0)
-        );
-        assert_eq!(blocked.keys(7), [1]);
-        assert!(blocked.keys(8).is_empty(), "it is in another lane");
-        assert!(blocked.due(7, ALL, begin).is_empty(), "it was refused just now");
-        assert_eq!(blocked.due(7, ALL, blocked.next().unwrap()), [(1, 1)]);
-        blocked.hold(7, 1, 2, &again(), begin);
-        assert_eq!(blocked.refused(7, 1, 2), 1, "the next row begins anew");
-        assert!(!blocked.release(7, 1), "it was refused");
-        assert!(blocked.is_empty());
-        blocked.hold(7, 2, 3, &again(), begin);
-        blocked.keep(&[6, 7]);
-        assert_eq!(blocked.keys(7), [2]);
-        blocked.keep(&[6]);
-        assert!(blocked.is_empty(), "others have done it");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rows_that_wait_for_the_bus_are_retried_in_turn_within_a_quota_of_their_own() {
-        let mut blocked = Blocked::default();
-        let now = Instant::now();
-        for key in 0..5 {
-            blocked.hold(0, key, key, &wait(), now);
-        }
-        blocked.hold(0, 9, 9, &again(), now);
-        let quota = Quota {
-            refused: 1,
-            waiting: 2,
-        };
-        let later = now + Duration::from_secs(1);
-        assert_eq!(blocked.due(0, quota, later), [(9, 9), (0, 0), (1, 1)]);
-        blocked.hold(0, 0, 0, &wait(), later);
-        blocked.hold(0, 1, 1, &wait(), later);
-        assert_eq!(blocked.due(0, quota, later), [(9, 9), (2, 2), (3, 3)]);
-        assert!(blocked.waits());
-        assert!(blocked.release(0, 2), "it had waited");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn partitions_beyond_the_bound_are_a_backlog_until_all_of_it_was_retried_and_there_is_room() {
-        let mut blocked = Blocked::default();
-        let now = Instant::now();
-        for key in 0..MAX_PARTITIONS as i64 {
-            blocked.hold(0, key, key, &again(), now);
-        }
-        assert_eq!(blocked.backlog(0), None);
-        blocked.hold(0, 0, 0, &again(), now);
-        assert_eq!(
-            blocked.refused(0, 0, 0),
-            2,
-            "a partition that is remembered is counted"
-        );
-        blocked.hold(0, -1, 30_000, &wait(), now);
-        let backlog = Backlog {
-            end: 30_000,
-            tried: i64::MIN,
-        };
-        assert_eq!(blocked.backlog(0), Some(backlog));
-        blocked.tried(0, backlog, Some(25_000));
-        assert_eq!(blocked.backlog(0).unwrap().tried, 25_000);
-        blocked.tried(0, blocked.backlog(0).unwrap(), None);
-        assert_eq!(blocked.backlog(0), Some(backlog), "there is no room yet");
-        blocked.release(0, 0);
-        blocked.hold(0, -1, 30_000, &wait(), now);
-        blocked.release(0, 1);
-        blocked.tried(0, backlog, None);
-        assert_eq!(blocked.backlog(0), None);
-        assert!(blocked.keys(0).contains(&-1));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn refused_rows_are_counted_though_all_that_is_remembered_waits_for_the_bus() {
-        let mut blocked = Blocked::default();
-        let now = Instant::now();
-        for key in 0..MAX_PARTITIONS as i64 {
-            blocked.hold(0, key, key, &wait(), now);
-        }
-        for _ in 0..2 {
-            blocked.hold(0, -1, 30_000, &again(), now);
-        }
-        assert_eq!(blocked.refused(0, -1, 30_000), 2);
-        assert_eq!(blocked.keys(0).len(), MAX_PARTITIONS);
-        let end = blocked.backlog(0).unwrap().end;
-        assert!(
-            !blocked.keys(0).contains(&end),
-            "one that waits is left to the backlog"
-        );
-        blocked.hold(1, 5, 5, &again(), now);
-        assert_eq!(
-            blocked.backlog(1).unwrap().end,
-            5,
-            "that lane has none that waits"
-        );
-    }
-}
+mod tests;

@@ -27,6 +27,22 @@ pub(super) struct Tries {
     pub(super) stopped: Option<(i64, Stop)>,
 }
 
+impl Tries {
+    /// The first row that was tried.
+    pub(super) fn first(&self) -> Option<i64> {
+        let done = self.done.iter().copied();
+        let dead = self.dead.iter().map(|dead| dead.id);
+        let stopped = self.stopped.iter().map(|(row, _)| *row);
+        done.chain(dead).chain(stopped).min()
+    }
+
+    /// Whether the first row did not find the bus unavailable.
+    pub(super) fn found_the_bus(&self) -> bool {
+        let refused = matches!(self.stopped, Some((_, Stop::Again(_))));
+        refused || !self.done.is_empty() || !self.dead.is_empty()
+    }
+}
+
 /// Why a partition does not go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -116,7 +132,9 @@ async fn publish_row(mouth: &Mouth, row: &Row) -> Outcome {
         }
     };
     match mouth.plan(event) {
-        Ok(plan) => {
+        Ok(mut plan) => {
+            // Each of many rows would wait for it until the command timeout.
+            mouth.publish().leave_out_unavailable(&mut plan);
             let ready = mouth.publish().room(plan).await;
             mouth.start(ready, None).await.outcome
         }

@@ -22,7 +22,12 @@ use super::{
     row::{Key, Row},
     table::{Dead, Error, Name, Rows, Table, in_time},
 };
-use crate::source::{Mouth, backoff, metrics::Tried, outage::Outage, signs::Signs};
+use crate::source::{
+    Mouth, backoff,
+    metrics::Tried,
+    outage::{Found, Outage},
+    signs::Signs,
+};
 
 /// How many lanes are worked on at a time.
 const AT_A_TIME: usize = 4;
@@ -41,19 +46,21 @@ pub(in crate::source) struct Relay {
     signs: Signs,
     bus: Outage,
     blocked: Blocked,
-    /// Whether rows that had waited for the bus were published in the last round.
+    /// Whether rows that had waited for the bus were tried in the last round and did not find it unavailable.
     recovers: bool,
     /// Published, and not deleted yet: what a session could not tell any more.
     owed: Vec<i64>,
 }
 
-/// One lane's work.
+/// The work on one shard of the table.
 struct Work {
     lane: i16,
+    /// Whether it could be had: another node may work on it.
+    entered: bool,
     partitions: Vec<(Key, Tries)>,
     /// The partitions whose rows were to be tried again and are gone.
     gone: Vec<Key>,
-    /// The lane's backlog before, and up to which row of it was tried again; `None`: up to its end.
+    /// The shard's backlog before, and up to which row of it was tried again; `None`: up to its end.
     backlog: Option<(Backlog, Option<i64>)>,
     /// Whether as many rows were read as may be.
     full: bool,
@@ -171,30 +178,27 @@ impl Relay {
 
     /// How long there is nothing to do that nobody notifies of.
     fn until_next(&self) -> Duration {
-        if self.blocked.waits() && !self.bus.is_on() {
-            return PAUSE;
-        }
-        let due = self
-            .blocked
-            .next()
-            .map(|due| due.saturating_duration_since(Instant::now()));
-        // What is due may be in a lane that another node works on.
+        let now = Instant::now();
+        let due = self.blocked.next(now);
+        let due = due.map(|due| due.saturating_duration_since(now));
+        // More may be due than is tried in a round.
         due.unwrap_or(self.config.poll).clamp(PAUSE, self.config.poll)
     }
 
-    /// Works once on each lane that has rows. Whether there may be more to do at once.
+    /// Works once on each shard of the table that has rows. Whether there may be more to do at once.
     async fn round(&mut self, table: &Table<'_>, shutdown: &Shutdown) -> Result<bool, Error> {
         self.pay(table).await?;
         self.bus.begin();
         let is_due = self.bus.due().is_none_or(|due| due <= Instant::now());
+        let is_partial = self.mouth.publish().is_partial();
         let mut lanes = table.waiting().await?;
         self.blocked.keep(&lanes);
-        // So that nodes do not go for the same lanes all the time.
+        // So that nodes do not go for the same shards all the time.
         lanes.shuffle(&mut rand::rng());
-        let (mut more, mut unavailable, mut recovers, mut failure) = (false, false, false, None);
+        let (mut more, mut found, mut failure) = (false, Found::default(), None);
         for lanes in lanes.chunks(AT_A_TIME) {
-            // Where it is all one, the rows of other lanes would only find the same.
-            let out = unavailable && !self.mouth.publish().is_partial();
+            // Where it is all one, the rows of other shards would only find the same.
+            let out = found.unavailable && !is_partial;
             if shutdown.is_requested() || failure.is_some() || out {
                 break;
             }
@@ -202,33 +206,47 @@ impl Relay {
             let works = works.map(|lane| self.lane(table, lane, is_due, shutdown));
             let works: Vec<_> = stream::iter(works).buffer_unordered(AT_A_TIME).collect().await;
             for work in works {
-                let told = work.told.is_ok();
                 more |= work.full;
-                for key in work.gone {
-                    self.blocked.release(work.lane, key);
-                }
-                for (key, tries) in work.partitions {
-                    unavailable |= matches!(tries.stopped, Some((_, Stop::Wait(_))));
-                    recovers |= self.note(work.lane, key, tries, told);
-                }
-                if let Some((backlog, up_to)) = work.backlog {
-                    self.blocked.tried(work.lane, backlog, up_to);
-                }
-                failure = failure.or(work.told.err());
+                failure = failure.or(self.settle(work, &mut found).err());
             }
         }
         // What is new and finds the bus unavailable puts off no further what waits for it.
-        if is_due && unavailable {
-            self.bus.failed();
-        } else if is_due {
-            self.bus.over();
+        if is_due {
+            // Of a bus that is unavailable as a whole, partitions do not remember it.
+            let all_wait = !is_partial && self.bus.is_on() && !lanes.is_empty();
+            found.waiting = all_wait || self.blocked.waits();
+            self.bus.end(found);
         }
-        more &= !unavailable || self.mouth.publish().is_partial();
-        self.recovers = recovers;
-        if self.blocked.is_empty() && !unavailable {
+        let may_go_on = !found.unavailable || is_partial;
+        self.recovers = found.went_on && may_go_on;
+        if self.blocked.is_empty() && !found.unavailable {
             self.signs.goes_on();
         }
-        failure.map_or(Ok(more || recovers), Err)
+        failure.map_or(Ok(more && may_go_on || self.recovers), Err)
+    }
+
+    /// Notes what became of a shard's rows.
+    fn settle(&mut self, work: Work, found: &mut Found) -> Result<(), Error> {
+        let lane = work.lane;
+        self.blocked.entered(lane, work.entered, Instant::now());
+        for key in work.gone {
+            // Another node has published it.
+            found.went_on |= self.blocked.release(lane, key);
+        }
+        let backlog = work.backlog.map(|(backlog, _)| backlog);
+        for (key, tries) in work.partitions {
+            let first = tries.first();
+            let had_waited = self.blocked.is_waiting(lane, key)
+                || first.is_some_and(|row| backlog.is_some_and(|backlog| backlog.waits_with(row)))
+                || self.is_out();
+            found.unavailable |= matches!(tries.stopped, Some((_, Stop::Wait(_))));
+            found.went_on |= had_waited && tries.found_the_bus();
+            self.note(lane, key, tries, work.told.is_ok());
+        }
+        if let Some((backlog, up_to)) = work.backlog {
+            self.blocked.tried(lane, backlog, up_to, Instant::now());
+        }
+        work.told
     }
 
     /// Takes a lane, if nobody else has it, and does its work. It is left only when the table knows what was published.
@@ -236,6 +254,7 @@ impl Relay {
     async fn lane(&self, table: &Table<'_>, lane: i16, is_due: bool, shutdown: &Shutdown) -> Work {
         let mut work = Work {
             lane,
+            entered: false,
             partitions: Vec::new(),
             gone: Vec::new(),
             backlog: None,
@@ -257,6 +276,7 @@ impl Relay {
         if !table.enter(lane).await? {
             return Ok(());
         }
+        work.entered = true;
         let until = Instant::now() + TERM;
         let over = || shutdown.is_requested() || Instant::now() >= until;
         let rows = self.read(table, is_due, work).await?;
@@ -274,8 +294,8 @@ impl Relay {
         table.leave(lane).await
     }
 
-    /// The rows of a lane that are to be tried: a batch of those that nothing holds up, and of those that were tried before
-    /// as many as are missing from the batch, or a few.
+    /// The rows of a shard that are to be tried: a batch of those that nothing holds up, and of those that were tried before
+    /// as many as are missing from the batch, or a few. Those that wait for the bus are tried when it is.
     async fn read(&self, table: &Table<'_>, is_due: bool, work: &mut Work) -> Result<Vec<Row>, Error> {
         let (lane, batch) = (work.lane, usize::from(self.config.batch));
         let (blocked, backlog) = (self.blocked.keys(lane), self.blocked.backlog(lane));
@@ -289,7 +309,8 @@ impl Relay {
             (false, true) => few,
             (false, false) => 0,
         };
-        let due = self.blocked.due(lane, Quota { refused, waiting }, Instant::now());
+        let now = Instant::now();
+        let due = self.blocked.due(lane, Quota { refused, waiting }, now);
         if !due.is_empty() {
             let ids: Vec<i64> = due.iter().map(|(_, row)| *row).collect();
             let again = table.again(lane, &ids).await?;
@@ -304,7 +325,9 @@ impl Relay {
             work.gone.extend(gone.map(|(key, _)| *key));
             rows.extend(again.rows);
         }
-        if let Some(backlog) = backlog {
+        // As many rows as of those that were refused, though they wait: rows that were committed late may be among them.
+        let bus = is_due || self.recovers;
+        if let Some(backlog) = backlog.filter(|backlog| self.blocked.is_due(*backlog, bus, now)) {
             let ids = (backlog.tried, backlog.end);
             let again = table.read(lane, &blocked, ids, refused).await?;
             let up_to = again.rows.last().filter(|_| again.more).map(|row| row.id);
@@ -323,8 +346,8 @@ impl Relay {
         Ok(())
     }
 
-    /// Remembers what became of a partition. `told`: the table knows, too. Whether it had waited for the bus and went on.
-    fn note(&mut self, lane: i16, key: Key, tries: Tries, told: bool) -> bool {
+    /// Remembers what became of a partition. `told`: the table knows, too.
+    fn note(&mut self, lane: i16, key: Key, tries: Tries, told: bool) {
         let Tries { done, dead, stopped } = tries;
         let moved = !done.is_empty() || !dead.is_empty();
         if told {
@@ -340,7 +363,9 @@ impl Relay {
         } else {
             self.owed.extend(done);
         }
-        let went_on = moved && self.blocked.release(lane, key);
+        if moved {
+            self.blocked.release(lane, key);
+        }
         if let Some((row, stop)) = stopped {
             let (Stop::Wait(why) | Stop::Again(why)) = &stop;
             self.signs.waits(why);
@@ -349,7 +374,6 @@ impl Relay {
                 self.blocked.hold(lane, key, row, &stop, Instant::now());
             }
         }
-        went_on
     }
 }
 

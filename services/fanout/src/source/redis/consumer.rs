@@ -4,13 +4,12 @@
 //! publish. What is in flight outlives the connection, so an answer is told once Redis is back. Only what is
 //! acknowledged is let go of; if this process dies, others claim the rest.
 //!
-//! **Order.** A round publishes in the order of the stream, and an entry that fails holds up those behind it that are for the
-//! same channels. So that nothing older comes later, a node that starts first waits for what others left, and one that was
+//! **Order.** A [`Round`] publishes in the order of the stream, and an entry that fails holds up those behind it in the channels
+//! that do not have it. So that nothing older comes later, a node that starts first waits for what others left, and one that was
 //! disconnected first fetches what it was given and did not receive.
 
 use std::{mem, time::Duration};
 
-use futures_util::{StreamExt as _, stream};
 use redis::{RedisError, aio::MultiplexedConnection};
 use tidings_runtime::{Shutdown, health::Component};
 use tokio::time::Instant;
@@ -18,17 +17,12 @@ use tokio::time::Instant;
 use super::{
     Config,
     entry::{Entry, EntryId},
-    in_flight::{HeldUp, InFlight, Next, Open},
+    in_flight::{InFlight, Next, Open},
     place::{BLOCK, Place},
+    round::Round,
     stream::{Claimed, Dead, Pending, Stream},
 };
-use crate::{
-    publish::Plan,
-    source::{self, Attempt, Mouth, backoff, metrics::Tried, outage::Outage, outcome::Outcome, signs::Signs},
-};
-
-/// How many of the entries in flight are published at a time.
-const AT_A_TIME: usize = 64;
+use crate::source::{self, Mouth, backoff, metrics::Tried, outage::Outage, outcome::Outcome, signs::Signs};
 
 /// How often a node that starts looks for what others left.
 const LOOK: Duration = Duration::from_millis(200);
@@ -294,65 +288,20 @@ impl Consumer {
         let now = Instant::now();
         self.bus.begin();
         let bus = self.bus.due();
-        let open = mem::take(&mut self.in_flight.open);
-        let (mut held, mut waiting) = (HeldUp::default(), Vec::new());
-        let (mouth, key) = (&self.mouth, &self.stream.key);
-        let order = mouth.publish().ordered();
-        let mut unavailable = false;
-        let due = open.into_values().filter_map(|open| {
-            let held_up = held.holds(open.channels.iter()) || open.due(bus, now) > now;
-            // What every channel that does not have it still waits for needs no try, however many entries that are.
-            let is_unavailable = |channel| mouth.publish().is_unavailable(channel);
-            let waits = open.next == Next::WithBus
-                && !open.channels.is_empty()
-                && open.channels.iter().all(is_unavailable);
-            if held_up || waits {
-                unavailable |= !held_up;
-                held.hold(open.channels.iter());
-                waiting.push(open);
-                return None;
-            }
-            let planned = plan(mouth, &open.entry, key);
-            if let Ok(plan) = &planned {
-                let channels = || plan.channels().chain(plan.unavailable());
-                if held.holds(channels()) {
-                    let channels = channels().cloned().collect();
-                    waiting.push(Open { channels, ..open });
-                    return None;
-                }
-                // Its part of the bus may be back before this round is over: nothing later must come first.
-                held.hold(plan.unavailable());
-            }
-            Some((open, planned))
-        });
-        let tried: Vec<_> = stream::iter(due)
-            .then(|(open, planned)| {
-                let planned = planned.map(|plan| mouth.publish().room(plan));
-                async move {
-                    match planned {
-                        Ok(room) => (open, Ok(room.await)),
-                        Err(outcome) => (open, Err(outcome)),
-                    }
-                }
-            })
-            .map(|(open, ready)| {
-                let started = ready.map(|ready| mouth.start(ready, Some(&order)));
-                async move {
-                    match started {
-                        Ok(started) => (open, started.await),
-                        Err(outcome) => (open, Attempt::nothing(outcome)),
-                    }
-                }
-            })
-            .buffered(AT_A_TIME)
-            .collect()
-            .await;
+        let entries = mem::take(&mut self.in_flight.open);
+        let mut round = Round::new(&self.mouth, &self.stream.key, bus, now);
+        let tried = round.publish(entries).await;
+        let Round {
+            waiting,
+            mut unavailable,
+            ..
+        } = round;
         for open in waiting {
             self.keep(open);
         }
-        for (open, Attempt { outcome, channels }) in tried {
+        for (open, outcome) in tried {
             unavailable |= matches!(outcome, Outcome::Wait(_));
-            self.settle(Open { channels, ..open }, outcome);
+            self.settle(open, outcome);
         }
         // Otherwise nothing that waited for it was tried, and what is new puts that off no further.
         if bus.is_none_or(|due| due <= now) {
@@ -393,7 +342,8 @@ impl Consumer {
                 self.signs.waits(&why);
                 open.next = Next::WithBus;
             }
-            Outcome::Behind => open.next = Next::Now,
+            // Where it failed before, it is tried when it was to be.
+            Outcome::Behind => {}
         }
         self.keep(open);
     }
@@ -406,15 +356,5 @@ impl Consumer {
 
     fn count(&self, tried: Tried) {
         self.mouth.metrics.count(&self.mouth.name, tried, 1);
-    }
-}
-
-fn plan(mouth: &Mouth, entry: &Entry, stream: &str) -> Result<Box<Plan>, Outcome> {
-    match entry.event(stream) {
-        Ok(event) => mouth.plan(event),
-        Err(why) => {
-            mouth.malformed();
-            Err(Outcome::Never(why))
-        }
     }
 }
