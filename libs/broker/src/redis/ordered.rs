@@ -197,15 +197,19 @@ impl Queues {
 /// As many as go into one command.
 fn first(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let mut bytes = 0;
-    // What has no key cannot be tried again, so it does not travel with what can.
-    let can_repeat = waiting.front().is_some_and(|it| it.target.once.is_some());
+    let kind = waiting.front().map(|it| kind(&it.target));
     let fits = waiting.iter().take(ITEMS).take_while(|it| {
         let fits = bytes == 0 || bytes + it.envelope.len() <= BYTES;
         bytes += it.envelope.len().max(1);
-        fits && it.target.once.is_some() == can_repeat
+        fits && Some(self::kind(&it.target)) == kind
     });
     let count = fits.count();
     waiting.drain(..count).collect()
+}
+
+/// What travels together: what has no key cannot be tried again, and what is kept is another script.
+fn kind(target: &Target) -> (bool, bool) {
+    (target.once.is_some(), target.retention.is_some())
 }
 
 impl Waiting {
@@ -260,7 +264,9 @@ async fn send(shared: Arc<Shared>, batches: Vec<Batch>) -> Vec<Batch> {
     let Some(deadline) = deadline else {
         return Vec::new();
     };
-    let together = |one: &Item<'_>, next: &Item<'_>| one.target.channel == next.target.channel;
+    let together = |one: &Item<'_>, next: &Item<'_>| {
+        one.target.channel == next.target.channel && kind(one.target) == kind(next.target)
+    };
     let results = shared.bus.attempt(&items, together, deadline).await;
     drop(items);
     let mut results = results.into_iter();

@@ -75,6 +75,7 @@ pub(super) struct Streams {
     keys: Keys,
     carry: Publish,
     publish: Script,
+    send: Script,
     read: Script,
     remove: Script,
 }
@@ -93,6 +94,7 @@ impl Streams {
             keys,
             carry,
             publish: script!("publish.lua"),
+            send: Script::new(include_str!("scripts/send.lua")),
             read: script!("read.lua"),
             remove: script!("remove.lua"),
         }
@@ -110,49 +112,55 @@ impl Streams {
         command
     }
 
-    /// Publishes items to their channel, in order and all at once. `evidence`: what was given in the stream.
+    /// Publishes items to their channel, in order and all at once: either all with a stream or all without. `evidence`: what was
+    /// given in the stream.
     pub(super) fn publish(&self, items: &[Item<'_>], evidence: &str, call: Call<'_>) -> Cmd {
-        if let [Item { target, envelope }] = items
-            && target.retention.is_none()
-            && target.once.is_none()
-        {
-            return self.send(&target.channel, envelope);
+        match items {
+            [Item { target, envelope }] if target.retention.is_none() && target.once.is_none() => {
+                self.send(&target.channel, envelope)
+            }
+            [Item { target, .. }, ..] if target.retention.is_none() => self.send_once(items, call),
+            _ => self.keep(items, evidence, call),
         }
+    }
+
+    /// Sends items that are kept in no stream, each once.
+    fn send_once(&self, items: &[Item<'_>], call: Call<'_>) -> Cmd {
         let channel = &items[0].target.channel;
-        let once = |item: &Item<'_>| {
-            let once = item.target.once.as_ref();
-            once.map(|once| self.keys.once(channel, &once.key))
-        };
+        // The top names the slot: there may be no other key.
+        let mut keys = vec![self.keys.top(channel)];
+        keys.extend(items.iter().filter_map(|item| self.once(item)));
+        let mut command = self.send.run(call, &keys);
+        command.arg(self.carry.command()).arg(self.keys.channel(channel));
+        for item in items {
+            command.arg(item.envelope);
+            self.arg_once(&mut command, item);
+        }
+        command
+    }
+
+    /// Publishes items into their stream and to its subscribers.
+    fn keep(&self, items: &[Item<'_>], evidence: &str, call: Call<'_>) -> Cmd {
+        let channel = &items[0].target.channel;
         let mut keys = vec![self.keys.top(channel), self.keys.stream(channel)];
-        keys.extend(items.iter().filter_map(once));
+        keys.extend(items.iter().filter_map(|item| self.once(item)));
         let mut command = self.publish.run(call, &keys);
         command
             .arg(self.carry.command())
             .arg(self.keys.channel(channel))
-            .arg(self.keys.stream(channel))
+            .arg(&keys[1])
             .arg(ms(REMEMBERED))
             .arg(new_epoch())
             .arg(call.generation)
             .arg(evidence);
-        for Item { target, envelope } in items {
-            let Target {
-                retention,
-                once,
-                version,
-                ..
-            } = target;
+        for item in items {
+            let retention = item.target.retention;
             command
-                .arg(envelope)
+                .arg(item.envelope)
                 .arg(retention.map_or(0, |retention| retention.size.get()))
                 .arg(retention.map_or(0, |retention| ms(retention.ttl)));
-            match once {
-                // A key without a window is not a valid command.
-                Some(once) => command
-                    .arg(self.keys.once(channel, &once.key))
-                    .arg(ms(once.window).max(1)),
-                None => command.arg("").arg(0),
-            };
-            match version {
+            self.arg_once(&mut command, item);
+            match &item.target.version {
                 Some(version) => command
                     .arg(format!("{:020}", version.number))
                     .arg(&*version.epoch),
@@ -160,6 +168,20 @@ impl Streams {
             };
         }
         command
+    }
+
+    /// The key of the answer to an item.
+    fn once(&self, item: &Item<'_>) -> Option<String> {
+        let once = item.target.once.as_ref();
+        once.map(|once| self.keys.once(&item.target.channel, &once.key))
+    }
+
+    fn arg_once(&self, command: &mut Cmd, item: &Item<'_>) {
+        match (self.once(item), &item.target.once) {
+            // A key without a window is not a valid command.
+            (Some(key), Some(once)) => command.arg(key).arg(ms(once.window).max(1)),
+            _ => command.arg("").arg(0),
+        };
     }
 
     /// Reads a part of a stream. `evidence`: what was given in it.

@@ -1,13 +1,13 @@
--- Publications of one caller to one channel, in their order: each once, into the stream, and to the subscribers.
+-- Publications of one caller to one channel with a stream, in their order: each once, into the stream, and to the subscribers.
 --
 -- KEYS: 1 the top; and where a slot of a Cluster is not just on its way here, the others, so that they are known to be here.
 -- ARGV: 1 PUBLISH or SPUBLISH, 2 the Redis channel, 3 the stream, 4 how long the top outlives its entries, 5 an epoch that
---       never was, 6 the generation of this Redis, 7 evidence: "offset:epoch:age,…" of what was given in the stream; then 7 for each publication:
---       its envelope, the most entries (0: no stream), how old they may be, the key of its answer ('': none) and how long that
+--       never was, 6 the generation of this Redis, 7 evidence: "offset:epoch:age,…" of what was given in the stream; then 7 for each
+--       publication: its envelope, the most entries, how old they may be, the key of its answer ('': none) and how long that
 --       is kept, a version of 20 digits and its series ('': none). Times are in milliseconds.
 -- Returns for each publication: 0 published, 1 nothing was done, because it or something as new was published before, or 2
--- Redis does not allow the channel: with a stream it is kept and has not reached the subscribers; and the answer:
--- "offset:epoch", "0:" without a stream, or what Redis said.
+-- Redis does not allow the channel: it is kept and has not reached the subscribers; and the answer: "offset:epoch", or what Redis
+-- said.
 local top, stream = KEYS[1], ARGV[3]
 local command, channel, outlives, new_epoch = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
 local generation, evidence = ARGV[6], ARGV[7]
@@ -32,7 +32,7 @@ local jump
 -- Whether the epoch is another one than before.
 local changed
 -- Where the stream is without what was only decided for a publication that then was none.
-local kept_at
+local kept_offset, kept_epoch
 
 -- The stream has lost something, or comes to its end. What is there stays, under another epoch.
 local function change_epoch()
@@ -44,8 +44,11 @@ end
 
 -- The generation of a process changes without any loss when it forgets whom it followed long ago.
 local function is_known()
+  if generations == generation or contains(generations, generation) then
+    return true
+  end
   local newest = string.match(generations, '^[^,]*')
-  return contains(generations, generation) or generation == string.match(newest, '^[^-]*')
+  return generation == string.match(newest, '^[^-]*')
 end
 
 local function load()
@@ -55,7 +58,7 @@ local function load()
   offset, epoch, kept_until, expires = tonumber(known[1]) or 0, known[2], tonumber(known[3]) or 0, tonumber(known[4]) or 0
   generations, jumps, epochs, born = known[5] or '', known[6] or '', known[7] or '', known[8] or ''
   version, series = known[9], known[10]
-  kept_at = string.format('%d:%s', offset, epoch or '')
+  kept_offset, kept_epoch = offset, epoch or ''
   local lost
   lost, epochs = compare(top, now, evidence, offset, epoch, jumps, epochs)
   if lost then
@@ -159,6 +162,41 @@ end
 -- Marks the answer to a publish that is in the stream and was not sent, because Redis did not allow the channel.
 local UNSENT = '!'
 
+-- The answers by their keys. All are read before anything is written: a key may be of another type.
+local first = {}
+for at = HEAD + 1, #ARGV, FIELDS do
+  local once = ARGV[at + 3]
+  if once ~= '' and first[once] == nil then
+    first[once] = redis.call('GET', once)
+  end
+end
+
+-- Appends a publication, whose arguments begin at `at`, to the stream and sends it. The result is as of the script.
+local function publish(at)
+  local envelope, once, number = ARGV[at], ARGV[at + 3], ARGV[at + 5]
+  local given, follows = append(envelope, ARGV[at + 1])
+  local answer = string.format('%d:%s', given, epoch)
+  kept_offset, kept_epoch = given, epoch
+  -- All is written before anything is sent: a Redis that is full, or a replica by now, refuses what writes, and what it has
+  -- sent by then would be sent again by each repeat.
+  if number ~= '' then
+    version, series = number, ARGV[at + 6]
+    redis.call('HSET', top, 'version', number, 'row', series)
+  end
+  if once ~= '' then
+    redis.call('SET', once, answer, 'PX', ARGV[at + 4])
+    first[once] = answer
+  end
+  -- Redis may not allow the channel. What is in the stream by then stays there: a repeat must not append again, and sends it.
+  local received = redis.pcall(command, channel, envelope .. encode(given, epoch, follows))
+  local refused = type(received) == 'table' and received.err
+  if refused and once ~= '' then
+    first[once] = answer .. UNSENT
+    redis.call('SET', once, first[once], 'KEEPTTL')
+  end
+  return refused and {2, refused} or {0, answer}
+end
+
 -- Sends what is in the stream already, under its position there. The result is as of the script.
 local function send_again(once, unsent, envelope)
   local answer = string.sub(unsent, 1, -1 - #UNSENT)
@@ -168,65 +206,29 @@ local function send_again(once, unsent, envelope)
     return {2, received.err}
   end
   redis.call('SET', once, answer, 'KEEPTTL')
+  first[once] = answer
   return {0, answer}
-end
-
-local first = {}
-for at = HEAD + 1, #ARGV, FIELDS do
-  local once = ARGV[at + 3]
-  if once ~= '' and first[once] == nil then
-    first[once] = redis.call('GET', once)
-  end
 end
 
 local results, ttl = {}, 0
 for at = HEAD + 1, #ARGV, FIELDS do
-  local envelope, size, once, window = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 3], ARGV[at + 4]
-  local number, its_series = ARGV[at + 5], ARGV[at + 6]
-  local answer, is_old = '0:', false
-  if size > 0 and not loaded and not (once ~= '' and first[once]) then
-    load()
-  end
-  if size > 0 and number ~= '' and loaded then
-    -- Versions are text of one length, because numbers here are not exact enough.
-    is_old = version and series == its_series and number <= version
-  end
-  if once ~= '' and first[once] and string.sub(first[once], -1) == UNSENT then
-    results[#results + 1] = send_again(once, first[once], envelope)
-    first[once] = redis.call('GET', once)
-  elseif once ~= '' and first[once] then
-    results[#results + 1] = {1, first[once]}
-  elseif is_old then
-    results[#results + 1] = {1, kept_at}
+  local once, number = ARGV[at + 3], ARGV[at + 5]
+  local answer = once ~= '' and first[once]
+  if answer and string.sub(answer, -#UNSENT) == UNSENT then
+    results[#results + 1] = send_again(once, answer, ARGV[at])
+  elseif answer then
+    results[#results + 1] = {1, answer}
   else
-    if size > 0 then
-      local given, follows = append(envelope, size)
+    if not loaded then
+      load()
+    end
+    -- Versions are text of one length, because numbers here are not exact enough.
+    if number ~= '' and version and series == ARGV[at + 6] and number <= version then
+      results[#results + 1] = {1, string.format('%d:%s', kept_offset, kept_epoch)}
+    else
+      results[#results + 1] = publish(at)
       ttl = tonumber(ARGV[at + 2])
-      envelope = envelope .. encode(given, epoch, follows)
-      answer = string.format('%d:%s', given, epoch)
-      kept_at = answer
-      if number ~= '' then
-        version, series = number, its_series
-        redis.call('HSET', top, 'version', number, 'row', its_series)
-      end
     end
-    -- All is written before anything is published: a Redis that is full, or a replica by now, refuses what writes, and what it
-    -- has published by then would be published again by each repeat.
-    if once ~= '' then
-      redis.call('SET', once, answer, 'PX', window)
-      first[once] = answer
-    end
-    -- Redis may not allow the channel. What is in the stream by then stays there: a repeat must not append again, and sends it.
-    local received = redis.pcall(command, channel, envelope)
-    local refused = type(received) == 'table' and received.err
-    if refused and once ~= '' and size == 0 then
-      redis.call('DEL', once)
-      first[once] = false
-    elseif refused and once ~= '' then
-      first[once] = answer .. UNSENT
-      redis.call('SET', once, first[once], 'KEEPTTL')
-    end
-    results[#results + 1] = refused and {2, refused} or {0, answer}
   end
 end
 if ttl > 0 then
