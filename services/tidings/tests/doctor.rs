@@ -237,6 +237,11 @@ fn what_is_used_is_among_what_is_documented() {
                 _ => continue,
             };
             let code = fs::read_to_string(&path).unwrap();
+            assert!(
+                !code.contains("Cmd::new()"),
+                "{}: a command whose name is not written as cmd(\"…\") is not seen here",
+                path.display()
+            );
             for call in code.split(begins).skip(1) {
                 let command = call.split(['\'', '"']).next().unwrap().to_lowercase();
                 let permission = match command.as_str() {
