@@ -1,66 +1,131 @@
 //! Cleans up after gateways whose lease has ended. Readers do not wait for it: they have not seen those members
 //! since the lease ended.
 //!
+//! Beside it, what a store needs that may have lost something: its generations are noted, and it is scrubbed.
+//!
 //! Its looks are also what tells a store that answers from one that does not: see the store's rule of outages. So it looks
 //! several times per length of the shortest lease.
 
 use std::time::Duration;
 
 use tidings_runtime::Shutdown;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     Presence,
     member::Lease,
     metrics::Metrics,
-    store::{self, Epoch, Scrub, Store},
+    store::{self, EndedAgain, Epoch, Scrub, Store},
+    unconfirmed::Unconfirmed,
 };
 
-/// How often to look, at most and at least: one command per replica and look, and one more where leaves are announced later.
+/// How often to look for ended leases, at most and at least. A look of a replica is one command, one more where leaves are
+/// announced later, and one for each lease with a write in doubt.
 const INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(200);
 
 /// Into how many looks the shortest lease is divided: a third of it without any counts as an outage.
 const LOOKS: u32 = 6;
 
-/// How many steps of a scrub are done per look.
+/// How many steps of a scrub are done per [`INTERVAL`].
 const SCRUBBED: usize = 20;
 
+/// Until shutdown is requested. What waits for a part of Redis that hangs delays nothing else: sweeps, generations and a scrub
+/// each go on by themselves.
 pub(crate) async fn run(presence: &Presence, shutdown: &Shutdown) {
-    let mut failing = false;
-    let mut wait = Duration::ZERO;
-    let mut scrub = None;
-    loop {
-        // A sweep that is dropped in the middle goes on at the next replica, or at the next start.
-        tokio::select! {
-            () = shutdown.requested() => return,
-            () = tokio::time::sleep(wait) => {}
-        }
-        let swept = tokio::select! {
-            () = shutdown.requested() => return,
-            swept = tidy(presence, &mut wait, &mut scrub) => swept,
-        };
-        match swept {
-            Ok(()) => failing = false,
-            Err(error) => {
-                // Once per outage: it is tried again every second.
-                if !failing {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot sweep ended leases, or announce leaves; trying on"
-                    );
-                }
-                failing = true;
-            }
-        }
+    let (unscrubbed, to_scrub) = watch::channel(None);
+    let upkeep = async {
+        tokio::join!(
+            sweep_ended(presence, unscrubbed),
+            note_generations(&presence.store),
+            scrub_lost(&presence.store, to_scrub),
+        )
+    };
+    tokio::select! {
+        () = shutdown.requested() => {}
+        // What is dropped in the middle goes on at the next replica, or at the next start.
+        _ = upkeep => {}
     }
 }
 
-/// Sweeps, announces what is due, and goes on with a scrub where one is. One that fails keeps not the others from it. `wait`
-/// becomes until when to look again.
+async fn sweep_ended(presence: &Presence, unscrubbed: watch::Sender<Option<Epoch>>) {
+    let mut outage = Outage::new("sweep ended leases, or announce leaves");
+    let mut wait = Duration::ZERO;
+    loop {
+        sleep(wait).await;
+        let swept = tidy(presence, &mut wait, &unscrubbed).await;
+        outage.note(swept);
+    }
+}
+
+async fn note_generations(store: &Store) {
+    let mut outage = Outage::new("note the generations of Redis, by which lost writes are noticed");
+    loop {
+        let noted = store.note_generations().await;
+        outage.note(noted);
+        sleep(INTERVAL).await;
+    }
+}
+
+/// Scrubs each store once that is to be scrubbed; pauses while none is.
+async fn scrub_lost(store: &Store, mut to_scrub: watch::Receiver<Option<Epoch>>) {
+    let mut outage = Outage::new("look for members without a lease");
+    let mut scrub: Option<Scrub> = None;
+    let mut done = None;
+    loop {
+        let is_due = |unscrubbed: &Option<Epoch>| unscrubbed.is_some() && *unscrubbed != done;
+        let due = to_scrub.wait_for(is_due).await.map(|unscrubbed| *unscrubbed);
+        // The sweeps have ended.
+        let Ok(Some(unscrubbed)) = due else { return };
+        let going_on = scrub.take().filter(|scrub| scrub.store() == unscrubbed);
+        let scrub = scrub.insert(going_on.unwrap_or_else(|| Scrub::new(unscrubbed)));
+        let more = scrub_some(store, scrub).await;
+        if matches!(more, Ok(false)) {
+            done = Some(unscrubbed);
+        }
+        outage.note(more.map(drop));
+        sleep(INTERVAL).await;
+    }
+}
+
+/// Some steps of a scrub; whether there may be more.
+async fn scrub_some(store: &Store, scrub: &mut Scrub) -> Result<bool, store::Error> {
+    for _ in 0..SCRUBBED {
+        if !store.scrub(scrub).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What fails again and again, logged once per outage.
+struct Outage {
+    what: &'static str,
+    failing: bool,
+}
+
+impl Outage {
+    const fn new(what: &'static str) -> Self {
+        Self { what, failing: false }
+    }
+
+    fn note(&mut self, result: Result<(), store::Error>) {
+        if let Err(error) = &result
+            && !self.failing
+        {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "cannot {}; retrying every second", self.what);
+        }
+        self.failing = result.is_err();
+    }
+}
+
+/// Sweeps, and announces what is due. One that fails keeps not the others from it. `wait` becomes until when to look again, and
+/// `unscrubbed` which store is to be scrubbed.
 async fn tidy(
     presence: &Presence,
     wait: &mut Duration,
-    scrub: &mut Option<Scrub>,
+    unscrubbed: &watch::Sender<Option<Epoch>>,
 ) -> Result<(), store::Error> {
     let Presence {
         store,
@@ -68,18 +133,14 @@ async fn tidy(
         unconfirmed,
         ..
     } = presence;
-    for lease in unconfirmed.leases() {
-        if store.end_again(&lease).await? {
-            unconfirmed.settle(&lease);
-        }
-    }
+    let ended_again = end_again(store, unconfirmed).await;
     let swept = match store.ended().await {
         Ok(ended) => {
             *wait = ended
                 .shortest
                 .map_or(INTERVAL, |shortest| (shortest / LOOKS).clamp(SHORTEST, INTERVAL));
-            let swept = sweep(store, metrics, &ended.leases).await;
-            swept.and(scrub_on(store, ended.unscrubbed, scrub).await)
+            unscrubbed.send_replace(ended.unscrubbed);
+            sweep(store, metrics, &ended.leases).await
         }
         Err(error) => {
             *wait = INTERVAL.min((*wait).max(SHORTEST));
@@ -87,23 +148,14 @@ async fn tidy(
         }
     };
     while store.settle().await? {}
-    swept
+    ended_again.and(swept)
 }
 
-/// Some steps of a scrub, where it is time for one.
-async fn scrub_on(
-    store: &Store,
-    unscrubbed: Option<Epoch>,
-    scrub: &mut Option<Scrub>,
-) -> Result<(), store::Error> {
-    let Some(unscrubbed) = unscrubbed else {
-        return Ok(());
-    };
-    let going_on = scrub.take().filter(|scrub| scrub.store() == unscrubbed);
-    let scrub = scrub.insert(going_on.unwrap_or_else(|| Scrub::new(unscrubbed)));
-    for _ in 0..SCRUBBED {
-        if !store.scrub(scrub).await? {
-            break;
+/// Has leases swept again that were over when something was written under them.
+async fn end_again(store: &Store, unconfirmed: &Unconfirmed) -> Result<(), store::Error> {
+    for lease in unconfirmed.leases() {
+        if store.end_again(&lease).await? == EndedAgain::WasSwept {
+            unconfirmed.ended_again(&lease);
         }
     }
     Ok(())
@@ -151,7 +203,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn a_member_that_was_written_after_its_lease_was_swept_is_swept_and_announced_as_leaving() {
+    async fn a_write_in_flight_that_lands_after_its_lease_was_swept_is_swept_and_announced_as_leaving() {
         let Some(server) = RedisServer::start() else {
             return;
         };
@@ -162,21 +214,56 @@ mod tests {
         } = &presence;
         let recorder = Recorder::new(&broker, &["tasks"]).await;
         let lease = attach(store, "g1", LONG).await;
-        unconfirmed.begin(&lease);
-        let (mut wait, mut scrub) = (Duration::ZERO, None);
-        tidy(&presence, &mut wait, &mut scrub).await.unwrap();
-        assert_eq!(unconfirmed.leases(), std::slice::from_ref(&lease), "it lives");
+        let mut wait = Duration::ZERO;
+        let unscrubbed = watch::Sender::new(None);
+        let write = unconfirmed.begin(&lease);
         leave(store, &lease).await;
+        // The sweeper looks while the command hangs.
+        for _ in 0..3 {
+            tidy(&presence, &mut wait, &unscrubbed).await.unwrap();
+        }
         let late = Member {
             announced: true,
             ..member(&channel("tasks"), "ada")
         };
         store.apply(&lease, joins([&late])).await.unwrap();
-        assert_eq!(news(&recorder).await, 1, "it was heard coming");
-        tidy(&presence, &mut wait, &mut scrub).await.unwrap();
+        assert_eq!(news(&recorder).await, 1, "it was announced as coming");
+        // And the handler is dropped before it knows what became of the lease.
+        drop(write);
+        tidy(&presence, &mut wait, &unscrubbed).await.unwrap();
         assert_eq!(news(&recorder).await, 1, "and goes");
+        assert_eq!(unconfirmed.leases(), [lease], "until it was swept once more");
+        tidy(&presence, &mut wait, &unscrubbed).await.unwrap();
         assert_eq!(unconfirmed.leases(), []);
         assert_eq!(keys(&server).await, [] as [String; 0]);
+    }
+
+    #[tokio::test]
+    async fn a_lease_with_a_write_in_doubt_is_ended_again_only_when_it_is_over() {
+        let Some(server) = RedisServer::start() else {
+            return;
+        };
+        let presence = Presence::new(
+            bare(&Broker::redis(&server.config()).unwrap()),
+            &mut Registry::default(),
+        );
+        let Presence {
+            store, unconfirmed, ..
+        } = &presence;
+        let lease = attach(store, "g1", LONG).await;
+        drop(unconfirmed.begin(&lease));
+        end_again(store, unconfirmed).await.unwrap();
+        store.renew(&lease, LONG).await.unwrap();
+        assert_eq!(unconfirmed.leases(), std::slice::from_ref(&lease));
+        unconfirmed.begin(&lease).confirm();
+        assert_eq!(
+            unconfirmed.leases(),
+            std::slice::from_ref(&lease),
+            "another write says nothing of the one in doubt"
+        );
+        store.end(&lease).await.unwrap();
+        end_again(store, unconfirmed).await.unwrap();
+        assert_eq!(unconfirmed.leases(), [lease], "it is still to be swept");
     }
 
     #[tokio::test]
