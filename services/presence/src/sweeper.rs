@@ -8,8 +8,12 @@
 
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, stream};
 use tidings_runtime::Shutdown;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     Presence,
@@ -27,6 +31,9 @@ const SHORTEST: Duration = Duration::from_millis(200);
 /// Into how many looks the shortest lease is divided: a third of it without any counts as an outage.
 const LOOKS: u32 = 6;
 
+/// How many leases are swept at once.
+const AT_ONCE: usize = 8;
+
 /// How many steps of a scrub are done per [`INTERVAL`].
 const SCRUBBED: usize = 20;
 
@@ -34,13 +41,13 @@ const SCRUBBED: usize = 20;
 /// each go on by themselves.
 pub(crate) async fn run(presence: &Presence, shutdown: &Shutdown) {
     let (unscrubbed, to_scrub) = watch::channel(None);
-    let upkeep = async {
+    let upkeep = Box::pin(async {
         tokio::join!(
             sweep_ended(presence, unscrubbed),
             note_generations(&presence.store),
             scrub_lost(&presence.store, to_scrub),
         )
-    };
+    });
     tokio::select! {
         () = shutdown.requested() => {}
         // What is dropped in the middle goes on at the next replica, or at the next start.
@@ -54,7 +61,7 @@ async fn sweep_ended(presence: &Presence, unscrubbed: watch::Sender<Option<Epoch
     loop {
         sleep(wait).await;
         let swept = tidy(presence, &mut wait, &unscrubbed).await;
-        outage.note(swept);
+        outage.note(&swept);
     }
 }
 
@@ -62,7 +69,7 @@ async fn note_generations(store: &Store) {
     let mut outage = Outage::new("note the generations of Redis, by which lost writes are noticed");
     loop {
         let noted = store.note_generations().await;
-        outage.note(noted);
+        outage.note(&noted);
         sleep(INTERVAL).await;
     }
 }
@@ -83,7 +90,7 @@ async fn scrub_lost(store: &Store, mut to_scrub: watch::Receiver<Option<Epoch>>)
         if matches!(more, Ok(false)) {
             done = Some(unscrubbed);
         }
-        outage.note(more.map(drop));
+        outage.note(&more);
         sleep(INTERVAL).await;
     }
 }
@@ -109,8 +116,8 @@ impl Outage {
         Self { what, failing: false }
     }
 
-    fn note(&mut self, result: Result<(), store::Error>) {
-        if let Err(error) = &result
+    fn note<T>(&mut self, result: &Result<T, store::Error>) {
+        if let Err(error) = result
             && !self.failing
         {
             let error = error as &dyn std::error::Error;
@@ -161,25 +168,29 @@ async fn end_again(store: &Store, unconfirmed: &Unconfirmed) -> Result<(), store
     Ok(())
 }
 
-/// Sweeps leases. What cannot be swept keeps nothing else from it; the first error is returned.
+/// Sweeps leases, some at once: one that cannot be swept, or waits for a part of the store that hangs, keeps no other from it.
+/// One of the errors is returned.
 async fn sweep(store: &Store, metrics: &Metrics, leases: &[Lease]) -> Result<(), store::Error> {
-    let mut result = Ok(());
-    for lease in leases {
-        result = result.and(sweep_lease(store, metrics, lease).await);
-    }
-    result
+    let sweeps: Vec<_> = leases
+        .iter()
+        .map(|lease| sweep_lease(store, metrics, lease))
+        .collect();
+    let swept = stream::iter(sweeps).buffer_unordered(AT_ONCE);
+    swept.fold(Ok(()), async |all, one| all.and(one)).await
 }
 
 async fn sweep_lease(store: &Store, metrics: &Metrics, lease: &Lease) -> Result<(), store::Error> {
     let mut members = 0;
     loop {
+        let began = Instant::now();
         let swept = store.sweep(lease).await?;
         metrics.swept.inc_by(swept.left.len() as u64);
         members += swept.left.len();
         if swept.done {
             break;
         }
-        if swept.failed && swept.left.is_empty() {
+        // The next look goes on, at other leases too. A part that refuses costs no time, so the rest is swept now.
+        if swept.failed && (swept.left.is_empty() || began.elapsed() >= INTERVAL) {
             tracing::debug!(gateway.id = %lease.gateway, %lease, members, "a part of the store is unavailable: swept later");
             return Ok(());
         }
@@ -199,7 +210,9 @@ mod tests {
     use super::*;
     use crate::{
         member::{GatewayId, Member},
-        store::fixture::{LONG, attach, bare, channel, joins, keys, leave, member, news},
+        store::fixture::{
+            LONG, attach, bare, channel, cluster, command, joins, keys, leave, member, news, on_node,
+        },
     };
 
     #[tokio::test]
@@ -291,5 +304,46 @@ mod tests {
         let swept = sweep(&store, &metrics, &leases).await;
         assert!(matches!(swept, Err(store::Error::Unavailable(_))), "{swept:?}");
         assert_eq!(store.ended().await.unwrap().leases, leases[..1]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hung_primary_of_a_cluster_delays_no_sweep_of_members_of_the_others() {
+        let Some(cluster) = cluster().await else {
+            return;
+        };
+        for node in &cluster.nodes {
+            command::<()>(node, &["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
+        }
+        let leases = cluster.owner(cluster.slot("tidings:{leases}"));
+        let (hung, alive) = ((leases + 1) % 3, (leases + 2) % 3);
+        let name = |node| on_node(&cluster, node, |n| format!("name{n}")).next().unwrap();
+        let (here, there) = (name(alive), name(hung));
+        let broker = Broker::redis(&cluster.config()).unwrap();
+        let recorder = Recorder::new(&broker, &[&here]).await;
+        let presence = Presence::new(bare(&broker), &mut Registry::default());
+        let store = &presence.store;
+        // The one that would be swept first is there.
+        for (gateway, name) in [("g1", &there), ("g2", &here)] {
+            let lease = attach(store, gateway, LONG).await;
+            let member = Member {
+                announced: true,
+                ..member(&channel(name), name)
+            };
+            store.apply(&lease, joins([&member])).await.unwrap();
+            store.end(&lease).await.unwrap();
+        }
+        assert_eq!(news(&recorder).await, 1);
+
+        cluster.nodes[hung].pause();
+        let (mut wait, unscrubbed) = (Duration::ZERO, watch::Sender::new(None));
+        tokio::select! {
+            biased;
+            // They take as long as an answer may.
+            _ = store.note_generations() => panic!("the sweep waits for the primary that hangs"),
+            _ = tidy(&presence, &mut wait, &unscrubbed) => panic!("the lease with members there cannot be swept"),
+            () = recorder.until(1) => {}
+        }
+        assert_eq!(news(&recorder).await, 1, "a leave");
+        cluster.nodes[hung].resume();
     }
 }

@@ -206,6 +206,17 @@ pub(crate) async fn cluster() -> Option<RedisCluster> {
     tokio::task::spawn_blocking(RedisCluster::start).await.unwrap()
 }
 
+/// Names whose keys are on a node.
+pub(crate) fn on_node<'a>(
+    cluster: &'a RedisCluster,
+    node: usize,
+    name: impl Fn(usize) -> String + 'a,
+) -> impl Iterator<Item = String> + 'a {
+    (0..)
+        .map(name)
+        .filter(move |name| cluster.owner(cluster.slot(name)) == node)
+}
+
 /// A configuration for a Cluster, under which nobody else keeps anything there.
 pub(crate) fn named(cluster: &RedisCluster, prefix: &str) -> Config {
     Config {

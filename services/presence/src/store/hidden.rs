@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
+use tokio_util::task::TaskTracker;
 
 use super::fixture::{LONG, attach, bare, command, on};
 
@@ -42,14 +43,15 @@ async fn hiding(server: &RedisServer) -> Config {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let url = format!("redis://{}", listener.local_addr().unwrap());
     let port = server.port();
-    tokio::spawn(async move {
+    let tasks = TaskTracker::new();
+    tasks.clone().spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
             let ((mut questions, mut asker), (mut answers, mut asked)) =
                 (client.into_split(), server.into_split());
             let ids = ids.clone();
-            tokio::spawn(async move { tokio::io::copy(&mut questions, &mut asked).await });
-            tokio::spawn(async move {
+            tasks.spawn(async move { tokio::io::copy(&mut questions, &mut asked).await });
+            tasks.spawn(async move {
                 let mut buffered = Vec::new();
                 while let Ok(1..) = answers.read_buf(&mut buffered).await {
                     let ready = hide(&mut buffered, &ids);

@@ -8,20 +8,9 @@ use tidings_core::Channel;
 
 use super::{
     Store,
-    fixture::{LONG, attach, bare, channel, cluster, command, ids, joins, news, seen},
+    fixture::{LONG, attach, bare, channel, cluster, command, ids, joins, news, on_node, seen},
 };
 use crate::member::{Change, Member, MemberId};
-
-/// Names whose keys are on a node.
-fn on_node<'a>(
-    cluster: &'a RedisCluster,
-    node: usize,
-    name: impl Fn(usize) -> String + 'a,
-) -> impl Iterator<Item = String> + 'a {
-    (0..)
-        .map(name)
-        .filter(move |name| cluster.owner(cluster.slot(name)) == node)
-}
 
 fn announced(name: &str, user: &str) -> Member {
     Member {
@@ -118,40 +107,4 @@ async fn the_channels_of_living_primaries_go_on_while_another_is_dead_and_the_re
     for lease in [lease, again] {
         super::fixture::leave(&store, &lease).await;
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_hung_primary_delays_no_sweep_of_members_of_the_others() {
-    let Some(cluster) = cluster().await else {
-        return;
-    };
-    for node in &cluster.nodes {
-        command::<()>(node, &["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await;
-    }
-    let leases = cluster.owner(cluster.slot("tidings:{leases}"));
-    let (hung, alive) = ((leases + 1) % 3, (leases + 2) % 3);
-    let name = on_node(&cluster, alive, |n| format!("room:{n}")).next().unwrap();
-    let user = on_node(&cluster, alive, |n| format!("ada{n}")).next().unwrap();
-    let broker = Broker::redis(&cluster.config()).unwrap();
-    let (store, recorder) = (bare(&broker), Recorder::new(&broker, &[&name]).await);
-    let lease = attach(&store, "g1", LONG).await;
-    let ada = announced(&name, &user);
-    store.apply(&lease, joins([&ada])).await.unwrap();
-    assert_eq!(news(&recorder).await, 1);
-
-    cluster.nodes[hung].pause();
-    store.end(&lease).await.unwrap();
-    let sweep = async {
-        assert_eq!(store.ended().await.unwrap().leases, std::slice::from_ref(&lease));
-        super::fixture::sweep(&store, &lease).await
-    };
-    let left = tokio::select! {
-        biased;
-        // It takes as long as an answer may.
-        _ = store.note_generations() => panic!("the sweep waits for the one that hangs"),
-        left = sweep => left,
-    };
-    assert_eq!(left, [ada.id()]);
-    assert_eq!(news(&recorder).await, 1);
-    cluster.nodes[hung].resume();
 }
