@@ -23,8 +23,8 @@ use crate::{
     unconfirmed::Unconfirmed,
 };
 
-/// How often to look for ended leases, at most and at least. A look of a replica is one command, one more where leaves are
-/// announced later, and one for each lease with a write in doubt.
+/// How often to look for ended leases, at most and at least. A look of a replica is one command, and one for each lease with a
+/// write in doubt. Everything else is done at the longer of the two intervals.
 const INTERVAL: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(200);
 
@@ -37,13 +37,14 @@ const AT_ONCE: usize = 8;
 /// How many steps of a scrub are done per [`INTERVAL`].
 const SCRUBBED: usize = 20;
 
-/// Until shutdown is requested. What waits for a part of Redis that hangs delays nothing else: sweeps, generations and a scrub
-/// each go on by themselves.
+/// Until shutdown is requested. What waits for a part of Redis that hangs delays nothing else: sweeps, leaves that are due,
+/// generations and a scrub each go on by themselves.
 pub(crate) async fn run(presence: &Presence, shutdown: &Shutdown) {
     let (unscrubbed, to_scrub) = watch::channel(None);
     let upkeep = Box::pin(async {
         tokio::join!(
             sweep_ended(presence, unscrubbed),
+            announce_due(&presence.store),
             note_generations(&presence.store),
             scrub_lost(&presence.store, to_scrub),
         )
@@ -56,12 +57,23 @@ pub(crate) async fn run(presence: &Presence, shutdown: &Shutdown) {
 }
 
 async fn sweep_ended(presence: &Presence, unscrubbed: watch::Sender<Option<Epoch>>) {
-    let mut outage = Outage::new("sweep ended leases, or announce leaves");
+    let mut outage = Outage::new("sweep ended leases");
     let mut wait = Duration::ZERO;
     loop {
         sleep(wait).await;
         let swept = tidy(presence, &mut wait, &unscrubbed).await;
         outage.note(&swept);
+    }
+}
+
+async fn announce_due(store: &Store) {
+    let mut outage = Outage::new("announce leaves that are due");
+    loop {
+        let more = store.settle().await;
+        outage.note(&more);
+        if !matches!(more, Ok(true)) {
+            sleep(INTERVAL).await;
+        }
     }
 }
 
@@ -127,8 +139,7 @@ impl Outage {
     }
 }
 
-/// Sweeps, and announces what is due. One that fails keeps not the others from it. `wait` becomes until when to look again, and
-/// `unscrubbed` which store is to be scrubbed.
+/// Sweeps what has ended. `wait` becomes until when to look again, and `unscrubbed` which store is to be scrubbed.
 async fn tidy(
     presence: &Presence,
     wait: &mut Duration,
@@ -154,7 +165,6 @@ async fn tidy(
             Err(error)
         }
     };
-    while store.settle().await? {}
     ended_again.and(swept)
 }
 
