@@ -32,7 +32,7 @@ async fn a_redis_that_hides_its_run_and_replication_ids_is_whole_and_outdates_no
     assert!(hidden.is_whole().await);
 }
 
-/// A configuration for the server, by way of somebody who replaces its IDs in all that it answers.
+/// A configuration for the server, by way of a proxy that replaces its IDs in all that it answers.
 async fn hiding(server: &RedisServer) -> Config {
     let info: String = command(server, &["INFO"]).await;
     let id = |name: &str| {
