@@ -86,9 +86,16 @@ async fn main() {
         used / MEMBERS as u64
     );
 
+    // All keys are looked at once in a store that is new.
+    let mut beats = tokio::time::interval(LEASE / 3);
+    while !command::<bool>(&server, &["HEXISTS", "tidings:{leases}", "scrubbed"]).await {
+        beats.tick().await;
+        for gateway in &mut gateways {
+            gateway.tell(Update::Heartbeat(Heartbeat {})).await;
+        }
+    }
     let commands = calls(&server).await;
     let began = Instant::now();
-    let mut beats = tokio::time::interval(LEASE / 3);
     while began.elapsed() < Duration::from_secs(10) {
         beats.tick().await;
         for gateway in &mut gateways {

@@ -205,14 +205,13 @@ impl Attachment {
             metrics.joins.inc_by(applied.joined.len() as u64);
             metrics.leaves.inc_by(applied.left.len() as u64);
         };
-        unconfirmed.begin(&held.lease);
+        let write = unconfirmed.begin(&held.lease);
         let applied = store.apply(&held.lease, changes).await?;
         count(&applied);
         held.untidy |= applied.untidy;
         let renewed = store.renew(&held.lease, held.length).await;
         if let Err(store::Error::Ended { lease }) = &renewed {
             // This came too late, perhaps after the sweep: take it back. What cannot be taken back now is swept.
-            unconfirmed.begin(lease);
             count(&store.apply(lease, undo).await?);
             store.end(lease).await?;
         }
@@ -220,7 +219,7 @@ impl Attachment {
             &renewed,
             Ok(()) | Err(store::Error::Ended { .. } | store::Error::Outdated { .. })
         ) {
-            unconfirmed.settle(&held.lease);
+            write.confirm();
         }
         renewed?;
         Ok(applied.failed.into_iter().collect())
@@ -307,6 +306,29 @@ mod tests {
             matches!(written, Err(Refusal::Store(store::Error::Unavailable(_)))),
             "{written:?}"
         );
+        assert_eq!(presence.unconfirmed.leases(), [lease]);
+    }
+
+    #[tokio::test]
+    async fn a_write_in_flight_whose_caller_is_dropped_leaves_its_lease_unconfirmed() {
+        let Some(server) = RedisServer::start() else {
+            return;
+        };
+        let store = Store::new(&Broker::redis(&server.config()).unwrap());
+        let presence = Presence::new(store, &mut Registry::default());
+        let (mut attachment, lease) = live(&presence).await;
+        let Phase::Live(mut held) = std::mem::replace(&mut attachment.phase, Phase::Over) else {
+            panic!("it is live");
+        };
+        {
+            let write = std::pin::pin!(attachment.write(&mut held, vec![Change::Joined(ada())]));
+            tokio::select! {
+                biased;
+                _ = write => panic!("Redis has answered at once"),
+                () = std::future::ready(()) => {}
+            }
+            assert_eq!(presence.unconfirmed.leases(), [], "it may still be confirmed");
+        }
         assert_eq!(presence.unconfirmed.leases(), [lease]);
     }
 

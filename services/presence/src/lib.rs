@@ -81,8 +81,8 @@ impl Presence {
         grpc::in_process::connect(self.internal(), shutdown.clone())
     }
 
-    /// Removes the members of gateways whose lease has ended, until shutdown is requested. Every replica runs
-    /// it, in every mode; together they report each leave once.
+    /// Removes the members of gateways whose lease has ended, announces leaves that are due, and notices when Redis may have lost
+    /// something, until shutdown is requested. Every replica runs it, in every mode; together they report each leave once.
     pub async fn run_sweeper(self, shutdown: Shutdown) {
         sweeper::run(&self, &shutdown).await;
     }

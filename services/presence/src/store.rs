@@ -17,7 +17,8 @@
 //!   and of a leave only after [`Options::leave_delay`], unless who left is back by then.
 //! - In a crowd, a channel with more than [`Options::crowd`] members, who comes is not announced, and who came so and leaves it
 //!   so is not either: that would be a message to each about each. Whoever was announced is announced as it leaves,
-//!   wherever; and nobody is announced as coming twice without leaving in between.
+//!   wherever; and nobody is announced as coming twice without leaving in between. After a store has lost who was, a known member
+//!   counts as announced where gateways compare whom subscribers know of, in channels with up to [`ANNOUNCED_MAX`] members.
 //! - What is counted is what is there: counts change in the same step as members do.
 //! - The log has each join and each leave once, in the order in which each channel changed.
 
@@ -36,6 +37,8 @@ mod crowd;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
+mod hidden;
+#[cfg(test)]
 mod leaving;
 #[cfg(test)]
 mod outages;
@@ -43,6 +46,8 @@ mod outages;
 mod parts;
 #[cfg(test)]
 mod rollback;
+#[cfg(test)]
+mod scrubbed;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -52,7 +57,9 @@ use tidings_core::{Channel, ClientId};
 use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 
 use answer::Renewed;
-pub use answer::{Announced, Applied, Ended, Epoch, Page, Scan, Scrub, Stats, Swept, Whereabouts};
+pub use answer::{
+    Announced, Applied, Ended, EndedAgain, Epoch, Page, Scan, Scrub, Stats, Swept, Whereabouts,
+};
 pub use log::{Event, Position};
 pub use options::{Options, Per};
 
@@ -81,10 +88,10 @@ pub enum Error {
         /// The lease.
         lease: Lease,
     },
-    /// Some of what was written under the lease may be missing, because a part of Redis was away, was restarted, or another
-    /// took over. What is there stays until the gateway has reported everyone again. Attaching again is the way on.
+    /// Some of what was written under the lease may be missing, because a part of Redis was unavailable, was restarted, or
+    /// another took over. What is there stays until the gateway has reported everyone again. Attaching again is the way on.
     #[error(
-        "a part of Redis was away, restarted or replaced, and may lack what was written under lease {lease}"
+        "a part of Redis was unavailable, restarted or replaced, and may lack what was written under lease {lease}"
     )]
     Outdated {
         /// The lease.
@@ -147,8 +154,9 @@ impl Store {
     ///
     /// Does not ask whether the lease still lives: [`renew`](Self::renew) afterwards, and when that says
     /// [`Error::Ended`], apply the same members as left and [`end`](Self::end) it again, so that nothing written too
-    /// late stays. Readers see nothing of it in between. Whoever is stopped before it has ended the lease again may
-    /// leave members behind that are never seen and not swept.
+    /// late stays. Readers see nothing of it in between, but subscribers may be notified of a join. A caller that is dropped
+    /// before that has to have the lease [ended again](Self::end_again): its members are in no answer, but are swept, and
+    /// announced as leaving, only then. Where its process dies, too, they stay until the next [scrub](Self::scrub).
     ///
     /// # Errors
     /// [`Error::Unavailable`]; some of the changes may have been made then, and all may be given again. Where only a part of
@@ -198,11 +206,11 @@ impl Store {
         }
     }
 
-    /// Ends a lease again that is over, so that it is swept once more; `false` while it lives.
+    /// Ends a lease again that is over, so that it is swept once more; and says what it was.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
-    pub async fn end_again(&self, lease: &Lease) -> Result<bool, Error> {
+    pub async fn end_again(&self, lease: &Lease) -> Result<EndedAgain, Error> {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.end_again(lease)),
             Backend::Redis(redis) => redis.end_again(lease).await,
@@ -218,6 +226,19 @@ impl Store {
         match &self.0 {
             Backend::Memory(memory) => Ok(memory.ended()),
             Backend::Redis(redis) => redis.ended().await,
+        }
+    }
+
+    /// Notes which generation each process of Redis is. After another one than before, which may have lost what was written last,
+    /// all leases are outdated. Waits for each process as long as for any command: a caller that must not be delayed by one that
+    /// hangs calls this apart from all else. Has to be called about once a second by one replica at least.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]; call it again.
+    pub async fn note_generations(&self) -> Result<(), Error> {
+        match &self.0 {
+            Backend::Memory(_) => Ok(()),
+            Backend::Redis(redis) => redis.note_generations().await,
         }
     }
 

@@ -4,12 +4,19 @@
 use std::{
     fs,
     net::TcpListener,
+    num::NonZeroU32,
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use tempfile::TempDir;
-use tidings_broker::test_util::RedisServer;
+use tidings_broker::{
+    Broker, Once, Query, Target, Version,
+    redis::{Config, RedisUrl},
+    test_util::{Recorder, RedisServer},
+};
+use tidings_core::{Channel, Format, Publication, Retention};
 
 /// Runs the doctor with `variables` in the environment: its exit code, and the lines that it prints.
 fn doctor(variables: &[(&str, &str)]) -> (i32, Vec<String>) {
@@ -156,12 +163,8 @@ fn a_user_that_lacks_permissions_fails_with_each_by_name() {
     assert_says(&lines, "FAIL", "&tidings:* (for SUBSCRIBE)");
 }
 
-#[test]
-fn a_user_with_what_is_documented_and_no_more_may_do_all_that_is_needed() {
-    let Some(server) = RedisServer::start() else {
-        return;
-    };
-    let documented = tidings_broker::redis::PERMISSIONS;
+/// The address of a server for a user with what is documented and no more.
+fn documented(server: &RedisServer) -> String {
     let mut words = vec![
         "ACL",
         "SETUSER",
@@ -171,12 +174,74 @@ fn a_user_with_what_is_documented_and_no_more_may_do_all_that_is_needed() {
         "~tidings:*",
         "&tidings:*",
     ];
-    words.extend(documented.split_whitespace());
-    cli(&server, &words);
-    let url = server.url().replace("redis://", "redis://tidings:secret@");
-    let (code, lines) = doctor(&[("REDIS_URL", &url)]);
+    words.extend(tidings_broker::redis::PERMISSIONS.split_whitespace());
+    cli(server, &words);
+    server.url().replace("redis://", "redis://tidings:secret@")
+}
+
+#[test]
+fn a_user_with_what_is_documented_and_no_more_may_do_all_that_is_needed() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let (code, lines) = doctor(&[("REDIS_URL", &documented(&server))]);
     assert_eq!(code, 0, "{lines:#?}");
     assert_says(&lines, "OK", "the user may do all that is needed");
+}
+
+/// What presence does has tests of its own, as such a user.
+#[tokio::test]
+async fn a_user_with_the_documented_permissions_may_publish_subscribe_and_read_streams() {
+    let Some(server) = RedisServer::start() else {
+        return;
+    };
+    let config = Config {
+        url: Some(RedisUrl::parse(&documented(&server)).unwrap()),
+        ..server.config()
+    };
+    let broker = Broker::redis(&config).unwrap();
+    let recorder = Recorder::new(&broker, &["tasks"]).await;
+    let channel = Channel::parse("tasks").unwrap();
+    let retention = Retention {
+        size: NonZeroU32::new(2).unwrap(),
+        ttl: Duration::from_secs(600),
+    };
+    let target = |key: &str| Target {
+        retention: Some(retention),
+        once: Some(Once {
+            key: key.into(),
+            window: Duration::from_secs(600),
+        }),
+        version: Some(Version {
+            number: 1,
+            epoch: key.into(),
+        }),
+        ..channel.clone().into()
+    };
+    let publication = Publication::new("1".into(), Format::Json, SystemTime::UNIX_EPOCH);
+    let publisher = broker.publisher();
+    for key in ["one", "two", "three", "three"] {
+        let mut published = publisher.publish(&[target(key)], &publication).await;
+        published.remove(0).unwrap();
+    }
+    publisher
+        .publish(&[channel.clone().into()], &publication)
+        .await
+        .remove(0)
+        .unwrap();
+    recorder.until(4).await;
+    let streams = broker.streams();
+    let query = Query {
+        since: None,
+        limit: 10,
+        reverse: true,
+        bytes: None,
+    };
+    let history = streams.read(&channel, retention, query, None).await.unwrap();
+    assert_eq!(history.top.offset, 3);
+    let positions = streams.positions(&[(&channel, Some(&history.top))]).await;
+    assert_eq!(positions[0].as_ref().unwrap(), &history.top);
+    streams.remove(&channel).await.unwrap();
 }
 
 #[test]
@@ -237,6 +302,11 @@ fn what_is_used_is_among_what_is_documented() {
                 _ => continue,
             };
             let code = fs::read_to_string(&path).unwrap();
+            assert!(
+                !code.contains("Cmd::new()"),
+                "{}: a command whose name is not written as cmd(\"…\") is not seen here",
+                path.display()
+            );
             for call in code.split(begins).skip(1) {
                 let command = call.split(['\'', '"']).next().unwrap().to_lowercase();
                 let permission = match command.as_str() {

@@ -6,22 +6,16 @@
 //! replicas, or for the first of them: nothing was lost. That is also what becomes of the former: an hour after its last
 //! replica has gone, a primary forgets whom it followed. So a stream that has met `RUN-HISTORY` knows `RUN`, too.
 
-use redis::{Cmd, RedisError, aio::ConnectionLike};
+use redis::{RedisError, aio::ConnectionLike};
 
 /// The digits of an ID that count. There are 40.
 const DIGITS: usize = 16;
 
 /// Asks a Redis, in one round trip.
 pub(super) async fn ask(connection: &mut impl ConnectionLike) -> Result<String, RedisError> {
-    let info = |section| {
-        let mut command = Cmd::new();
-        command.arg("INFO").arg(section);
-        command
-    };
     let mut questions = redis::Pipeline::with_capacity(2);
-    questions
-        .add_command(info("server"))
-        .add_command(info("replication"));
+    questions.cmd("INFO").arg("server");
+    questions.cmd("INFO").arg("replication");
     let (server, replication): (String, String) = questions.query_async(connection).await?;
     Ok(of(&(server + &replication)))
 }

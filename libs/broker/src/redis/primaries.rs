@@ -3,7 +3,7 @@
 use std::{collections::HashSet, future::Future, time::Duration};
 
 use futures_util::future::join_all;
-use redis::{Cmd, RedisError};
+use redis::RedisError;
 use tokio::time::timeout;
 
 use super::{
@@ -25,8 +25,24 @@ type Primary = (String, deadpool_redis::Pool);
 
 impl Pool {
     /// Which generation each process is that answers in time: another one than before may have lost what it had acknowledged.
-    /// What does not answer, or may not be asked, is left out.
+    /// What does not answer, may not be asked, or hides its IDs, is left out.
     pub async fn generations(&self, most: Duration) -> Vec<String> {
+        let answered = self
+            .ask_generations(most)
+            .await
+            .into_iter()
+            .filter_map(Result::ok);
+        // That there is none says nothing: it is the same before and after a restart.
+        answered.filter(|generation| !generation.is_empty()).collect()
+    }
+
+    /// Whether every process answers in time.
+    pub async fn is_whole(&self, most: Duration) -> bool {
+        self.ask_generations(most).await.iter().all(Result::is_ok)
+    }
+
+    /// The generation of each process, empty where it hides its IDs.
+    async fn ask_generations(&self, most: Duration) -> Vec<Result<String, RedisError>> {
         let asked = self.primaries().into_iter().map(async |(_, pool)| {
             in_time(most, async {
                 let mut connection = pool.get().await.map_err(no_connection)?;
@@ -34,12 +50,7 @@ impl Pool {
             })
             .await
         });
-        join_all(asked).await.into_iter().filter_map(Result::ok).collect()
-    }
-
-    /// Whether every process answers in time.
-    pub async fn is_whole(&self, most: Duration) -> bool {
-        self.generations(most).await.len() == self.primaries().len()
+        join_all(asked).await
     }
 
     /// Some more of the keys that match a pattern (as of `SCAN`), about as many as are found among `count`; `None` after the
@@ -67,14 +78,9 @@ impl Pool {
             Some((at, cursor)) if at == name => *cursor,
             _ => 0,
         };
-        let mut question = Cmd::new();
-        question
-            .arg("SCAN")
-            .arg(cursor)
-            .arg("MATCH")
-            .arg(pattern)
-            .arg("COUNT")
-            .arg(count);
+        let mut question = redis::cmd("SCAN");
+        question.arg(cursor).arg("MATCH").arg(pattern);
+        question.arg("COUNT").arg(count);
         let (cursor, keys): (u64, Vec<Vec<u8>>) = in_time(most, async {
             let mut connection = pool.get().await.map_err(no_connection)?;
             question.query_async(&mut connection).await

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use tidings_broker::redis::KeyScan;
-use tidings_core::ClientInfo;
+use tidings_core::{Channel, ClientInfo};
 
 use super::Per;
 use crate::member::{GatewayId, Lease, Member, MemberId};
@@ -97,6 +97,17 @@ pub(super) enum Renewed {
     Outdated,
 }
 
+/// What a lease was that was to be ended again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndedAgain {
+    /// Live: nothing was done.
+    Lives,
+    /// Over and not swept yet.
+    WasOver,
+    /// Over, swept and forgotten: it is swept once more.
+    WasSwept,
+}
+
 /// What there is to sweep.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Ended {
@@ -115,6 +126,8 @@ pub struct Scrub {
     pub(super) keys: KeyScan,
     /// Those that were found and are not done with.
     pub(super) pending: Vec<Vec<u8>>,
+    /// Channels with members under leases from before, and the cursor of the walk through each.
+    pub(super) channels: Vec<(Channel, u64)>,
 }
 
 impl Scrub {
@@ -125,6 +138,7 @@ impl Scrub {
             store,
             keys: KeyScan::default(),
             pending: Vec::new(),
+            channels: Vec::new(),
         }
     }
 

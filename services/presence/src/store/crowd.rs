@@ -1,9 +1,12 @@
 //! Channels with so many members that nobody is announced to all the others. One suite, as in `contract.rs`.
 
+use std::collections::BTreeSet;
+
 use tidings_broker::{Broker, Incoming, test_util::Recorder};
+use tidings_core::{ClientId, ClientInfo};
 
 use super::{
-    Options, Per, Store,
+    ANNOUNCED_MAX, Options, Per, Store,
     fixture::{BARE, LONG, attach, channel, joins, leave, member, on_each_bus, sweep},
 };
 use crate::member::{Change, Member};
@@ -14,6 +17,8 @@ on_each_bus!(
     whoever_leaves_what_was_a_crowd_is_announced,
     a_user_that_came_to_a_crowd_goes_as_it_came_with_its_last_client,
     a_crowd_is_counted_and_listed_like_any_channel_and_swept_in_silence,
+    known_members_of_a_large_channel_count_as_announced_after_redis_lost_them,
+    known_members_beyond_those_that_are_compared_come_to_a_large_channel_unannounced,
 );
 
 /// With this many a channel is none yet.
@@ -129,6 +134,50 @@ async fn a_crowd_is_counted_and_listed_like_any_channel_and_swept_in_silence(bro
     assert_eq!(recorder.heard().await.len(), CROWD);
 }
 
+async fn known_members_of_a_large_channel_count_as_announced_after_redis_lost_them(broker: Broker) {
+    for per in [Per::Client, Per::User] {
+        let (store, recorder) = (store(&broker, per), Recorder::new(&broker, &["tasks"]).await);
+        let lease = attach(&store, "g1", LONG).await;
+        // Any of them may have been announced, before the channel was large.
+        let (known, late) = (several(2 * CROWD), announced("late"));
+        store.apply(&lease, knows(&known)).await.unwrap();
+        store.apply(&lease, joins([&late])).await.unwrap();
+        assert_eq!(recorder.heard().await, []);
+        let compared = store.announced(&channel("tasks")).await.unwrap().members;
+        let clients = |infos: Vec<ClientInfo>| infos.into_iter().map(|info| info.client).collect();
+        let (compared, expected): (BTreeSet<ClientId>, BTreeSet<ClientId>) = (
+            clients(compared),
+            known.iter().map(|member| member.info.client).collect(),
+        );
+        assert_eq!(compared, expected, "no subscriber is sent a leave of these");
+        let last = &known[2 * CROWD - 1];
+        store
+            .apply(&lease, vec![Change::Left(last.id()), Change::Left(late.id())])
+            .await
+            .unwrap();
+        assert_eq!(recorder.heard().await, [went(last)]);
+        leave(&store, &lease).await;
+    }
+}
+
+async fn known_members_beyond_those_that_are_compared_come_to_a_large_channel_unannounced(broker: Broker) {
+    let (store, recorder) = (
+        store(&broker, Per::Client),
+        Recorder::new(&broker, &["tasks"]).await,
+    );
+    let lease = attach(&store, "g1", LONG).await;
+    let known = several(ANNOUNCED_MAX);
+    store.apply(&lease, knows(&known)).await.unwrap();
+    let beyond = announced("beyond");
+    store.apply(&lease, knows([&beyond])).await.unwrap();
+    store
+        .apply(&lease, vec![Change::Left(beyond.id())])
+        .await
+        .unwrap();
+    assert_eq!(recorder.heard().await, []);
+    leave(&store, &lease).await;
+}
+
 fn store(broker: &Broker, per: Per) -> Store {
     Store::with(
         broker,
@@ -138,6 +187,11 @@ fn store(broker: &Broker, per: Per) -> Store {
             ..BARE
         },
     )
+}
+
+/// As a gateway reports members that another store had.
+fn knows<'a>(members: impl IntoIterator<Item = &'a Member>) -> Vec<Change> {
+    members.into_iter().cloned().map(Change::Known).collect()
 }
 
 /// Each somebody else, as two crowds are.

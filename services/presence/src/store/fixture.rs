@@ -9,7 +9,7 @@ use bytes::Bytes;
 use redis::FromRedisValue;
 use tidings_broker::{
     Broker, Incoming,
-    redis::Config,
+    redis::{Config, PERMISSIONS, RedisUrl},
     test_util::{Recorder, RedisCluster, RedisServer},
 };
 use tidings_core::{Channel, ClientId, ClientInfo};
@@ -21,8 +21,8 @@ use crate::member::{Change, GatewayId, Lease, Member, MemberId};
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 pub(crate) const SHORT: Duration = Duration::from_millis(600);
 
-/// Makes each rule, which is given a bus and leaves nothing behind, a test of the memory store and a test of Redis, and all
-/// together one of a Cluster.
+/// Makes each rule, which is given a bus and leaves nothing behind, a test of the memory store and a test of Redis, as a user
+/// with the documented permissions, and all together one of a Cluster.
 macro_rules! on_each_bus {
     ($($rule:ident),+ $(,)?) => {
         mod in_memory {
@@ -35,7 +35,8 @@ macro_rules! on_each_bus {
             $(#[tokio::test]
             async fn $rule() {
                 let Some(server) = tidings_broker::test_util::RedisServer::start() else { return };
-                super::$rule(tidings_broker::Broker::redis(&server.config()).unwrap()).await;
+                let config = $crate::store::fixture::as_documented(&server).await;
+                super::$rule(tidings_broker::Broker::redis(&config).unwrap()).await;
                 let left = $crate::store::fixture::keys(&server).await;
                 assert_eq!(left, [] as [String; 0], "left behind");
             })+
@@ -85,6 +86,26 @@ pub(crate) async fn command<T: FromRedisValue>(server: &RedisServer, words: &[&s
         .query_async(&mut connection)
         .await
         .unwrap()
+}
+
+/// A configuration for a server, as a user `tidings` with the permissions that are documented and no others.
+pub(crate) async fn as_documented(server: &RedisServer) -> Config {
+    let user = [
+        "ACL",
+        "SETUSER",
+        "tidings",
+        "on",
+        ">secret",
+        "~tidings:*",
+        "&tidings:*",
+    ];
+    let words: Vec<&str> = user.into_iter().chain(PERMISSIONS.split_whitespace()).collect();
+    command::<()>(server, &words).await;
+    let url = server.url().replace("redis://", "redis://tidings:secret@");
+    Config {
+        url: Some(RedisUrl::parse(&url).unwrap()),
+        ..server.config()
+    }
 }
 
 /// All keys but the leases, of which nothing is left but when the store was asked and began.
@@ -183,6 +204,17 @@ pub(crate) fn ids(ids: &[MemberId]) -> BTreeSet<MemberId> {
 /// A Redis Cluster, started without holding up the other tests. `None` where there is no Redis.
 pub(crate) async fn cluster() -> Option<RedisCluster> {
     tokio::task::spawn_blocking(RedisCluster::start).await.unwrap()
+}
+
+/// Names whose keys are on a node.
+pub(crate) fn on_node<'a>(
+    cluster: &'a RedisCluster,
+    node: usize,
+    name: impl Fn(usize) -> String + 'a,
+) -> impl Iterator<Item = String> + 'a {
+    (0..)
+        .map(name)
+        .filter(move |name| cluster.owner(cluster.slot(name)) == node)
 }
 
 /// A configuration for a Cluster, under which nobody else keeps anything there.

@@ -16,8 +16,8 @@ use tidings_core::{Channel, ClientId};
 
 use self::state::{News, State};
 use super::{
-    Announced, Applied, Changes, Ended, Epoch, Event, Options, Page, Position, Renewed, Scan, Stats, Swept,
-    Whereabouts,
+    Announced, Applied, Changes, Ended, EndedAgain, Epoch, Event, Options, Page, Position, Renewed, Scan,
+    Stats, Swept, Whereabouts,
 };
 use crate::member::{GatewayId, Lease, Member};
 
@@ -75,7 +75,7 @@ impl Memory {
         result
     }
 
-    pub(super) fn end_again(&self, lease: &Lease) -> bool {
+    pub(super) fn end_again(&self, lease: &Lease) -> EndedAgain {
         self.0.state.lock().leases.end_again(lease)
     }
 

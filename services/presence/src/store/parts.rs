@@ -8,20 +8,9 @@ use tidings_core::Channel;
 
 use super::{
     Store,
-    fixture::{LONG, attach, bare, channel, cluster, command, ids, joins, news, seen},
+    fixture::{LONG, attach, bare, channel, cluster, command, ids, joins, news, on_node, seen},
 };
 use crate::member::{Change, Member, MemberId};
-
-/// Names whose keys are on a node.
-fn on_node<'a>(
-    cluster: &'a RedisCluster,
-    node: usize,
-    name: impl Fn(usize) -> String + 'a,
-) -> impl Iterator<Item = String> + 'a {
-    (0..)
-        .map(name)
-        .filter(move |name| cluster.owner(cluster.slot(name)) == node)
-}
 
 fn announced(name: &str, user: &str) -> Member {
     Member {

@@ -52,7 +52,7 @@ use redis::{Cmd, FromRedisValue, Pipeline, Value};
 use tidings_broker::redis::{Pool, channel_name};
 use tidings_core::{Channel, ClientId};
 
-use super::{Ended, Epoch, Error, Options, Renewed};
+use super::{Ended, EndedAgain, Epoch, Error, Options, Renewed};
 use crate::member::{GatewayId, Lease};
 
 /// What a lease is taken for in a process that knows of none, in milliseconds: what it is by default.
@@ -170,6 +170,7 @@ struct Scripts {
     end_again: Script,
     live: Script,
     ended: Script,
+    generations: Script,
     apply: Script,
     places: Script,
     page: Script,
@@ -196,7 +197,8 @@ impl Scripts {
             supersede: script!("judge", "supersede"),
             end_again: script!("judge", "end_again"),
             live: script!("judge", "live"),
-            ended: script!("judge", "generations", "ended"),
+            ended: script!("judge", "ended"),
+            generations: script!("judge", "generations"),
             apply: script!("field", "apply"),
             places: script!("places"),
             page: script!("page"),
@@ -270,25 +272,34 @@ impl Redis {
         self.one(None, end).await
     }
 
-    pub(super) async fn end_again(&self, lease: &Lease) -> Result<bool, Error> {
-        self.on_leases(&self.scripts.end_again, &[&lease.to_string()])
-            .await
+    pub(super) async fn end_again(&self, lease: &Lease) -> Result<EndedAgain, Error> {
+        let was: u8 = self
+            .on_leases(&self.scripts.end_again, &[&lease.to_string()])
+            .await?;
+        Ok(match was {
+            0 => EndedAgain::Lives,
+            1 => EndedAgain::WasOver,
+            _ => EndedAgain::WasSwept,
+        })
     }
 
     pub(super) async fn ended(&self) -> Result<Ended, Error> {
-        let generations = self.pool.generations(TIMEOUT).await;
-        let longest = self.longest();
-        let args: Vec<&str> = std::iter::once(&longest)
-            .chain(&generations)
-            .map(String::as_str)
-            .collect();
         let (leases, shortest, unscrubbed): (Vec<String>, u64, u64) =
-            self.on_leases(&self.scripts.ended, &args).await?;
+            self.on_leases(&self.scripts.ended, &[&self.longest()]).await?;
         Ok(Ended {
             leases: leases.iter().filter_map(|text| Lease::parse(text)).collect(),
             shortest: (shortest > 0).then(|| Duration::from_millis(shortest)),
             unscrubbed: (unscrubbed > 0).then_some(Epoch(unscrubbed)),
         })
+    }
+
+    pub(super) async fn note_generations(&self) -> Result<(), Error> {
+        let generations = self.pool.generations(TIMEOUT).await;
+        if generations.is_empty() {
+            return Ok(());
+        }
+        let args: Vec<&str> = generations.iter().map(String::as_str).collect();
+        self.on_leases(&self.scripts.generations, &args).await
     }
 
     /// For how long a Redis that knows no leases may lack some, in milliseconds.

@@ -31,7 +31,8 @@ async fn save(server: &RedisServer) {
 /// What a sweeper does, once the store answers again.
 async fn look(store: &Store) -> Option<Epoch> {
     let ended = loop {
-        match store.ended().await {
+        let noted = store.note_generations().await;
+        match noted.and(store.ended().await) {
             Ok(ended) => break ended,
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }

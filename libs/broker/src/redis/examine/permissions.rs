@@ -9,8 +9,8 @@ use crate::Error;
 /// of `ACL SETUSER`. (`+role` only where there are Sentinels, and `+cluster|info +cluster|slots +spublish +ssubscribe
 /// +sunsubscribe` only in a Cluster.)
 pub const PERMISSIONS: &str = "+@connection +info +role +cluster|info +cluster|slots +spublish +ssubscribe +sunsubscribe +eval +evalsha +script|load +unwatch +publish +subscribe +unsubscribe \
-    +time +exists +del +get +set +pexpire +pexpireat +persist +pttl +hget +hmget +hset +hdel +hgetall +hincrby +hkeys \
-    +hlen +xadd +xtrim +xrange +xrevrange +xlen +sadd +srem +sscan +smembers +srandmember +zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore";
+    +time +scan +exists +del +get +set +pexpire +pexpireat +persist +pttl +hget +hmget +hset +hdel +hgetall +hincrby +hkeys \
+    +hlen +hscan +hvals +xadd +xtrim +xrange +xrevrange +xlen +sadd +srem +sscan +smembers +srandmember +zadd +zrem +zscore +zrange +zrangebylex +zrangebyscore";
 
 /// What is done to keys. No key has the type that a command is for, or there is none: an answer
 /// that says so is as good as one that works.
@@ -29,6 +29,8 @@ const ON_KEYS: &[(&str, &[&str])] = &[
     ("HGETALL", &[]),
     ("HKEYS", &[]),
     ("HLEN", &[]),
+    ("HSCAN", &["0"]),
+    ("HVALS", &[]),
     ("HINCRBY", &["field", "1"]),
     ("HDEL", &["field"]),
     ("XADD", &["NOMKSTREAM", "1-1", "field", "x"]),
@@ -53,6 +55,7 @@ const ON_KEYS: &[(&str, &[&str])] = &[
 const WITHOUT_KEYS: &[(&str, &[&str])] = &[
     ("INFO", &["server"]),
     ("TIME", &[]),
+    ("SCAN", &["0", "COUNT", "1"]),
     ("UNWATCH", &[]),
     ("EVAL", &["return 1", "0"]),
     ("EVALSHA", &["0000000000000000000000000000000000000000", "0"]),

@@ -10,7 +10,7 @@ use tidings_core::{ClientId, ClientInfo};
 use tokio::time::Instant;
 
 use super::{
-    super::{Coming, Options, Per},
+    super::{ANNOUNCED_MAX, Coming, Options, Per},
     state::News,
 };
 use crate::member::{Lease, Member};
@@ -63,7 +63,6 @@ impl Room {
         options: &Options,
         news: &mut Vec<News>,
     ) -> Option<bool> {
-        let said = news.len();
         let kept = Kept {
             lease: lease.clone(),
             member: member.clone(),
@@ -82,10 +81,8 @@ impl Room {
         if let Some(old) = &old {
             self.discount(old);
         }
-        self.tell(old.map(|old| old.member), Some(member), options, news);
-        if is_new && known {
-            news.truncate(said);
-        }
+        let known = known && is_new;
+        self.tell(old.map(|old| old.member), Some(member), known, options, news);
         Some(is_new)
     }
 
@@ -102,7 +99,7 @@ impl Room {
         }
         let gone = self.members.remove(&client)?;
         self.discount(&gone);
-        self.tell(Some(gone.member.clone()), None, options, news);
+        self.tell(Some(gone.member.clone()), None, false, options, news);
         Some(gone.member)
     }
 
@@ -112,7 +109,14 @@ impl Room {
     }
 
     /// Says what there is to say of a member that was as `old` and is as `new`.
-    fn tell(&mut self, old: Option<Member>, new: Option<Member>, options: &Options, news: &mut Vec<News>) {
+    fn tell(
+        &mut self,
+        old: Option<Member>,
+        new: Option<Member>,
+        known: bool,
+        options: &Options,
+        news: &mut Vec<News>,
+    ) {
         let is_announced = |member: &Member| member.announced;
         let who = |member: &Member| Who::new(&member.info, options.per);
         let (old, new) = (old.filter(is_announced), new.filter(is_announced));
@@ -125,7 +129,7 @@ impl Room {
             self.depart(who(&old), old, options, news);
         }
         if let Some(new) = new {
-            self.arrive(who(&new), new, options, news);
+            self.arrive(who(&new), new, known, options, news);
         }
     }
 
@@ -150,7 +154,7 @@ impl Room {
         is_crowd.then(|| size.try_into().unwrap_or(u32::MAX))
     }
 
-    fn arrive(&mut self, who: Who, member: Member, options: &Options, news: &mut Vec<News>) {
+    fn arrive(&mut self, who: Who, member: Member, known: bool, options: &Options, news: &mut Vec<News>) {
         if let Who::User(user) = &who
             && self.announced.more(user.clone()) > 1
         {
@@ -160,9 +164,13 @@ impl Room {
         if self.leaving.remove(&who).is_some() {
             return;
         }
+        // As in `apply.lua`.
+        if known && self.members.len() <= ANNOUNCED_MAX {
+            return;
+        }
         if self.crowd(options).is_some() {
             self.quiet.insert(who);
-        } else {
+        } else if !known {
             news.push(News::Came(member.channel, member.info));
         }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::super::{Ended, Epoch, Renewed};
+use super::super::{Ended, EndedAgain, Epoch, Renewed};
 use crate::member::{GatewayId, Lease};
 
 #[derive(Debug)]
@@ -97,13 +97,18 @@ impl Leases {
         self.terms.insert(lease.clone(), Term { ends, length });
     }
 
-    pub(super) fn end_again(&mut self, lease: &Lease) -> bool {
+    pub(super) fn end_again(&mut self, lease: &Lease) -> EndedAgain {
         self.judge();
-        let is_over = !self.is_live(lease);
-        if is_over {
-            self.end(lease);
+        if self.is_live(lease) {
+            return EndedAgain::Lives;
         }
-        is_over
+        let was = if self.terms.contains_key(lease) {
+            EndedAgain::WasOver
+        } else {
+            EndedAgain::WasSwept
+        };
+        self.end(lease);
+        was
     }
 
     pub(super) fn forget(&mut self, lease: &Lease) {

@@ -8,14 +8,15 @@
 -- KEYS: 1 the members, 2 leases, 3 users, 4 order, 5 announced, 6 leaving, 7 quiet, 8 the log, if there is one
 -- ARGV: 1 the lease's serial, 2 PUBLISH or SPUBLISH, 3 the channel in Redis, 4 the channel, 5 'user' or 'client': who is
 --       announced once, 6 for how long a leave is held, in ms, 7 the log's length, 8 how many members need no order,
---       9 more members than that are a crowd, 0: never, 10.. client, value, known, client, value, known, …
---       known: 1 where listeners know of the member already, whom this Redis has lost: it is not announced as coming
+--       9 more members than that are a large channel, 0: never, 10 of how many members at most gateways compare whom their
+--       subscribers know of, 11.. client, value, known, client, value, known, …
+--       known: 1 where subscribers may know of the member already, whom this Redis has lost: it is not announced as coming
 -- Returns for each: '+' it was not there, '-' and its user: it was there and is not, '' neither; and why Redis would not
 -- let an announcement out, or ''.
 local members, leases, users, order, announced, leaving, quiet, log = unpack(KEYS)
 local lease, publish, bus, channel = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local per_user, delay, log_length, small = ARGV[5] == 'user', tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
-local crowd = tonumber(ARGV[9])
+local crowd, compared = tonumber(ARGV[9]), tonumber(ARGV[10])
 local refused = ''
 local size = redis.call('HLEN', members)
 
@@ -80,6 +81,11 @@ local function arrive(client, user, value, known)
   if redis.call('HDEL', leaving, who(client, user)) == 1 then
     return
   end
+  -- Whether a known one was announced is lost. It counts as announced: subscribers that do not know it are sent its join when
+  -- their gateway compares, and those that do are not sent a leave. Where nothing is compared it came to a large channel.
+  if known and size <= compared then
+    return
+  end
   if is_crowd() then
     redis.call('SADD', quiet, who(client, user))
   elseif not known then
@@ -109,7 +115,7 @@ end
 
 local ordered = redis.call('EXISTS', order) == 1
 local effects = {}
-for i = 10, #ARGV, 3 do
+for i = 11, #ARGV, 3 do
   local client, value, known = ARGV[i], ARGV[i + 1], ARGV[i + 2] == '1'
   local old = redis.call('HGET', members, client) or ''
   local holder = string.match(old, '^[^ \n]*')

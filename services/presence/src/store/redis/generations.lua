@@ -1,10 +1,10 @@
--- Stands, after judge.lua, before the script that sweepers run all the time: the generations of Redis.
+-- Notes the generations of Redis.
 --
 -- Another generation of any of its processes, after a restart or a failover, may have lost what was written last: members
 -- that came are missing, and members that left are there again. Then the hash is born again, and every lease from before is
 -- outdated: its gateway attaches again and reports everyone, and what it did not report is swept with the lease.
 --
--- KEYS[1]: `generations` -> those that were met, newest first  ARGV: from 2 on those that are there now
+-- KEYS[1]: `generations` -> those that were met, newest first  ARGV: those that are there now
 --
 -- `RUN-HISTORY` becomes `RUN` when a process forgets whom it followed: nothing is lost by that.
 local met, news = {}, {}
@@ -12,7 +12,7 @@ for generation in string.gmatch(generations, '%S+') do
   met[generation] = true
   met[string.match(generation, '^[^-]*')] = true
 end
-for i = 2, #ARGV do
+for i = 1, #ARGV do
   if not met[ARGV[i]] then
     news[#news + 1] = ARGV[i]
   end

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use redis::{Cmd, FromRedisValue, RedisError};
+use redis::{Cmd, FromRedisValue, ParsingError, RedisError};
 use tidings_core::{Channel, ClientId};
 
 use super::{
@@ -21,8 +21,9 @@ use crate::member::{GatewayId, Lease};
 /// Among how many keys of Redis one step looks.
 const STEP: usize = 500;
 
-/// How many members of a channel are looked at at once.
+/// About how many members one step looks at, and in how many channels at most.
 const MEMBERS: usize = 1_000;
+const CHANNELS: usize = 50;
 
 /// The gateway of a lease of which only the serial is known.
 const UNKNOWN: &str = "unknown";
@@ -47,6 +48,10 @@ type Fields = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Redis {
     pub(in super::super) async fn scrub(&self, scrub: &mut Scrub) -> Result<bool, Error> {
+        if !scrub.channels.is_empty() {
+            self.scrub_members(scrub).await?;
+            return Ok(true);
+        }
         if scrub.pending.is_empty() {
             let pattern = format!("{}:*", literally(&self.keys.prefix));
             let keys = self.pool.scan(&mut scrub.keys, &pattern, STEP, TIMEOUT).await;
@@ -58,47 +63,90 @@ impl Redis {
             };
             scrub.pending = keys;
         }
-        self.scrub_keys(&scrub.pending, scrub.store).await?;
+        scrub.channels = self.scrub_keys(&scrub.pending, scrub.store).await?;
         scrub.pending.clear();
         Ok(true)
     }
 
-    async fn scrub_keys(&self, keys: &[Vec<u8>], store: Epoch) -> Result<(), Error> {
+    /// The channels among these keys that have members under leases from before, each with where to begin.
+    async fn scrub_keys(&self, keys: &[Vec<u8>], store: Epoch) -> Result<Vec<(Channel, u64)>, Error> {
         let mut found = Found::default();
         for key in keys {
             self.sort(key, &mut found);
         }
         let outdated = |serial: &u64| *serial < store.0;
         let mut orphans = Orphans::new();
-        self.members_under(&found.leases, outdated, &mut orphans).await?;
         self.places_under_none(&found.places, outdated, &mut orphans)
             .await?;
         self.look_again(&found.leaving).await?;
         for lease in found.users.iter().filter(|lease| outdated(&lease.serial)) {
             self.end(lease).await?;
         }
+        self.end_orphans(orphans).await?;
+        let leases = found.leases.iter().map(|channel| {
+            let mut leases = redis::cmd("HKEYS");
+            leases.arg(self.keys.beside(channel, "leases"));
+            leases
+        });
+        let serials = self.fields::<Vec<u64>>(leases).await?;
+        let channels = found.leases.into_iter().zip(serials);
+        let channels = channels.filter(|(_, serials)| serials.iter().flatten().any(outdated));
+        Ok(channels.map(|(channel, _)| (channel, 0)).collect())
+    }
+
+    /// Looks at some members of some channels, so that one step takes no longer in a large channel than in many small ones.
+    async fn scrub_members(&self, scrub: &mut Scrub) -> Result<(), Error> {
+        let some = scrub.channels.len().min(CHANNELS);
+        let some = &mut scrub.channels[..some];
+        let count = MEMBERS / some.len();
+        let scans = some.iter().map(|(channel, cursor)| {
+            let mut scan = redis::cmd("HSCAN");
+            scan.arg(self.keys.presence(channel)).arg(cursor);
+            scan.arg("COUNT").arg(count);
+            scan
+        });
+        let answers = self.fields::<(u64, Fields)>(scans).await?;
+        let mut orphans = Orphans::new();
+        let mut next = Vec::with_capacity(answers.len());
+        for ((channel, _), answer) in some.iter().zip(answers) {
+            let (cursor, members) = answer.unwrap_or_default();
+            next.push(cursor);
+            for (client, value) in members {
+                if let Some((member, serial)) = entry::decode(channel, &client, &value)
+                    && serial < scrub.store.0
+                {
+                    orphans.entry(serial).or_default().insert(name_at(&member.id()));
+                }
+            }
+        }
+        self.end_orphans(orphans).await?;
+        for ((_, cursor), next) in some.iter_mut().zip(&next) {
+            *cursor = *next;
+        }
+        // Only a walk that has not begun, or has ended, is at 0.
+        let mut walked = next.into_iter();
+        scrub.channels.retain(|_| walked.next() != Some(0));
+        Ok(())
+    }
+
+    /// Puts who is under leases that nobody knows under ones that have ended, to be swept.
+    async fn end_orphans(&self, orphans: Orphans) -> Result<(), Error> {
         for (serial, names) in orphans {
             let gateway = GatewayId::parse(UNKNOWN).expect("letters");
             let lease = Lease { gateway, serial };
-            // Named first: whoever is stopped in between leaves a set, which the next scrub finds.
+            // Named first: a replica that is stopped in between leaves a set, which the next scrub finds.
             self.name(&lease, names.into_iter()).await?;
             self.end(&lease).await?;
         }
         Ok(())
     }
 
-    /// What some keys have in them; `None` of what is not ours, or may not be read.
+    /// The answer to each of several reads; `None` where the key is not ours, or may not be read.
     async fn fields<T: FromRedisValue>(
         &self,
-        command: &str,
-        keys: impl Iterator<Item = String>,
+        reads: impl Iterator<Item = Cmd>,
     ) -> Result<Vec<Option<T>>, Error> {
-        let ask = |key: String| {
-            let mut ask = redis::cmd(command);
-            ask.arg(key);
-            ask
-        };
-        let answers = self.each(None, &keys.map(ask).collect::<Vec<_>>()).await;
+        let answers = self.each(None, &reads.collect::<Vec<_>>()).await;
         let read = answers.into_iter().map(|answer| match answer {
             Ok(fields) => Ok(Some(fields)),
             Err(Error::Unavailable(why)) if is_foreign(&*why) => Ok(None),
@@ -107,48 +155,18 @@ impl Redis {
         read.collect()
     }
 
-    async fn members_under(
-        &self,
-        channels: &[Channel],
-        outdated: impl Fn(&u64) -> bool,
-        orphans: &mut Orphans,
-    ) -> Result<(), Error> {
-        let keys = channels.iter().map(|channel| self.keys.beside(channel, "leases"));
-        let serials = self.fields::<Vec<u64>>("HKEYS", keys).await?;
-        for (channel, serials) in channels.iter().zip(serials) {
-            if !serials.iter().flatten().any(&outdated) {
-                continue;
-            }
-            let mut cursor = 0_u64;
-            loop {
-                let mut some = Cmd::new();
-                some.arg("HSCAN").arg(self.keys.presence(channel)).arg(cursor);
-                some.arg("COUNT").arg(MEMBERS);
-                let (next, members): (u64, Fields) = self.one(None, some).await?;
-                for (client, value) in members {
-                    if let Some((member, serial)) = entry::decode(channel, &client, &value)
-                        && outdated(&serial)
-                    {
-                        orphans.entry(serial).or_default().insert(name_at(&member.id()));
-                    }
-                }
-                cursor = next;
-                if cursor == 0 {
-                    break;
-                }
-            }
-        }
-        Ok(())
-    }
-
     async fn places_under_none(
         &self,
         all: &[Who],
         outdated: impl Fn(&u64) -> bool,
         orphans: &mut Orphans,
     ) -> Result<(), Error> {
-        let keys = all.iter().map(|who| self.keys.places(who));
-        let places = self.fields::<Fields>("HGETALL", keys).await?;
+        let reads = all.iter().map(|who| {
+            let mut read = redis::cmd("HGETALL");
+            read.arg(self.keys.places(who));
+            read
+        });
+        let places = self.fields::<Fields>(reads).await?;
         for (who, places) in all.iter().zip(places) {
             let held = places.iter().flatten();
             let held = held.filter(|(name, _)| entry::parse_name(name).is_some());
@@ -164,10 +182,12 @@ impl Redis {
 
     /// The list that says when to look at channels may have gone back, and they not.
     async fn look_again(&self, channels: &[Channel]) -> Result<(), Error> {
-        let keys = channels
-            .iter()
-            .map(|channel| self.keys.beside(channel, "leaving"));
-        let leaving = self.fields::<Vec<Vec<u8>>>("HVALS", keys).await?;
+        let reads = channels.iter().map(|channel| {
+            let mut read = redis::cmd("HVALS");
+            read.arg(self.keys.beside(channel, "leaving"));
+            read
+        });
+        let leaving = self.fields::<Vec<Vec<u8>>>(reads).await?;
         let mut at: Vec<(&Channel, ClientId)> = Vec::new();
         for (channel, leaving) in channels.iter().zip(leaving) {
             let leavers = leaving.iter().flatten().filter_map(|value| leaver(value));
@@ -198,10 +218,17 @@ impl Redis {
     }
 }
 
-/// Whether a key has something else in it than we keep there, or may not be read. Any other error may be over soon.
+/// Whether a key has something else in it than we keep there, or may not be read. A command that may not be used at all is no
+/// property of the key: all that it would have found would be skipped.
 fn is_foreign(why: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    let code = why.downcast_ref::<RedisError>().and_then(RedisError::code);
-    matches!(code, Some("WRONGTYPE" | "NOPERM"))
+    let Some(why) = why.downcast_ref::<RedisError>() else {
+        return why.is::<ParsingError>();
+    };
+    match why.code() {
+        Some("WRONGTYPE") => true,
+        Some("NOPERM") => !why.detail().is_some_and(|detail| detail.contains("command")),
+        _ => false,
+    }
 }
 
 /// The client whose leave is announced later.

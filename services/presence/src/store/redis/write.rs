@@ -10,7 +10,7 @@ use redis::Cmd;
 use tidings_core::{Channel, ClientId};
 
 use super::{
-    super::{Applied, Changes, Error, Per, SWEEP_PAGE, Swept},
+    super::{ANNOUNCED_MAX, Applied, Changes, Error, Per, SWEEP_PAGE, Swept},
     Redis, Who, entry, millis,
 };
 use crate::member::{Lease, MemberId};
@@ -242,7 +242,8 @@ impl Redis {
                 .arg(millis(self.options.leave_delay))
                 .arg(self.options.log)
                 .arg(UNORDERED)
-                .arg(self.options.crowd);
+                .arg(self.options.crowd)
+                .arg(ANNOUNCED_MAX);
             for (client, coming) in members {
                 let (known, value) = match coming {
                     Some(coming) => (coming.known, entry::encode(lease.serial, &coming.member)),
