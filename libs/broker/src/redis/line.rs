@@ -158,11 +158,17 @@ impl Share {
         let mut answers = self
             .pipeline(asking, part.clone().map(|index| command(index, call(By::Hash))))
             .await?;
-        let unknown: Vec<usize> = (0..answers.len())
-            .filter(|at| is_unknown(&answers[*at]))
-            .collect();
-        if !unknown.is_empty() {
-            let again = unknown.iter().map(|at| command(part.start + at, call(By::Code)));
+        // Each round makes one script known, which those behind it may be of, too.
+        loop {
+            let unknown: Vec<usize> = (0..answers.len())
+                .filter(|at| is_unknown(&answers[*at]))
+                .collect();
+            if unknown.is_empty() {
+                break;
+            }
+            let by = |nth| if nth == 0 { By::Code } else { By::Hash };
+            let again = unknown.iter().enumerate();
+            let again = again.map(|(nth, at)| command(part.start + at, call(by(nth))));
             for (at, answer) in unknown.iter().zip(self.pipeline(asking, again).await?) {
                 answers[*at] = answer;
             }
