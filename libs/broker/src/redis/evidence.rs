@@ -122,8 +122,9 @@ fn joined(marks: &Marks) -> String {
     let mut all = String::new();
     for mark in marks.iter().filter(|mark| mark.until > now) {
         let comma = if all.is_empty() { "" } else { "," };
+        let Position { offset, epoch } = &mark.position;
         // Writing to a String does not fail.
-        let _ = write!(all, "{comma}{}", ageless(&mark.position));
+        let _ = write!(all, "{comma}{offset}:{epoch}");
         if let Some(at) = mark.at {
             let _ = write!(all, ":{}", (now - at).as_millis());
         }

@@ -83,20 +83,17 @@ pub(super) struct Streams {
 impl Streams {
     pub(super) fn new(keys: Keys, carry: Publish) -> Self {
         macro_rules! script {
-            ($file:literal) => {
-                Script::new(concat!(
-                    include_str!("scripts/stream.lua"),
-                    include_str!(concat!("scripts/", $file))
-                ))
+            ($($file:literal)*) => {
+                Script::new(concat!($(include_str!(concat!("scripts/", $file))),*))
             };
         }
         Self {
             keys,
             carry,
-            publish: script!("publish.lua"),
-            send: Script::new(include_str!("scripts/send.lua")),
-            read: script!("read.lua"),
-            remove: script!("remove.lua"),
+            publish: script!("common.lua" "stream.lua" "publish.lua"),
+            send: script!("send.lua"),
+            read: script!("stream.lua" "read.lua"),
+            remove: script!("stream.lua" "remove.lua"),
         }
     }
 
@@ -128,13 +125,13 @@ impl Streams {
     fn send_once(&self, items: &[Item<'_>], call: Call<'_>) -> Cmd {
         let channel = &items[0].target.channel;
         // The top names the slot: there may be no other key.
-        let mut keys = vec![self.keys.top(channel)];
-        keys.extend(items.iter().filter_map(|item| self.once(item)));
+        let keys = self.keys_of(vec![self.keys.top(channel)], items);
         let mut command = self.send.run(call, &keys);
         command.arg(self.carry.command()).arg(self.keys.channel(channel));
+        let mut once = keys[1..].iter();
         for item in items {
             command.arg(item.envelope);
-            self.arg_once(&mut command, item);
+            arg_once(&mut command, item, &mut once);
         }
         command
     }
@@ -142,8 +139,7 @@ impl Streams {
     /// Publishes items into their stream and to its subscribers.
     fn keep(&self, items: &[Item<'_>], evidence: &str, call: Call<'_>) -> Cmd {
         let channel = &items[0].target.channel;
-        let mut keys = vec![self.keys.top(channel), self.keys.stream(channel)];
-        keys.extend(items.iter().filter_map(|item| self.once(item)));
+        let keys = self.keys_of(vec![self.keys.top(channel), self.keys.stream(channel)], items);
         let mut command = self.publish.run(call, &keys);
         command
             .arg(self.carry.command())
@@ -153,13 +149,14 @@ impl Streams {
             .arg(new_epoch())
             .arg(call.generation)
             .arg(evidence);
+        let mut once = keys[2..].iter();
         for item in items {
             let retention = item.target.retention;
             command
                 .arg(item.envelope)
                 .arg(retention.map_or(0, |retention| retention.size.get()))
                 .arg(retention.map_or(0, |retention| ms(retention.ttl)));
-            self.arg_once(&mut command, item);
+            arg_once(&mut command, item, &mut once);
             match &item.target.version {
                 Some(version) => command
                     .arg(format!("{:020}", version.number))
@@ -170,18 +167,13 @@ impl Streams {
         command
     }
 
-    /// The key of the answer to an item.
-    fn once(&self, item: &Item<'_>) -> Option<String> {
-        let once = item.target.once.as_ref();
-        once.map(|once| self.keys.once(&item.target.channel, &once.key))
-    }
-
-    fn arg_once(&self, command: &mut Cmd, item: &Item<'_>) {
-        match (self.once(item), &item.target.once) {
-            // A key without a window is not a valid command.
-            (Some(key), Some(once)) => command.arg(key).arg(ms(once.window).max(1)),
-            _ => command.arg("").arg(0),
-        };
+    /// These keys, and those of the answers to items that have one, in their order.
+    fn keys_of(&self, mut keys: Vec<String>, items: &[Item<'_>]) -> Vec<String> {
+        keys.extend(items.iter().filter_map(|item| {
+            let once = item.target.once.as_ref()?;
+            Some(self.keys.once(&item.target.channel, &once.key))
+        }));
+        keys
     }
 
     /// Reads a part of a stream. `evidence`: what was given in it.
@@ -233,6 +225,16 @@ impl Streams {
             .arg(limit);
         command
     }
+}
+
+/// Adds the key of an item's answer, which is the next of `keys`, and how long that is kept.
+fn arg_once<'a>(command: &mut Cmd, item: &Item<'_>, keys: &mut impl Iterator<Item = &'a String>) {
+    let once = item.target.once.as_ref();
+    match once.and_then(|once| Some((once, keys.next()?))) {
+        // A key without a window is not a valid command.
+        Some((once, key)) => command.arg(key).arg(ms(once.window).max(1)),
+        None => command.arg("").arg(0),
+    };
 }
 
 /// One publication to one channel.

@@ -5,14 +5,10 @@
 --       never was, 6 the generation of this Redis, 7 evidence: "offset:epoch:age,…" of what was given in the stream; then 7 for each
 --       publication: its envelope, the most entries, how old they may be, the key of its answer ('': none) and how long that
 --       is kept, a version of 20 digits and its series ('': none). Times are in milliseconds.
+-- `common.lua` stands before it, which names these.
 -- Returns for each publication: 0 published, 1 nothing was done, because it or something as new was published before, or 2
 -- Redis does not allow the channel: it is kept and has not reached the subscribers; and the answer: "offset:epoch", or what Redis
 -- said.
-local top, stream = KEYS[1], ARGV[3]
-local command, channel, outlives, new_epoch = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
-local generation, evidence = ARGV[6], ARGV[7]
-local HEAD, FIELDS = 7, 7
-
 -- More than one channel gets between two looks at Redis, or between two snapshots of it: 2^36 is two days of all that a
 -- Redis can do. By chance up to as much again: a Redis that goes back to one snapshot twice must not leap to where it was
 -- before, where other publications have been.
