@@ -158,14 +158,17 @@ impl Share {
         let mut answers = self
             .pipeline(asking, part.clone().map(|index| command(index, call(By::Hash))))
             .await?;
-        // Each round makes one script known, which those behind it may be of, too.
+        // Each round makes one script known, which those behind it may be of, too; unless the command has no code to give.
+        let mut sent_whole = None;
         loop {
             let unknown: Vec<usize> = (0..answers.len())
                 .filter(|at| is_unknown(&answers[*at]))
                 .collect();
-            if unknown.is_empty() {
+            let first = unknown.first().copied();
+            if first.is_none() || first == sent_whole {
                 break;
             }
+            sent_whole = first;
             let by = |nth| if nth == 0 { By::Code } else { By::Hash };
             let again = unknown.iter().enumerate();
             let again = again.map(|(nth, at)| command(part.start + at, call(by(nth))));
