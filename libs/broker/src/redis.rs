@@ -49,6 +49,7 @@ mod thread;
 mod topology;
 pub mod url;
 mod waiting;
+mod writes;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -78,7 +79,7 @@ use self::{
 };
 use crate::{
     Error, History, Published, Query, REMEMBERED, Sink, Status, Target, To, Watermark, envelope,
-    stream::bounded, topic::Topic,
+    error::is_busy, stream::bounded, topic::Topic,
 };
 pub use config::Config;
 pub use connection::{Connection, Pool};
@@ -221,12 +222,24 @@ impl Bus {
         }
         self.send_to_owners(&groups, &results, &asking.into_inner(), deadline)
             .await;
+        self.notice_refusal_of_writes(items, &results);
         if suspected != self.suspected.count() {
             // The comparison of what was acknowledged may have begun before this was.
             let streams = items.iter().filter(|item| item.target.retention.is_some());
             self.suspected.late(streams.map(|item| &item.target.channel));
         }
         results
+    }
+
+    fn notice_refusal_of_writes(&self, items: &[Item<'_>], results: &[Result<Published, Failure>]) {
+        for (item, result) in items.iter().zip(results) {
+            if let Err(Failure { error, why, .. }) = result
+                && why.as_ref().is_some_and(is_busy)
+            {
+                let probe = self.keys.probe(&item.target.channel);
+                self.servers.refuses_writes(error, probe);
+            }
+        }
     }
 
     /// Sends what was published at a node that a slot is only on its way to, to the one that still has the slot: until the
@@ -458,7 +471,12 @@ impl Interest {
     async fn request(&self, topic: Topic, wanted: bool) -> Result<(), Error> {
         let ended = || self.bus.peer.away("the thread that reads the bus has ended");
         let (reply, answer) = oneshot::channel();
-        let request = reader::Request { topic, wanted, reply };
+        let request = reader::Request {
+            topic,
+            wanted,
+            is_moved: false,
+            reply,
+        };
         self.requests.send(request).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?
     }

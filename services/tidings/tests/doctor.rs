@@ -239,7 +239,9 @@ async fn a_user_with_the_documented_permissions_may_publish_subscribe_and_read_s
     };
     let history = streams.read(&channel, retention, query, None).await.unwrap();
     assert_eq!(history.top.offset, 3);
-    let positions = streams.positions(&[(&channel, Some(&history.top))]).await;
+    let positions = streams
+        .positions(&[(&channel, Some(&history.top.clone().into()))])
+        .await;
     assert_eq!(positions[0].as_ref().unwrap(), &history.top);
     streams.remove(&channel).await.unwrap();
 }

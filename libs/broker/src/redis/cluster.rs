@@ -24,7 +24,7 @@ use super::{
     peer::Peer,
     place::Place,
     script::Call,
-    slots::{Address, Slots},
+    slots::{Address, Slots, slot},
     topology::Topology,
 };
 use crate::Error;
@@ -73,12 +73,17 @@ impl Cluster {
     pub(super) fn is_away(&self, slot: u16) -> bool {
         let slots = self.topology.slots();
         match slots.owner(slot) {
-            Some(owner) => self
-                .used
-                .lock()
-                .get(owner)
-                .is_some_and(|node| node.commands.is_away()),
+            Some(owner) => self.used.lock().get(owner).is_some_and(|node| node.is_away()),
             None => self.nodes.health.known_away(self.name()).is_some(),
+        }
+    }
+
+    /// The node that has the slot of a key refused a write, for what it refuses all for.
+    pub(super) fn refuses_writes(&self, error: &Error, probe: String) {
+        let slots = self.topology.slots();
+        let owner = slots.owner(slot(probe.as_bytes()));
+        if let Some(node) = owner.and_then(|owner| self.used.lock().get(owner).cloned()) {
+            node.writes.refused(error, probe);
         }
     }
 

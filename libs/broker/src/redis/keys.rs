@@ -61,6 +61,10 @@ impl Keys {
     }
 
     /// The answer of the publish that is called `key`.
+    pub(super) fn probe(&self, channel: &Channel) -> String {
+        format!("{}:probe:{{{channel}}}", self.prefix)
+    }
+
     pub(super) fn once(&self, channel: &Channel, key: &str) -> String {
         format!("{}:once:{{{channel}}}:{key}", self.prefix)
     }

@@ -7,7 +7,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Config, commands::Commands, health::Health, link::Connector, monitor, peer::Peer, place::Place,
-    suspected::Suspected, thread::Spawner,
+    suspected::Suspected, thread::Spawner, writes::Writes,
 };
 use crate::Error;
 
@@ -26,7 +26,15 @@ pub(super) struct Nodes {
 pub(super) struct Node {
     pub(super) commands: Commands,
     pub(super) connector: Connector,
+    pub(super) writes: Writes,
     _monitor: AbortOnDropHandle<()>,
+}
+
+impl Node {
+    /// Whether it is known that nothing can be published here now.
+    pub(super) fn is_away(&self) -> bool {
+        self.commands.is_away() || self.writes.is_refused()
+    }
 }
 
 impl Nodes {
@@ -46,11 +54,13 @@ impl Nodes {
             suspected.clone(),
         )?;
         let part = health.part(peer.name());
+        let writes = Writes::new(commands.pool(), peer.clone(), self.spawner.clone());
         let connector = Connector::new(place, peer)?;
         let monitor = monitor::run(connector.clone(), part, suspected.clone(), connected.clone());
         Ok(Node {
             commands,
             connector,
+            writes,
             _monitor: self.spawner.spawn(monitor),
         })
     }

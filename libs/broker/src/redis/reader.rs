@@ -41,6 +41,8 @@ const DENIED: Duration = Duration::from_secs(5);
 pub(super) struct Request {
     pub(super) topic: Topic,
     pub(super) wanted: bool,
+    /// It is wanted already, and another node had it: nobody would ask again if this one denied it.
+    pub(super) is_moved: bool,
     pub(super) reply: oneshot::Sender<Result<(), Error>>,
 }
 
@@ -243,7 +245,13 @@ impl Reader {
             self.denied.remove(topic);
         }
 
-        for Request { topic, wanted, reply } in batch.drain(..) {
+        for Request {
+            topic,
+            wanted,
+            is_moved,
+            reply,
+        } in batch.drain(..)
+        {
             let answer = match &changed {
                 Ok(refused) => match refused.get(&self.keys.topic(&topic)) {
                     Some(why) => {
@@ -258,8 +266,14 @@ impl Reader {
                 // Nothing comes from a connection that is closed.
                 Err(_) => Ok(()),
             };
-            let refused = matches!(answer, Err(Error::Refused { .. }));
-            self.record(topic, wanted != refused);
+            match &answer {
+                Err(error @ Error::Refused { .. }) if is_moved => {
+                    self.record(topic.clone(), true);
+                    self.deny(&topic, error);
+                }
+                Err(Error::Refused { .. }) => self.record(topic, false),
+                _ => self.record(topic, wanted),
+            }
             let _ = reply.send(answer);
         }
         changed.map(drop)
@@ -282,18 +296,20 @@ impl Reader {
         }
         for topic in topics {
             match refused.get(&self.keys.topic(topic)) {
-                Some(why) => {
-                    if self.denied.insert(topic.clone()) {
-                        let error = self.connector.error(why);
-                        warn!(%topic, %error, "Redis denies the subscription, its subscribers receive nothing; trying again every 5 s");
-                    }
-                }
+                Some(why) => self.deny(topic, &self.connector.error(why)),
                 None => {
                     self.denied.remove(topic);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Redis denies a topic that is wanted on.
+    fn deny(&mut self, topic: &Topic, error: &Error) {
+        if self.denied.insert(topic.clone()) {
+            warn!(%topic, %error, "Redis denies the subscription, its subscribers receive nothing; trying again every 5 s");
+        }
     }
 
     fn record(&mut self, topic: Topic, wanted: bool) {

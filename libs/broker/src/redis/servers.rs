@@ -56,11 +56,19 @@ impl Servers {
         }
     }
 
-    /// Whether who has a name's slot is known to be away.
+    /// Whether who has a name's slot is known to be unavailable, or to refuse writes.
     pub(super) fn is_away(&self, name: &str) -> bool {
         match self {
-            Self::One(node) => node.commands.is_away(),
+            Self::One(node) => node.is_away(),
             Self::Cluster(cluster) => cluster.is_away(slot(name.as_bytes())),
+        }
+    }
+
+    /// A write of a key was refused, for what its Redis refuses all writes for. `probe`: a key in the same slot.
+    pub(super) fn refuses_writes(&self, error: &Error, probe: String) {
+        match self {
+            Self::One(node) => node.writes.refused(error, probe),
+            Self::Cluster(cluster) => cluster.refuses_writes(error, probe),
         }
     }
 

@@ -140,6 +140,7 @@ impl Spread {
         }));
     }
 
+    /// Asks for what moves.
     async fn request(
         &mut self,
         owner: &Address,
@@ -147,7 +148,13 @@ impl Spread {
         wanted: bool,
     ) -> oneshot::Receiver<Result<(), Error>> {
         let (reply, answer) = oneshot::channel();
-        self.tell(owner, Request { topic, wanted, reply }).await;
+        let request = Request {
+            topic,
+            wanted,
+            is_moved: true,
+            reply,
+        };
+        self.tell(owner, request).await;
         answer
     }
 

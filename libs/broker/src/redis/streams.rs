@@ -9,6 +9,7 @@
 //! | `{prefix}:stream:{NAME}` | stream | IDs `offset-time` (Unix ms by Redis' clock), field `publication`: the envelope | one to two `ttl` after the last publication |
 //! | `{prefix}:top:{NAME}` | hash | `offset` and `epoch`; `epochs`: those that it had before, and those that were lost, `epoch:offset` with how far what was given in each is accounted for; `provisional`: those that were given before the first publication; `generation`: those of Redis, in which the stream was found to be sound; `seams`: the offset jumps, `last:first` of what comes before and after; `until`: how long there are entries that are not too old; `expires`: when the stream expires; `changed`: when the epoch last changed; `mark`, `marked`: for trimming by age; `version` and `row`: the highest version, and the series that it is in. Lists are newest first | [`REMEMBERED`] after the stream |
 //! | `{prefix}:once:{NAME}:KEY` | string | the answer to the publish KEY: `offset:epoch`, or `0:`; with `!` behind it while it was kept and not sent | after its window |
+//! | `{prefix}:probe:{NAME}` | string | a write to see whether Redis takes some (`writes`) | a millisecond |
 //! | `{prefix}:format` | string | the format of all this, and of the bus' messages (`format`) | |
 //!
 //! An entry after an offset jump has a second field, `seam`: the offset that it follows. A channel to which nothing was ever

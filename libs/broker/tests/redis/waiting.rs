@@ -206,7 +206,14 @@ async fn a_redis_that_refuses_all_writes_for_a_while_is_waited_for() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             command(&server, end).await;
         };
-        let (published, ()) = tokio::join!(publish(&broker, kept(), PATIENCE), ends);
+        let is_known = async {
+            let news = channel("a:1");
+            eventually(async || broker.publisher().is_away(&news)).await;
+            ends.await;
+        };
+        let (published, ()) = tokio::join!(publish(&broker, kept(), PATIENCE), is_known);
         assert!(published.is_ok(), "{begin:?}: {published:?}");
+        eventually(async || !broker.publisher().is_away(&channel("a:1"))).await;
+        assert_eq!(entries(&broker).await, 2, "once each");
     }
 }

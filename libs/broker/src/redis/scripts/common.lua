@@ -19,7 +19,7 @@ if #ARGV == HEAD + FIELDS and ARGV[13] == '' then
   local since = tonumber(string.match(known[5] or '', '^%d+:(%d+)')) or 0
   local is_there = evidence == ''
     or epoch and of == epoch and tonumber(given) <= offset and tonumber(given) >= since
-  if epoch and known[4] == generation and is_there and offset < 9007199254740991
+  if epoch and string.match(known[4] or '', '^[^,]*') == generation and is_there and offset < 9007199254740991
     and expires >= now + ttl and expires <= now + 2 * ttl
     and not (once ~= '' and redis.call('GET', once))
     and redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', size, string.format('%d-%d', offset + 1, now),

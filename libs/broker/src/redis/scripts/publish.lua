@@ -6,7 +6,7 @@
 --       publication: its envelope, the most entries, how old they may be, the key of its answer ('': none) and how long that
 --       is kept, a version of 20 digits and its series ('': none). Times are in milliseconds.
 -- `common.lua` stands before it, which names these.
--- Returns for each publication: 0 published, 1 nothing was done, because it or something as new was published before, or 2
+-- Returns for each publication: 0 published, 1 it or something as new was published before, or 2
 -- Redis does not allow the channel: it is kept and has not reached the subscribers; and the answer: "offset:epoch", or what Redis
 -- said.
 -- More than one channel gets between two looks at Redis, or between two snapshots of it: 2^36 is two days of all that a
@@ -39,10 +39,7 @@ local function change_epoch()
 end
 
 -- The generation of a process changes without any loss when it forgets whom it followed long ago.
-local function is_known()
-  if generations == generation or contains(generations, generation) then
-    return true
-  end
+local function is_same_process()
   local newest = string.match(generations, '^[^,]*')
   return generation == string.match(newest, '^[^-]*')
 end
@@ -70,11 +67,13 @@ local function load()
   elseif lost then
     -- Nobody was given an offset under the new epoch.
     generations = remember(generations, generation, GENERATIONS)
-  elseif not is_known() then
-    -- Redis may have gone back in time: what comes next may have been given before. Nobody gets that again.
-    jump, offset, expires = offset, offset + leap() - 1, 0
-    jumps = remember(jumps, string.format('%d:%d', jump, offset + 1), JUMPS)
-    generations = remember(generations, generation, GENERATIONS)
+  elseif not contains(generations, generation) then
+    if not is_same_process() then
+      -- Redis may have gone back in time: what comes next may have been given before. Nobody gets that again.
+      jump, offset = offset, offset + leap() - 1
+      jumps = remember(jumps, string.format('%d:%d', jump, offset + 1), JUMPS)
+    end
+    generations, expires = remember(generations, generation, GENERATIONS), 0
   end
 end
 
@@ -193,17 +192,22 @@ local function publish(at)
   return refused and {2, refused} or {0, answer}
 end
 
--- Sends what is in the stream already, under its position there. The result is as of the script.
+-- Sends what is in the stream already, under its position there; not when the stream has left that epoch, because its
+-- subscribers are notified of that. The result is as of the script.
 local function send_again(once, unsent, envelope)
   local answer = string.sub(unsent, 1, -1 - #UNSENT)
   local at, of = string.match(answer, '^(%d+):(.*)$')
-  local received = redis.pcall(command, channel, envelope .. encode(tonumber(at), of))
-  if type(received) == 'table' and received.err then
-    return {2, received.err}
+  if redis.call('HGET', top, 'epoch') == of then
+    redis.call('SET', once, answer, 'KEEPTTL')
+    first[once] = answer
+    local received = redis.pcall(command, channel, envelope .. encode(tonumber(at), of))
+    if type(received) == 'table' and received.err then
+      redis.call('SET', once, unsent, 'KEEPTTL')
+      first[once] = unsent
+      return {2, received.err}
+    end
   end
-  redis.call('SET', once, answer, 'KEEPTTL')
-  first[once] = answer
-  return {0, answer}
+  return {1, answer}
 end
 
 local results, ttl = {}, 0

@@ -40,9 +40,9 @@ if lost then
     string.format('%d', kept_until), 'seams', jumps, 'epochs', epochs, 'provisional', born,
     'generation', remember(known[7] or '', generation, GENERATIONS), 'changed', string.format('%d', now))
 end
--- Seldom, so that asking hardly ever writes.
+-- Seldom, so that asking hardly ever writes. A Redis that refuses writes for a while can be read all the same.
 if redis.call('PTTL', top) < remembered / 2 then
-  redis.call('PEXPIRE', top, remembered)
+  redis.pcall('PEXPIRE', top, remembered)
 end
 
 -- Whether the entry at `at`, or the next that is there, is too old. IDs are "offset-time".
