@@ -1,4 +1,4 @@
-//! A Redis Cluster of which one shard is dead: events for the others are published as if nothing was.
+//! A Redis Cluster of which one shard is dead, or refuses writes: events for the others are published as if nothing was.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -323,40 +323,86 @@ async fn an_entry_for_a_dead_shard_and_others_reaches_the_others_at_once_and_in_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_stream_source_publishes_all_entries_but_those_of_a_dead_shard_of_the_redis_cluster() {
-    const ENTRIES: usize = 6_000;
     let (Some(server), Some(mut scene)) = (Redis::start(), Scene::start().await) else {
         return;
     };
-    // Entries of the dead shard are for many channels, each of which holds up no other.
-    let names = (0..).map(|number| format!("kept:{number}"));
-    let cluster = &scene.cluster;
-    let dead: Vec<String> = names
-        .filter(|name| cluster.owner(cluster.slot(name)) == DEAD)
-        .take(500)
-        .collect();
     let node = scene.node(&stream_config(&server)).await;
+    let dead = channels_of_the_shard(&scene);
     scene.shard_dies(&node).await;
-    let entries = (0..ENTRIES).map(|number| {
-        let channel = match number % 3 {
-            DEAD => &dead[number / 3 % dead.len()],
-            shard => &scene.channels[shard],
-        };
-        (json!([channel]), json!([channel, number / 3]))
-    });
-    let mut stream = add(&server, entries).await;
-    eventually("the entries of the other shards are published", async || {
-        (node.metric(PUBLISHED).await >= (ENTRIES - ENTRIES / 3) as f64).then_some(())
-    })
-    .await;
+    let mut entries = Entries::add(&server, &scene, dead).await;
+    entries.of_others_are_published(&node).await;
     scene.cluster.nodes[DEAD].up();
-    eventually("all are published", async || {
-        (node.metric(PUBLISHED).await >= ENTRIES as f64 && pending(&mut stream).await == 0).then_some(())
-    })
-    .await;
-    for shard in [0, 2] {
-        let channel = &scene.channels[shard];
-        assert_whole(&published(&node, channel).await, (ENTRIES / 3) as u64, |_| true);
+    entries.are_published(&node, &scene).await;
+}
+
+/// As after a failover, where `min-replicas-to-write` is set. Redis answers, so only its refusals tell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_stream_source_dead_letters_nothing_for_a_shard_that_refuses_writes_and_publishes_the_others()
+{
+    let (Some(server), Some(scene)) = (Redis::start(), Scene::start().await) else {
+        return;
+    };
+    let node = scene.node(&stream_config(&server)).await;
+    let replicas =
+        |number| scene.cluster.nodes[DEAD].ask(&["CONFIG", "SET", "min-replicas-to-write", number]);
+    replicas("1");
+    let mut entries = Entries::add(&server, &scene, channels_of_the_shard(&scene)).await;
+    entries.of_others_are_published(&node).await;
+    replicas("0");
+    entries.are_published(&node, &scene).await;
+}
+
+/// Channels of the shard [`DEAD`], while that can still be asked.
+fn channels_of_the_shard(scene: &Scene) -> Vec<String> {
+    let (names, cluster) = ((0..).map(|number| format!("kept:{number}")), &scene.cluster);
+    let dead = names.filter(|name| cluster.owner(cluster.slot(name)) == DEAD);
+    dead.take(Entries::CHANNELS).collect()
+}
+
+/// Entries of a source, a third of them for the shard [`DEAD`]: for many channels, each of which holds up no other.
+struct Entries {
+    stream: MultiplexedConnection,
+    dead: Vec<String>,
+}
+
+impl Entries {
+    const COUNT: usize = 6_000;
+    const CHANNELS: usize = 500;
+
+    async fn add(server: &Redis, scene: &Scene, dead: Vec<String>) -> Self {
+        let entries = (0..Self::COUNT).map(|number| {
+            let channel = match number % 3 {
+                DEAD => &dead[number / 3 % dead.len()],
+                shard => &scene.channels[shard],
+            };
+            (json!([channel]), json!([channel, number / 3]))
+        });
+        let stream = add(server, entries).await;
+        Self { stream, dead }
     }
-    let expected = (0..4).map(|round| round * 500 + 7);
-    assert_eq!(numbers(&node, &dead[7]).await, expected.collect::<Vec<_>>());
+
+    async fn of_others_are_published(&self, node: &Tidings) {
+        eventually("the entries of the other shards are published", async || {
+            let others = Self::COUNT - Self::COUNT / 3;
+            (node.metric(PUBLISHED).await >= others as f64).then_some(())
+        })
+        .await;
+    }
+
+    async fn are_published(&mut self, node: &Tidings, scene: &Scene) {
+        eventually("all are published", async || {
+            let all = node.metric(PUBLISHED).await >= Self::COUNT as f64;
+            (all && pending(&mut self.stream).await == 0).then_some(())
+        })
+        .await;
+        for shard in [0, 2] {
+            let channel = &scene.channels[shard];
+            assert_whole(&published(node, channel).await, (Self::COUNT / 3) as u64, |_| {
+                true
+            });
+        }
+        let rounds = (Self::COUNT / 3 / Self::CHANNELS) as u64;
+        let expected = (0..rounds).map(|round| round * Self::CHANNELS as u64 + 7);
+        assert_eq!(numbers(node, &self.dead[7]).await, expected.collect::<Vec<_>>());
+    }
 }

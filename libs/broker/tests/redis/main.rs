@@ -5,6 +5,7 @@
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod denied;
 mod format;
 mod loss;
 mod ordered;
@@ -320,37 +321,6 @@ async fn a_channel_that_redis_does_not_allow_keeps_no_other_off_the_bus() {
         matches!(subscribed, (Ok(()), Err(Error::Refused { .. }), Ok(()))),
         "{subscribed:?}"
     );
-}
-
-#[tokio::test]
-async fn a_subscription_that_redis_denied_for_a_while_is_in_force_again_afterwards() {
-    let Some(server) = RedisServer::start() else {
-        return;
-    };
-    let broker = node(&server);
-    let mut listener = Listener::new(&broker);
-    listener.subscribe("tasks:1").await;
-    let allow = async |channels| {
-        let user = ["ACL", "SETUSER", "default", "resetchannels", channels];
-        command(&server, &user).await;
-    };
-    // It ends the connections that are subscribed to what is denied.
-    allow("&tidings:ch:{other:*").await;
-    let is_denied = async || {
-        let log = command(&server, &["ACL", "LOG"]).await;
-        let denied = format!("{log:?}");
-        denied.contains("tidings:ch:{tasks:1}")
-    };
-    eventually(is_denied).await;
-    up(&broker).await;
-    allow("&*").await;
-    assert_eq!(
-        listener.next().await,
-        Incoming::Gap,
-        "it may have missed something"
-    );
-    publish(&broker.publisher(), "tasks:1", "hello").await;
-    assert_eq!(listener.hear().await.1, "hello");
 }
 
 #[tokio::test]
