@@ -91,16 +91,55 @@ const BUSY: [&str; 4] = ["NOREPLICAS", "MISCONF", "BUSY", "OOM"];
 
 /// Whether Redis refuses writes to anybody for a while.
 pub(crate) fn is_busy(error: &RedisError) -> bool {
-    error.code().is_some_and(|code| BUSY.contains(&code))
+    code(error).is_some_and(|code| BUSY.contains(&code))
+}
+
+/// Redis' word for what is wrong. Before 7.0 that of a command in a script stands in the text: "ERR Error running script (call to
+/// …): @user_script:1: @user_script: 1: -OOM command not allowed …".
+fn code(error: &RedisError) -> Option<&str> {
+    let detail = error
+        .detail()
+        .filter(|detail| detail.starts_with("Error running script"));
+    let inner = detail.and_then(|detail| detail.split_once(": -"));
+    inner.map_or_else(|| error.code(), |(_, said)| said.split(' ').next())
 }
 
 /// Whether the same command can succeed later, because its refusal is not about it: Redis was not reached, or said that it is
 /// loading, failing over, a replica now, or [busy](is_busy).
 pub(crate) fn is_temporary(error: &RedisError) -> bool {
     match error.kind() {
-        _ if is_busy(error) => true,
+        _ if is_busy(error) || code(error) == Some("READONLY") => true,
         ErrorKind::Io => true,
         ErrorKind::AuthenticationFailed => false,
         _ => !matches!(error.retry_method(), RetryMethod::NoRetry),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(said: &str) -> RedisError {
+        let value = ::redis::parse_redis_value(format!("-{said}\r\n").as_bytes()).expect("an error in RESP");
+        value.extract_error().expect_err("it is one")
+    }
+
+    #[test]
+    fn what_is_refused_to_all_for_a_while_is_temporary_also_in_a_script_of_redis_6() {
+        let script = "ERR Error running script (call to f_e0): @user_script:1: @user_script: 1: -";
+        for said in [
+            "OOM command not allowed when used memory > 'maxmemory'.",
+            "MISCONF Redis is configured to save RDB snapshots",
+            "NOREPLICAS Not enough good replicas to write.",
+        ] {
+            assert!(is_busy(&error(said)), "{said}");
+            assert!(is_temporary(&error(&format!("{script}{said}"))), "{said}");
+        }
+        let readonly = format!("{script}READONLY You can't write against a read only replica.");
+        assert!(is_temporary(&error(&readonly)) && !is_busy(&error(&readonly)));
+        for said in ["NOPERM no permission", "WRONGTYPE of key", "ERR unknown command"] {
+            assert!(!is_temporary(&error(said)), "{said}");
+            assert!(!is_temporary(&error(&format!("{script}{said}"))), "{said}");
+        }
     }
 }

@@ -296,7 +296,7 @@ mod tests {
         let store = Store::new(&Broker::redis(&server.config()).unwrap());
         let presence = Presence::new(store, &mut Registry::default());
         let (mut attachment, lease) = live(&presence).await;
-        assert_eq!(presence.unconfirmed.leases(), []);
+        assert_eq!(presence.unconfirmed.in_doubt(), []);
         server.kill();
         let Phase::Live(mut held) = std::mem::replace(&mut attachment.phase, Phase::Over) else {
             panic!("it is live");
@@ -306,7 +306,7 @@ mod tests {
             matches!(written, Err(Refusal::Store(store::Error::Unavailable(_)))),
             "{written:?}"
         );
-        assert_eq!(presence.unconfirmed.leases(), [lease]);
+        assert_eq!(presence.unconfirmed.in_doubt(), [lease]);
     }
 
     #[tokio::test]
@@ -327,9 +327,9 @@ mod tests {
                 _ = write => panic!("Redis has answered at once"),
                 () = std::future::ready(()) => {}
             }
-            assert_eq!(presence.unconfirmed.leases(), [], "it may still be confirmed");
+            assert_eq!(presence.unconfirmed.in_doubt(), [], "it may still be confirmed");
         }
-        assert_eq!(presence.unconfirmed.leases(), [lease]);
+        assert_eq!(presence.unconfirmed.in_doubt(), [lease]);
     }
 
     fn ada() -> Member {

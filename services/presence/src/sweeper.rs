@@ -170,9 +170,9 @@ async fn tidy(
 
 /// Has leases swept again that were over when something was written under them.
 async fn end_again(store: &Store, unconfirmed: &Unconfirmed) -> Result<(), store::Error> {
-    for lease in unconfirmed.leases() {
+    for (lease, begun) in unconfirmed.leases() {
         if store.end_again(&lease).await? == EndedAgain::WasSwept {
-            unconfirmed.ended_again(&lease);
+            unconfirmed.ended_again(&lease, begun);
         }
     }
     Ok(())
@@ -255,9 +255,9 @@ mod tests {
         drop(write);
         tidy(&presence, &mut wait, &unscrubbed).await.unwrap();
         assert_eq!(news(&recorder).await, 1, "and goes");
-        assert_eq!(unconfirmed.leases(), [lease], "until it was swept once more");
+        assert_eq!(unconfirmed.in_doubt(), [lease], "until it was swept once more");
         tidy(&presence, &mut wait, &unscrubbed).await.unwrap();
-        assert_eq!(unconfirmed.leases(), []);
+        assert_eq!(unconfirmed.in_doubt(), []);
         assert_eq!(keys(&server).await, [] as [String; 0]);
     }
 
@@ -277,16 +277,16 @@ mod tests {
         drop(unconfirmed.begin(&lease));
         end_again(store, unconfirmed).await.unwrap();
         store.renew(&lease, LONG).await.unwrap();
-        assert_eq!(unconfirmed.leases(), std::slice::from_ref(&lease));
+        assert_eq!(unconfirmed.in_doubt(), std::slice::from_ref(&lease));
         unconfirmed.begin(&lease).confirm();
         assert_eq!(
-            unconfirmed.leases(),
+            unconfirmed.in_doubt(),
             std::slice::from_ref(&lease),
             "another write says nothing of the one in doubt"
         );
         store.end(&lease).await.unwrap();
         end_again(store, unconfirmed).await.unwrap();
-        assert_eq!(unconfirmed.leases(), [lease], "it is still to be swept");
+        assert_eq!(unconfirmed.in_doubt(), [lease], "it is still to be swept");
     }
 
     #[tokio::test]

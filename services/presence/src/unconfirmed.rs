@@ -20,6 +20,8 @@ pub(crate) struct Unconfirmed(Arc<Mutex<HashMap<Lease, Writes>>>);
 #[derive(Debug, Default)]
 struct Writes {
     in_flight: usize,
+    /// How many writes have begun.
+    begun: u64,
     /// How many more sweeps the lease needs for what is in doubt.
     sweeps: u8,
 }
@@ -35,7 +37,10 @@ pub(crate) struct Write {
 impl Unconfirmed {
     /// A write under the lease begins.
     pub(crate) fn begin(&self, lease: &Lease) -> Write {
-        self.0.lock().entry(lease.clone()).or_default().in_flight += 1;
+        let mut all = self.0.lock();
+        let writes = all.entry(lease.clone()).or_default();
+        writes.in_flight += 1;
+        writes.begun += 1;
         Write {
             unconfirmed: self.clone(),
             lease: lease.clone(),
@@ -43,10 +48,11 @@ impl Unconfirmed {
         }
     }
 
-    /// The lease was over and swept, and has been ended once more: one of the sweeps that it needs is on its way.
-    pub(crate) fn ended_again(&self, lease: &Lease) {
+    /// The lease was over and swept, and has been ended once more: one of the sweeps that it needs is on its way. Not when a write
+    /// has begun since it was [in doubt](Self::leases), so that it may be done after that sweep.
+    pub(crate) fn ended_again(&self, lease: &Lease, begun: u64) {
         let mut all = self.0.lock();
-        if let Some(writes) = all.get_mut(lease) {
+        if let Some(writes) = all.get_mut(lease).filter(|writes| writes.begun == begun) {
             writes.sweeps = writes.sweeps.saturating_sub(1);
             if writes.is_settled() {
                 all.remove(lease);
@@ -54,11 +60,14 @@ impl Unconfirmed {
         }
     }
 
-    /// The leases with writes in doubt and none in flight: what is swept before that may be written again.
-    pub(crate) fn leases(&self) -> Vec<Lease> {
+    /// The leases with writes in doubt and none in flight: what is swept before that may be written again. With each, how many
+    /// writes have begun under it.
+    pub(crate) fn leases(&self) -> Vec<(Lease, u64)> {
         let all = self.0.lock();
         let in_doubt = all.iter().filter(|(_, writes)| writes.in_flight == 0);
-        in_doubt.map(|(lease, _)| lease.clone()).collect()
+        in_doubt
+            .map(|(lease, writes)| (lease.clone(), writes.begun))
+            .collect()
     }
 }
 
@@ -87,5 +96,36 @@ impl Drop for Write {
                 all.remove(&self.lease);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Unconfirmed {
+        /// The leases with writes in doubt and none in flight.
+        pub(crate) fn in_doubt(&self) -> Vec<Lease> {
+            self.leases().into_iter().map(|(lease, _)| lease).collect()
+        }
+    }
+
+    #[test]
+    fn a_sweep_that_began_before_the_last_write_counts_for_nothing() {
+        let (unconfirmed, lease) = (Unconfirmed::default(), Lease::parse("g1/1").expect("a lease"));
+        drop(unconfirmed.begin(&lease));
+        let [(_, begun)] = unconfirmed.leases()[..] else {
+            panic!("it is in doubt");
+        };
+        // The sweep is on its way while another write begins, and is given up.
+        drop(unconfirmed.begin(&lease));
+        unconfirmed.ended_again(&lease, begun);
+        for _ in 0..SWEEPS {
+            let [(_, begun)] = unconfirmed.leases()[..] else {
+                panic!("it is in doubt until it was swept as often as it needs");
+            };
+            unconfirmed.ended_again(&lease, begun);
+        }
+        assert_eq!(unconfirmed.leases(), []);
     }
 }
