@@ -16,8 +16,10 @@ pub(super) async fn ask(connection: &mut impl ConnectionLike) -> Result<String, 
     let mut questions = redis::Pipeline::with_capacity(2);
     questions.cmd("INFO").arg("server");
     questions.cmd("INFO").arg("replication");
-    let (server, replication): (String, String) = questions.query_async(connection).await?;
-    Ok(of(&(server + &replication)))
+    // Each error for itself: that of a whole pipeline does not say what Redis said.
+    let answers: Vec<Result<String, RedisError>> = questions.ignore_errors().query_async(connection).await?;
+    let sections = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    Ok(of(&sections.concat()))
 }
 
 /// The generation of a Redis with this `INFO`.

@@ -206,6 +206,13 @@ async fn a_redis_that_refuses_all_writes_for_a_while_is_waited_for() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             command(&server, end).await;
         };
+        // Who has to ask first which generation it is, is answered so, too.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        let refused = broker.publisher().publish(&[kept()], &publication("x")).await;
+        assert!(
+            matches!(refused[..], [Err(Error::Away { .. })]),
+            "{begin:?}: {refused:?}"
+        );
         let is_known = async {
             let news = channel("a:1");
             eventually(async || broker.publisher().is_away(&news)).await;
