@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Bus, commands::Failure, each, streams::Item};
+use super::{Bus, commands::Failure, publish::each, streams::Item};
 use crate::{Error, Once, Published, Status, Target};
 
 /// The most publishes that wait.

@@ -8,6 +8,38 @@ local command, channel, outlives, new_epoch = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
 local generation, evidence = ARGV[6], ARGV[7]
 local HEAD, FIELDS = 7, 7
 
+-- Numbers stop being exact behind this one. A stream that gets here begins anew.
+local LAST = 9007199254740991
+
+-- Marks the answer to a publish that is in the stream and was not sent, because Redis did not allow the channel.
+local UNSENT = '!'
+
+-- A number as protobuf.
+local function varint(number)
+  local bytes = ''
+  while number > 127 do
+    bytes = bytes .. string.char(128 + number % 128)
+    number = math.floor(number / 128)
+  end
+  return bytes .. string.char(number)
+end
+
+-- Sends what is in the stream, with its position there behind the envelope: the fields `offset`, `epoch` and `seam` of its
+-- `publication`. What it returns is nil, or why Redis does not allow the channel: what is in the stream by then stays there, and
+-- its answer is marked, so that a repeat does not append again, and sends it.
+local function send(envelope, at, of, follows, once, answer)
+  local fields = string.char(48) .. varint(at) .. string.char(58, #of) .. of
+  if follows then
+    fields = fields .. string.char(96) .. varint(follows)
+  end
+  local received = redis.pcall(command, channel, envelope .. string.char(10, #fields) .. fields)
+  local refused = type(received) == 'table' and received.err or nil
+  if refused and once ~= '' then
+    redis.call('SET', once, answer .. UNSENT, 'KEEPTTL')
+  end
+  return refused
+end
+
 if #ARGV == HEAD + FIELDS and ARGV[13] == '' then
   local envelope, size, ttl, once, window = ARGV[8], ARGV[9], tonumber(ARGV[10]), ARGV[11], ARGV[12]
   local time = redis.call('TIME')
@@ -19,7 +51,7 @@ if #ARGV == HEAD + FIELDS and ARGV[13] == '' then
   local since = tonumber(string.match(known[5] or '', '^%d+:(%d+)')) or 0
   local is_there = evidence == ''
     or epoch and of == epoch and tonumber(given) <= offset and tonumber(given) >= since
-  if epoch and string.match(known[4] or '', '^[^,]*') == generation and is_there and offset < 9007199254740991
+  if epoch and string.match(known[4] or '', '^[^,]*') == generation and is_there and offset < LAST
     and expires >= now + ttl and expires <= now + 2 * ttl
     and not (once ~= '' and redis.call('GET', once))
     and redis.call('XADD', stream, 'NOMKSTREAM', 'MAXLEN', '~', size, string.format('%d-%d', offset + 1, now),
@@ -30,20 +62,8 @@ if #ARGV == HEAD + FIELDS and ARGV[13] == '' then
     if once ~= '' then
       redis.call('SET', once, answer, 'PX', window)
     end
-    local bytes, rest = '', offset
-    while rest > 127 do
-      bytes = bytes .. string.char(128 + rest % 128)
-      rest = math.floor(rest / 128)
-    end
-    local fields = string.char(48) .. bytes .. string.char(rest, 58, #epoch) .. epoch
-    local received = redis.pcall(command, channel, envelope .. string.char(10, #fields) .. fields)
-    if type(received) == 'table' and received.err then
-      if once ~= '' then
-        redis.call('SET', once, answer .. '!', 'KEEPTTL')
-      end
-      return {{2, received.err}}
-    end
-    return {{0, answer}}
+    local refused = send(envelope, offset, epoch, nil, once, answer)
+    return {refused and {2, refused} or {0, answer}}
   end
 end
 

@@ -16,9 +16,6 @@ local function leap()
   return 68719476736 + tonumber(string.sub(redis.sha1hex(new_epoch), 1, 9), 16)
 end
 
--- Numbers stop being exact behind this one. A stream that gets here begins anew.
-local LAST = 9007199254740991
-
 local now = clock()
 
 -- The stream as it is; `loaded` once it was looked at.
@@ -136,27 +133,6 @@ local function save(ttl)
   end
 end
 
-local function varint(number)
-  local bytes = ''
-  while number > 127 do
-    bytes = bytes .. string.char(128 + number % 128)
-    number = math.floor(number / 128)
-  end
-  return bytes .. string.char(number)
-end
-
--- A position as protobuf, to be put behind the envelope: the fields `offset`, `epoch` and `seam` of its `publication`.
-local function encode(at, of, follows)
-  local fields = string.char(48) .. varint(at) .. string.char(58, #of) .. of
-  if follows then
-    fields = fields .. string.char(96) .. varint(follows)
-  end
-  return string.char(10, #fields) .. fields
-end
-
--- Marks the answer to a publish that is in the stream and was not sent, because Redis did not allow the channel.
-local UNSENT = '!'
-
 -- The answers by their keys. All are read before anything is written: a key may be of another type.
 local first = {}
 for at = HEAD + 1, #ARGV, FIELDS do
@@ -182,12 +158,9 @@ local function publish(at)
     redis.call('SET', once, answer, 'PX', ARGV[at + 4])
     first[once] = answer
   end
-  -- Redis may not allow the channel. What is in the stream by then stays there: a repeat must not append again, and sends it.
-  local received = redis.pcall(command, channel, envelope .. encode(given, epoch, follows))
-  local refused = type(received) == 'table' and received.err
+  local refused = send(envelope, given, epoch, follows, once, answer)
   if refused and once ~= '' then
     first[once] = answer .. UNSENT
-    redis.call('SET', once, first[once], 'KEEPTTL')
   end
   return refused and {2, refused} or {0, answer}
 end
@@ -199,13 +172,11 @@ local function send_again(once, unsent, envelope)
   local at, of = string.match(answer, '^(%d+):(.*)$')
   if redis.call('HGET', top, 'epoch') == of then
     redis.call('SET', once, answer, 'KEEPTTL')
-    first[once] = answer
-    local received = redis.pcall(command, channel, envelope .. encode(tonumber(at), of))
-    if type(received) == 'table' and received.err then
-      redis.call('SET', once, unsent, 'KEEPTTL')
-      first[once] = unsent
-      return {2, received.err}
+    local refused = send(envelope, tonumber(at), of, nil, once, answer)
+    if refused then
+      return {2, refused}
     end
+    first[once] = answer
   end
   return {1, answer}
 end
