@@ -1,17 +1,17 @@
-//! Subscriptions that Redis allows, denies for a while (ACL), and allows again. Nobody asks for them again: they are wanted all the
-//! time.
-
-use std::time::Duration;
+//! What Redis denies for a while (ACL), and allows again: publications, and subscriptions, which the client does not request again
+//! because they are in force for it all the time.
 
 use tidings_broker::{
-    Broker, Incoming,
+    Broker, Error, Incoming, Once, Target,
     test_util::{RedisCluster, RedisServer},
 };
 
 use crate::{
     command,
-    common::{Listener, channel, eventually, publication, publish},
-    node, up,
+    common::{self, Listener, channel, eventually},
+    node,
+    streams::{ask, kept, publish},
+    up,
 };
 
 /// What users may subscribe to from now on.
@@ -47,7 +47,7 @@ async fn a_subscription_that_redis_denied_for_a_while_is_in_force_again_afterwar
         Incoming::Gap,
         "it may have missed something"
     );
-    publish(&broker.publisher(), "tasks:1", "hello").await;
+    common::publish(&broker.publisher(), "tasks:1", "hello").await;
     assert_eq!(listener.hear().await.1, "hello");
 }
 
@@ -67,18 +67,53 @@ async fn a_subscription_that_is_denied_where_its_slot_has_moved_is_in_force_ther
     cluster.move_slot(slot, to);
     is_denied(&cluster.nodes[to]).await;
     allow(&cluster.nodes[to], "&*").await;
-    let sending = async {
-        let publisher = broker.publisher();
-        loop {
-            let _ = publisher
-                .publish(&[channel("tasks:1").into()], &publication("x"))
-                .await;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let subscribed = ["PUBSUB", "SHARDNUMSUB", "tidings:ch:{tasks:1}"];
+    eventually(async || format!("{:?}", command(&cluster.nodes[to], &subscribed).await).contains("int(1)"))
+        .await;
+    common::publish(&broker.publisher(), "tasks:1", "hello").await;
+    while !matches!(listener.next().await, Incoming::Publication(..)) {}
+}
+
+#[tokio::test]
+async fn a_publication_that_is_denied_is_kept_once_and_sent_by_the_repeat_that_is_allowed() {
+    let Some(server) = RedisServer::start() else {
+        return;
     };
-    let receiving = async { while !matches!(listener.next().await, Incoming::Publication(..)) {} };
-    tokio::select! {
-        () = receiving => {}
-        () = sending => {}
+    let broker = node(&server);
+    command(&server, &["ACL", "SETUSER", "default", "resetchannels"]).await;
+    let keyed = |target: Target| Target {
+        once: Some(Once::new("7")),
+        ..target
+    };
+    let refused = publish(&broker, keyed(kept("tasks:1"))).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
+    let again = publish(&broker, keyed(kept("tasks:1"))).await;
+    assert!(matches!(again, Err(Error::Refused { .. })), "{again:?}");
+    assert_eq!(
+        ask::<u64>(&server, &["XLEN", "tidings:stream:{tasks:1}"]).await,
+        1
+    );
+
+    // Nothing is done where nothing is kept: it is refused until it is allowed.
+    for _ in 0..2 {
+        let refused = publish(&broker, keyed(channel("tasks:2").into())).await;
+        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
     }
+    command(&server, &["ACL", "SETUSER", "default", "allchannels"]).await;
+    let allowed = publish(&broker, keyed(channel("tasks:2").into())).await.unwrap();
+    assert!(!allowed.duplicate);
+
+    // What is in the stream reaches its subscribers with the repeat, once, and not while Redis refuses writes.
+    let mut listener = Listener::new(&broker);
+    listener.subscribe("tasks:1").await;
+    command(&server, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
+    let busy = publish(&broker, keyed(kept("tasks:1"))).await;
+    assert!(matches!(busy, Err(Error::Away { .. })), "{busy:?}");
+    command(&server, &["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
+    let sent = publish(&broker, keyed(kept("tasks:1"))).await.unwrap();
+    assert!(sent.duplicate, "it is there since the first");
+    assert_eq!(listener.hear_position().await.1, sent.position.clone().unwrap());
+    let again = publish(&broker, keyed(kept("tasks:1"))).await.unwrap();
+    assert_eq!((again.duplicate, again.position), (true, sent.position));
+    listener.assert_silent(&broker.publisher()).await;
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tidings_broker::{Broker, Target, Version, Watermark, test_util::RedisServer};
 use tidings_core::Position;
+use tokio::time::Instant;
 
 use crate::{
     command,
@@ -99,27 +100,21 @@ async fn what_a_former_primary_sent_to_a_gateway_after_the_epoch_had_changed_is_
     up(&broker).await;
     let given = publish(&broker).await;
     let gateway = node(&server);
-    let received = |after: u64| {
-        let offset = given.offset + after;
-        Watermark::from(Position {
-            offset,
+    let received = |after: u64, ago: u64| Watermark {
+        position: Position {
+            offset: given.offset + after,
             ..given.clone()
-        })
+        },
+        at: Instant::now().checked_sub(Duration::from_millis(ago)).unwrap(),
     };
-    let before = received(6);
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let changed = top(&gateway, Some(&received(5))).await;
+    let changed = top(&gateway, Some(&received(5, 1000))).await;
     assert_ne!(changed.epoch, given.epoch);
-    assert_eq!(
-        top(&gateway, Some(&before)).await,
-        changed,
-        "it came before the change"
-    );
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    let after = received(7);
-    let again = top(&gateway, Some(&after)).await;
-    assert_ne!(again.epoch, changed.epoch, "it came after the change");
-    assert_eq!(top(&gateway, Some(&after)).await, again, "once");
+    let before = top(&gateway, Some(&received(6, 1000))).await;
+    assert_eq!(before, changed, "it came before the change");
+    // Received just now: after the change, from a millisecond after it on.
+    eventually(async || top(&gateway, Some(&received(7, 0))).await.epoch != changed.epoch).await;
+    let again = top(&gateway, None).await;
+    assert_eq!(top(&gateway, Some(&received(7, 0))).await, again, "once");
 }
 
 /// Evidence is as old as it says, and was on its way for a while after that. What the stream had when it left an epoch is

@@ -23,14 +23,14 @@ const PLENTY: Retention = Retention {
     ttl: Duration::from_secs(600),
 };
 
-fn kept(name: &str) -> Target {
+pub(crate) fn kept(name: &str) -> Target {
     Target {
         retention: Some(PLENTY),
         ..channel(name).into()
     }
 }
 
-async fn publish(broker: &Broker, target: Target) -> Result<Published, Error> {
+pub(crate) async fn publish(broker: &Broker, target: Target) -> Result<Published, Error> {
     let results = broker.publisher().publish(&[target], &publication("hello")).await;
     results.into_iter().next().unwrap()
 }
@@ -51,7 +51,7 @@ async fn read(broker: &Broker) -> Result<History, Error> {
         .await
 }
 
-async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
+pub(crate) async fn ask<T: FromRedisValue>(server: &RedisServer, words: &[&str]) -> T {
     redis::from_redis_value(command(server, words).await).unwrap()
 }
 
@@ -412,50 +412,6 @@ async fn what_others_put_there_is_an_error_that_says_so() {
     };
     let error = publish(&broker, once).await.unwrap_err();
     assert!(matches!(error, Error::Answer { .. }), "{error}");
-}
-
-#[tokio::test]
-async fn what_redis_does_not_let_out_is_kept_once_however_often_it_is_asked_for() {
-    let Some(server) = RedisServer::start() else {
-        return;
-    };
-    let broker = node(&server);
-    command(&server, &["ACL", "SETUSER", "default", "resetchannels"]).await;
-    let keyed = |target: Target| Target {
-        once: Some(Once::new("7")),
-        ..target
-    };
-    let refused = publish(&broker, keyed(kept("tasks:1"))).await;
-    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-    let again = publish(&broker, keyed(kept("tasks:1"))).await;
-    assert!(matches!(again, Err(Error::Refused { .. })), "{again:?}");
-    assert_eq!(
-        ask::<u64>(&server, &["XLEN", "tidings:stream:{tasks:1}"]).await,
-        1
-    );
-
-    // Nothing is done where nothing is kept: it is refused until it is allowed.
-    for _ in 0..2 {
-        let refused = publish(&broker, keyed(channel("tasks:2").into())).await;
-        assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
-    }
-    command(&server, &["ACL", "SETUSER", "default", "allchannels"]).await;
-    let allowed = publish(&broker, keyed(channel("tasks:2").into())).await.unwrap();
-    assert!(!allowed.duplicate);
-
-    // What is in the stream reaches its subscribers with the repeat, once, and not while Redis refuses writes.
-    let mut listener = Listener::new(&broker);
-    listener.subscribe("tasks:1").await;
-    command(&server, &["CONFIG", "SET", "min-replicas-to-write", "1"]).await;
-    let busy = publish(&broker, keyed(kept("tasks:1"))).await;
-    assert!(matches!(busy, Err(Error::Away { .. })), "{busy:?}");
-    command(&server, &["CONFIG", "SET", "min-replicas-to-write", "0"]).await;
-    let sent = publish(&broker, keyed(kept("tasks:1"))).await.unwrap();
-    assert!(sent.duplicate, "it is there since the first");
-    assert_eq!(listener.hear_position().await.1, sent.position.clone().unwrap());
-    let again = publish(&broker, keyed(kept("tasks:1"))).await.unwrap();
-    assert_eq!((again.duplicate, again.position), (true, sent.position));
-    listener.assert_silent(&broker.publisher()).await;
 }
 
 #[tokio::test]
