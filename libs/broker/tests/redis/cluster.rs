@@ -90,7 +90,7 @@ async fn a_slot_that_moves_takes_its_stream_and_its_subscribers_along() {
     // The other has published nothing yet, and goes the old way at first.
     let second = publish(&other, "a:1").await.unwrap();
     assert_eq!(second.epoch, first.epoch, "nothing was lost");
-    // It is heard, or missed while they moved; then the gap comes after it. The listener may have moved before.
+    // It is received, or missed while the slot moved; then the gap comes after it. The subscriber may have moved before.
     let moved = async {
         loop {
             match listener.next().await {
