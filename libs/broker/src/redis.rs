@@ -11,7 +11,7 @@
 //! - what is in it: `streams`, `keys`, `script` and `scripts/`, `format`; [`Pool`], for others that keep something there, and `primaries`, its
 //!   processes one by one;
 //! - what it may have lost: `generation`, `suspected`, `evidence` and `audit`;
-//! - commands: `publish`, what is published and what becomes of it; `commands`, the pool, and `line`, how many callers share one connection of it; `waiting`, publications while Redis is
+//! - commands: `publish`, what is published and what becomes of it; `writes`, whether Redis takes any; `commands`, the pool, and `line`, how many callers share one connection of it; `waiting`, publications while Redis is
 //!   unavailable; `ordered`, those of one caller in order;
 //! - subscriptions: `link`, one dedicated connection; `reader`, what a subscriber does with it, and `spread`, with several of them;
 //! - how it is: `monitor`, `health`, `metrics`, `peer`, and `examine` for `tidings doctor`;
